@@ -33,9 +33,10 @@ MODULES = {
     "data.perplexity": "generate/perplexity generate/scoring",
     "embeddings.words": "embeddings/stage embeddings/corpus embeddings/word2vec embeddings/subwords",
     "embeddings.glove": "embeddings/stage embeddings/corpus embeddings/glove",
-    "train.pretrain": "train/train_stages train/derived_settings train/loop train/gradient_accumulation "
+    "train.pretrain": "train/train_stages train/derived_settings train/fit train/loop train/gradient_accumulation "
     "train/objectives/causal",
-    "train.finetune": "train/train_stages train/loop train/gradient_accumulation train/objectives/causal",
+    "train.finetune": "train/train_stages train/settings train/fit train/loop train/gradient_accumulation "
+    "train/objectives/causal",
     "train.sweep": "train/sweep/stage train/sweep/ladder train/sweep/findings",
     "train.embedder": "train/stage_embedder train/loop train/objectives/contrastive",
     "train.cross_encoder": "train/stage_cross_encoder train/objectives/cross_encoder_heads "

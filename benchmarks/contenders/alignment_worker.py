@@ -34,8 +34,7 @@ def lmworks(options: Namespace, exchange: Exchange) -> None:
     from lmworks.model.checkpoint import load
     from lmworks.records import Preference, Verifiable
     from lmworks.train import Run, TrainConfig
-    from lmworks.train.config import FinetuneConfig
-    from lmworks.train.finetune_settings import adapts
+    from lmworks.train.fit import adapts
     from lmworks.train.loop import step
     from lmworks.train.optimizer_config import AdamW, Linear
 
@@ -44,8 +43,7 @@ def lmworks(options: Namespace, exchange: Exchange) -> None:
     rows = read_preference_rows([Path(options.folder, "rows.jsonl")], (Preference,))
     method = LoraConfig(r=RANK, lora_alpha=2.0 * RANK)
     settings = TrainConfig(AdamW(rate=RATE, decay=0.0), Linear(), precision=options.precision)
-    tuned = FinetuneConfig(method=method, train=settings)
-    adapt: Any = adapts(tuned)
+    adapt: Any = adapts(method, 0)
     if options.method == "dpo":
         groups = group_completions(rows, checkpoint.chat, options.length, [])
         references = log_probabilities.reference_sums(adapt(checkpoint.model), groups)

@@ -16,7 +16,7 @@ from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.stage_online import adapted, objective_of
 from lmworks.evaluate.metric import Item, Response
 from lmworks.tokenizer.chat_templates import chat_template
-from lmworks.train.config import CheckpointConfig, FinetuneConfig, TrainConfig
+from lmworks.train.config import CheckpointConfig, TrainConfig
 from lmworks.train.optimizer_config import AdamW
 from lmworks.train.parallel.ranks import ALONE, Ranks
 from lmworks.train.run import Run
@@ -52,7 +52,6 @@ def run_of(
     prompts = [Prompt((65 + n, 66, 67)[: 1 + n % 3], Item(str(n), "ABC"[: 1 + n % 3])) for n in range(5)]
     played = None if episodes is None else (episodes, checkpoint.chat)
     loader = RolloutLoader(config, SampledCompletions(config, prompts, reward, played), ranks)
-    tuned = FinetuneConfig(method=config.method, seed=config.seed)
     if isinstance(config.algorithm, PPOConfig) and isinstance(config.method, FullConfig):
         add_critic(checkpoint.model)
     train = replace(config.train, checkpoint=CheckpointConfig(steps=saves or None))
@@ -64,7 +63,7 @@ def run_of(
         folder,
         seed=config.seed,
         ranks=ranks,
-        adapt=adapted(config, tuned),
+        adapt=adapted(config, config.method),
     )
     loader.policy = policy_of(run, config, config.method)
     return run

@@ -27,7 +27,6 @@ from lmworks.generate.remote_engine import RemoteEngine
 from lmworks.generate.rollouts import roll_out
 from lmworks.records import PromptCompletion, Rated
 from lmworks.tokenizer.chat_templates import chat_template
-from lmworks.train.config import FinetuneConfig
 from lmworks.train.loop import train
 from lmworks.train.optimizer_config import AdamW
 from lmworks.train.run import Run
@@ -42,9 +41,9 @@ def rated_run(folder, algorithm, steps, rate=2e-2):
     )
     checkpoint = tiny_llama(chat_template("chatml"))
     completions = RatedCompletions.of(config, ROWS, checkpoint, [])
-    loader, tuned = RolloutLoader(config, completions), FinetuneConfig(method=LORA)
+    loader = RolloutLoader(config, completions)
     objective = objective_of(config, checkpoint, folder)
-    run = Run(checkpoint, objective, loader, config.train, folder, adapt=adapted(config, tuned))
+    run = Run(checkpoint, objective, loader, config.train, folder, adapt=adapted(config, LORA))
     loader.policy = Policy(run.model, checkpoint.model, None)
     completions.measure(loader.policy)
     return run, completions

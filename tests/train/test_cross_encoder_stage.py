@@ -139,7 +139,7 @@ def test_rows_that_teach_nothing_are_refused_with_their_line(folder, tmp_path, c
     task, row, told = BAD[case]
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     settings = [f"task={task}", f'rows=["{tmp_path}/rows.jsonl"]', "base=all-minilm-l6-v2"]
-    loaded = mock.patch("lmworks.train.stage_cross_encoder.load", side_effect=AssertionError)
+    loaded = mock.patch("lmworks.train.stage_cross_encoder.load_base", side_effect=AssertionError)
     with loaded, pytest.raises(ValueError, match=told):
         run_alone("train.cross_encoder", tmp_path / "out", [], [], settings)
 

@@ -10,7 +10,7 @@ import torch
 
 from lmworks.artefact import StageContext
 from lmworks.model.checkpoint import Checkpoint, load
-from lmworks.train import train_stages
+from lmworks.train import fit, train_stages
 from lmworks.train.config import PretrainConfig, TrainConfig
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import curve_section
@@ -65,13 +65,13 @@ def dying_at(number: int, function):
 @pytest.mark.parametrize(
     ("owner", "name", "number"),
     [
-        (train_stages, "train", 0),
+        (fit, "train", 0),
         (Checkpoint, "save", 0),
-        (train_stages.shutil, "move", 0),
-        (train_stages.shutil, "move", 2),
-        (train_stages.shutil, "rmtree", 0),
-        *slow((train_stages.shutil, "copyfile", 0)),
-        *slow((train_stages, "curve_section", 0), (train_stages, "derived_section", 0)),
+        (fit.shutil, "move", 0),
+        (fit.shutil, "move", 2),
+        (fit.shutil, "rmtree", 0),
+        *slow((fit.shutil, "copyfile", 0)),
+        *slow((fit, "curve_section", 0)),
     ],
 )
 def test_a_stage_is_gone_on_from_wherever_it_was_killed(owner, name, number, inputs, expected, tmp_path, monkeypatch):

@@ -130,11 +130,11 @@ def test_the_rate_of_short_runs_is_bounded():
 def test_what_was_derived_is_what_trains(optimizer, schedule, tmp_path, monkeypatch):
     seen = []
 
-    def trained(checkpoint, objective, loader, held_out, settings, context):
-        seen.append(settings)
-        return StageResult()
+    def trained(run, context, report):
+        seen.append(run.config)
+        return StageResult(sections=tuple(section for section, _ in report))
 
-    monkeypatch.setattr(train_stages, "_train", trained)
+    monkeypatch.setattr(train_stages, "fit", trained)
     config = PretrainConfig(parameters=60_000, tokens=20_000, length=32, train=TrainConfig(optimizer, schedule))
     result = train_stages.pretrain(config, StageContext(stage_inputs(tmp_path), tmp_path, tmp_path))
     rows = {row[0]: row[1] for row in result.sections[0].tables[0].rows}

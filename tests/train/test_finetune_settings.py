@@ -10,10 +10,10 @@ import torch
 
 from lmworks.adapt.config import FullConfig, LoraConfig
 from lmworks.config import from_mapping
-from lmworks.train import finetune_settings
+from lmworks.train import settings
 from lmworks.train.config import FinetuneConfig
-from lmworks.train.finetune_settings import derive_finetune, memory_parts, trained_parameters
 from lmworks.train.run_report import curve_section
+from lmworks.train.settings import derive_finetune, memory_parts, trained_parameters
 
 LENGTHS = np.full(4000, 100)
 
@@ -51,24 +51,24 @@ def test_lora_learns_ten_times_as_fast_as_all_weights(tiny):
     """Schulman et al. 2025: an alpha of 32."""
     lora, full = (derive(tiny, method=method) for method in ({"kind": "lora", "lora_alpha": 32}, {"kind": "full"}))
     assert lora.rate == pytest.approx(10 * full.rate)
-    assert full.rate == finetune_settings.HIGHEST_RATE
+    assert full.rate == settings.HIGHEST_RATE
     assert derive(tiny, rate=0.5).rate == 0.5
     assert derive(tiny, train={"optimizer": {"rate": 0.25}}).rate == 0.25
 
 
 def test_what_will_not_fit_is_refused_at_once_and_says_what_takes_the_memory(tiny, monkeypatch):
     assert memory(tiny, length=64, train={"micro_batch": 1}) < memory(tiny, length=64)
-    monkeypatch.setattr(finetune_settings, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(settings, "free_memory", lambda device: 1000)
     with pytest.raises(ValueError, match=r"takes .*activations .*set a shorter length than 512"):
         derive(tiny, length=512, batch=32, minutes=5, seconds=0.0)  # before steps are measured
 
 
 @pytest.mark.parametrize(("device", "fits"), [("cpu", True), ("cuda", False)])
 def test_a_model_that_was_loaded_takes_memory_of_the_cpu_alone(device, fits, tiny, monkeypatch):
-    monkeypatch.setattr(finetune_settings, "device_of_rank", lambda: torch.device(device))
-    monkeypatch.setattr(finetune_settings, "free_memory", lambda device: 10**12)
-    needed = finetune_settings._MARGIN * memory(tiny)
-    monkeypatch.setattr(finetune_settings, "free_memory", lambda device: needed - 1)
+    monkeypatch.setattr(settings, "device_of_rank", lambda: torch.device(device))
+    monkeypatch.setattr(settings, "free_memory", lambda device: 10**12)
+    needed = settings._MARGIN * memory(tiny)
+    monkeypatch.setattr(settings, "free_memory", lambda device: needed - 1)
     with nullcontext() if fits else pytest.raises(ValueError, match="the run takes"):
         derive(tiny)
 
@@ -95,11 +95,11 @@ def test_a_held_out_loss_that_rises_again_is_an_alarm(losses, says, tmp_path):
 
 
 def test_the_rank_holds_the_tokens_to_learn(tiny):
-    ranks = [finetune_settings.with_rank(LoraConfig(), tiny, learned) for learned in (100, 30_000, 10**9)]
+    ranks = [settings.with_rank(LoraConfig(), tiny, learned) for learned in (100, 30_000, 10**9)]
     each = trained_parameters(tiny, LoraConfig(r=1))
     assert [method.r for method in ranks if isinstance(method, LoraConfig)] == [8, 16, 64]
     assert 2 * 8 * each < 30_000 <= 2 * 16 * each
-    assert finetune_settings.with_rank(LoraConfig(r=3), tiny, 10**9) == LoraConfig(r=3)
+    assert settings.with_rank(LoraConfig(r=3), tiny, 10**9) == LoraConfig(r=3)
 
 
 def test_a_config_has_epochs_or_steps(tiny):

@@ -227,7 +227,7 @@ def test_an_input_lies_where_lmworks_was_called(workspace, tmp_path, monkeypatch
 
 def test_a_stage_trains_on_the_device_of_its_process(workspace, monkeypatch):
     """That is a GPU where there is one (`tests/train/parallel/test_ranks.py`)."""
-    monkeypatch.setattr("lmworks.train.train_stages.device_of_rank", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr("lmworks.train.fit.device_of_rank", lambda: torch.device("cuda", 0))
 
     class Met(Exception):  # noqa: N818
         pass
@@ -235,7 +235,7 @@ def test_a_stage_trains_on_the_device_of_its_process(workspace, monkeypatch):
     def meet(*_, device, **__):
         raise Met(str(device))
 
-    monkeypatch.setattr("lmworks.train.train_stages.Run", meet)
+    monkeypatch.setattr("lmworks.train.fit.Run", meet)
     with pytest.raises(Met, match=r"^cuda:0$"):
         run("train.finetune", workspace / "x", [workspace / "model", workspace / "tokens"], [])
 

@@ -7,7 +7,7 @@ Each row's y' is chosen once, with the row, so that its ln π_ref is a column as
 whole step, on all ranks, under the policy as it is before the step: micro-batches change nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -74,6 +74,17 @@ def with_baseline(
         return {name: torch.full_like(batch.columns[REFERENCE], value) for name, value in same.items()}
 
     return [replace(batch, columns={**batch.columns, **filled(batch)}) for batch in batches]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WithBaseline:
+    """Batches of one step together, with the baseline under the model as it is whenever they are read."""
+
+    model: Transformer
+    batches: Sequence[GroupBatch]
+
+    def __iter__(self) -> Iterator[GroupBatch]:
+        return iter(with_baseline(self.model, self.batches))
 
 
 class KTOLoader(RowLoader):

@@ -1,18 +1,14 @@
 """From minutes, rows and a method to all numbers of an offline run, each with its reason."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lmworks.align.config import KTOConfig, OfflineConfig, RewardConfig
 from lmworks.data.token_groups import TokenGroups
-from lmworks.train.derived_settings import at_rate
-from lmworks.train.finetune_settings import TOGETHER, WARMUP, Reasons
 from lmworks.train.optimizer_config import AdamW, peak_rate
-from lmworks.train.parallel.ranks import device_of_rank
+from lmworks.train.settings import Reasons, batch_and_steps, for_steps, rows_together, speed_reason, within_minutes
 
 EPOCHS = 1.0  # unless asked for more: rows that are seen again are soon known by heart
 BATCH, STEPS = 16, 50  # at most, and steps that there are to be
@@ -23,12 +19,6 @@ REWARD_RATES = {"lora": 2e-4, "full": 1e-5}
 _KTO_BATCH = 8  # rows at least, of which a baseline is the mean
 _USED = 0.75  # of the minutes: the rest is loading, validation and the machine's own pace
 _FORWARD = 1 / 3  # of the time of a step
-_POINTS = 50  # of the curve, at least
-
-
-def rows_together(tokens: NDArray[np.int64]) -> int:
-    """Rows in a forward, by the tokens of each: with more it is no faster."""
-    return max(int(TOGETHER.get(device_of_rank().type, 2048) // np.quantile(tokens, 0.95)), 1)
 
 
 def derive_offline(
@@ -45,31 +35,21 @@ def derive_offline(
     reasons: list[tuple[str, str, str]] = []
     if config.minutes is not None and config.steps is None:
         each = seconds(together)
-        reasons.append(("speed", f"{1 / each:,.0f} tokens/s", "measured with some steps of this run"))
-        trained, before = _USED * 60 * config.minutes / (each * mean * rows), referenced * _FORWARD  # both in epochs
-        if (affordable := max(trained - before, trained / (1 + before))) < epochs:
-            epochs, why = affordable, f"so many fit into {config.minutes:g} minutes"
+        reasons.append(speed_reason(1 / each))
+        epochs, why = within_minutes(config.minutes, epochs, why, each * mean * rows, _USED, referenced * _FORWARD)
     least = max(_KTO_BATCH if isinstance(config.algorithm, KTOConfig) else 1, config.train.parallel.data)
-    wanted = config.steps or STEPS
-    batch = min(config.batch or max(min(int(epochs * rows / wanted), BATCH), least), rows)
-    steps = config.steps or max(round(epochs * rows / batch), 1)
+    enough = config.steps or STEPS
+    batch, steps = batch_and_steps(rows, epochs, config.batch, config.steps, enough, BATCH, least)
     rates = REWARD_RATES if isinstance(config.algorithm, RewardConfig) else RATES
     own = isinstance(config.train.optimizer, AdamW) and config.train.optimizer.rate is None
     rate = config.rate or (rates[config.method.kind] if own else peak_rate(config.train.optimizer))
-    schedule, often = config.train.schedule, config.train.validate
-    if schedule.warmup is None:
-        schedule = replace(schedule, warmup=math.ceil(WARMUP * steps))
-    train = replace(
-        at_rate(config.train, rate),
-        schedule=schedule,
-        micro_batch=min(together, batch),
-        log=min(config.train.log, max(steps // _POINTS, 1)),
-        validate=often and (steps if config.minutes is not None else min(often, steps)),
-    )
+    often = config.train.validate
+    train = for_steps(config.train, steps, rate, often and (steps if config.minutes is not None else min(often, steps)))
+    train = replace(train, micro_batch=min(together, batch))
     reasons += [
         ("rows seen", f"{min(steps * batch, rows):,} of {rows:,}", f"of {mean:,.0f} tokens on average"),
         ("epochs", f"{steps * batch / rows:.3g}", "of these steps" if config.steps else why),
-        ("batch", f"{batch:,}", "as set" if config.batch == batch else f"at most {BATCH}, to have {wanted} steps"),
+        ("batch", f"{batch:,}", "as set" if config.batch == batch else f"at most {BATCH}, to have {enough} steps"),
         ("steps", f"{steps:,}", "as set" if config.steps else "epochs times rows, by the batch"),
         ("rate", f"{rate:g}", f"at its highest, of {config.train.optimizer.kind}"),
     ]

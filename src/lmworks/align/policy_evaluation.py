@@ -9,35 +9,20 @@ from typing import Any, cast
 import numpy as np
 
 from lmworks.align.config import AlignConfig
-from lmworks.align.kto import KTO, with_baseline
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import SampledCompletions
 from lmworks.artefact import StageContext
 from lmworks.config import to_mapping
-from lmworks.data.token_groups import TokenGroups
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.suite_comparison import run_suites, suites_section
 from lmworks.records import Score, Unscored
 from lmworks.report import Section
-from lmworks.statistics import mean_score, sign
-from lmworks.train.objectives.objective import Objective
+from lmworks.statistics import mean_score
 from lmworks.train.run import Run
-from lmworks.train.validation import Validation, validate
+from lmworks.train.validation import Validation
 
 COMPLETIONS = 8  # of each held-out prompt
 _AGAIN = -1  # of draws: none of training's
-
-
-def validation_on(run: Run, objective: Objective[Any], groups: TokenGroups) -> Callable[[], Validation]:
-    """A function that measures the objective's losses of these rows under the run's model."""
-    batches = groups.batches(1)  # as `validate` reads them: a reference computed row by row is the policy's own
-    signature = sign({"model": run.checkpoint.config, "data": groups.digest, "precision": run.config.precision})
-
-    def validation() -> Validation:
-        shown = with_baseline(run.model, batches) if isinstance(objective, KTO) else batches
-        return validate(run.model, objective, shown, 1, None, run.device, signature)
-
-    return validation
 
 
 def validation_of_rollouts(

@@ -2,11 +2,10 @@
 reward model."""
 
 import copy
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.task_head import with_head
 from lmworks.align.config import AlignConfig, DPOConfig, KTOConfig, OfflineConfig, RewardConfig
 from lmworks.align.early_stopping import EarlyStopping, RowLoader
-from lmworks.align.kto import KTO, KTOLoader, with_mismatched
+from lmworks.align.kto import KTO, KTOLoader, WithBaseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
-from lmworks.align.policy_evaluation import suite_config, suite_section, validation_on
+from lmworks.align.policy_evaluation import suite_config, suite_section
 from lmworks.align.preference_losses import REFERENCE, Pairs
 from lmworks.align.reward_model import KINDS, Reward
 from lmworks.align.reward_report import held_out_section, reward_section
-from lmworks.artefact import REPORT, StageContext, StageResult, hash_file, hash_json, write_text
+from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
 from lmworks.atomic_file import new_file
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import GroupLoaderConfig
@@ -34,30 +32,34 @@ from lmworks.data.conversations import conversation_files
 from lmworks.data.row_formats import formats_read
 from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import TokenGroups
-from lmworks.data.training_rows import KINDS_OF_ROWS, PreferenceRow, group_completions, read_preference_rows
+from lmworks.data.training_rows import (
+    KINDS_OF_ROWS,
+    PreferenceRow,
+    group_completions,
+    read_preference_rows,
+    split_rows,
+)
 from lmworks.evaluate import suite
 from lmworks.evaluate.suite_comparison import run_suites
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ScoreHead
-from lmworks.model.download import MODELS, digest_of_model, located
+from lmworks.model.download import digest_of_model, located
 from lmworks.progress import no_report
 from lmworks.records import LabelledCompletion, Preference, Rated, RejectedRecord, Stepwise, Verifiable
-from lmworks.report import Section, Table, to_html
 from lmworks.tokenizer.chat_templates import chat_template, check_roles, missing_tokens
-from lmworks.train.config import FinetuneConfig
-from lmworks.train.finetune_settings import adapts, measured_steps, with_rank
-from lmworks.train.held_out import samples_of
-from lmworks.train.loss_guard import TrainingStoppedError
+from lmworks.train.fit import Report, adapts, fit, new_run
+from lmworks.train.held_out import samples_of, validation_of
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
-from lmworks.train.run_report import doubt_of_steps
-from lmworks.train.train_stages import find_base, kept_settings, train_and_deliver
+from lmworks.train.run_report import doubt_of_steps, run_section
+from lmworks.train.settings import kept_settings, measured_steps, with_rank
+from lmworks.train.train_stages import find_base, load_base
 
 SHOWN = 3  # held-out prompts that the policy answers before and after
-_HELD_OUT = 200  # prompts at most
+HELD_OUT = 200  # prompts at most
 METHODS: dict[type, str] = {  # that learn from rows of a type
     Preference: "dpo, simpo, orpo or reward",
     LabelledCompletion: "kto or reward",
@@ -85,34 +87,34 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     reference."""
     formats = Counter[str]()
     rows = read_rows(config, context.base, formats)
-    kept, held_out = split_rows(rows, config.held_out)
+    kept, held_out = split_rows(rows, config.held_out, lambda row: row.prompt, 2, HELD_OUT)
     objective, referenced = objective_of(config, type(rows[0])), isinstance(config.algorithm, DPOConfig | KTOConfig)
-    checkpoint, left_out = load_base(config, context), list[RejectedRecord]()
+    checkpoint, left_out = load_aligned(config, context), list[RejectedRecord]()
     length = min(config.length, checkpoint.config.context_length)
     groups = group_rows(objective, kept, checkpoint, length, left_out)
     learned, there = 0 if groups.learned is None else int(groups.learned.sum()), len(groups)
-    method, ranks = with_rank(config.method, checkpoint, learned), join(config.train.parallel)
-    tuned = FinetuneConfig(method=method, seed=config.seed, train=config.train)
+    ranks, config = join(config.train.parallel), replace(config, method=with_rank(config.method, checkpoint, learned))
     if config.suites and ranks.first:
         run_suites(suite_config(config), context, find_base(config.base, context), "before")
 
-    def run_on(shown: TokenGroups, config: OfflineConfig, folder: Path, base: Checkpoint) -> Run:
+    def run_on(shown: TokenGroups, config: OfflineConfig, base: Checkpoint, folder: Path | None = None) -> Run:
         kind = KTOLoader if isinstance(objective, KTO) else RowLoader
         numbers = GroupLoaderConfig(length, config.batch or 1, config.steps, config.seed)
-        loader, adapt = kind(numbers, shown, *ranks.rows), adapts(tuned, head=isinstance(objective, Reward))
-        reports = {"progress": context.progress, "seed": config.seed, "ranks": ranks, "compares": True}
-        run = Run(base, objective, loader, config.train, folder, device=device_of_rank(), adapt=adapt, **reports)
+        loader = kind(numbers, shown, *ranks.rows)
+        adapt = adapts(config.method, config.seed, head=isinstance(objective, Reward))
+        run = new_run(context, base, objective, loader, config.train, adapt, ranks, compares=True, folder=folder)
         loader.early_stopping = EarlyStopping(config.early_stopping)
         if isinstance(loader, KTOLoader):
             loader.policy, loader.ranks, loader.micro_batch = run.model, ranks, config.train.micro_batch
         return run
 
-    def seconds(together: int) -> float:
+    def trial(together: int, folder: Path) -> Run:
         shown = replace(groups, columns={**groups.columns, REFERENCE: np.zeros(len(groups.ends), np.float32)})
         short = replace(config, steps=3, epochs=None, batch=min(max(together, 2), there))
-        with tempfile.TemporaryDirectory() as folder:  # on weights of its own, which change
-            run = run_on(shown, short, Path(folder), load_base(config, context))
-            return min(taken / max(tokens, 1) for taken, tokens in measured_steps(run))
+        return run_on(shown, short, load_aligned(config, context), folder)  # on weights of its own, which change
+
+    def seconds(together: int) -> float:
+        return min(taken / max(tokens, 1) for taken, tokens in measured_steps(partial(trial, together)))
 
     def derived() -> Any:
         return to_mapping(derive_offline(config, groups, referenced, seconds))
@@ -129,66 +131,45 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         shares = range(1, ranks.config.data)  # of a batch, as `GroupLoader` divides it
         parts = [p for b in batches for p in np.split(b, [len(b) * n // ranks.config.data for n in shares])]
         pieces = [piece for part in parts if len(part) for piece in np.split(part, range(size, len(part), size))]
-        groups = with_reference(groups, checkpoint, tuned, context, pieces, apart)
+        groups = with_reference(groups, checkpoint, config, context, pieces, apart)
         first = groups.batch(order[:4])
-    run = run_on(groups, config, context.work / "run", checkpoint)
+    run = run_on(groups, config, checkpoint)
     if first is not None and not run.checkpoints.steps():
         check_start(run.model, first, REFERENCE)
     shown = None
     if held_out:
         shown = group_rows(objective, held_out, checkpoint, length, left_out)
         alone = np.split(np.arange(len(shown)), len(shown))  # as they are validated
-        shown = with_reference(shown, checkpoint, tuned, context, alone, apart) if referenced else shown
-        run.validate = validation_on(run, objective, shown)
+        shown = with_reference(shown, checkpoint, config, context, alone, apart) if referenced else shown
+        batches = shown.batches(1)
+        batches = WithBaseline(run.model, batches) if isinstance(objective, KTO) else batches
+        run.validate = validation_of(run, batches, {"data": shown.digest}, objective, 1)
         if not isinstance(objective, Reward) and config.train.parallel.generates:
             run.sample = samples_of(run, _beginnings(shown))
-    result = train_and_deliver(run, context, tuned)
-    if not ranks.first:
-        return result
-    doubts = doubt_of_steps(config.steps, f"{seen} rows", remedies)
-    counts = {"rows": seen, "held_out": len(held_out), "left_out": len(left_out), "cut": groups.cut}
-    prompts, bounds = len({hash_json(row.prompt) for row in held_out}), f"at least 2 and at most {_HELD_OUT}"
+    prompts, bounds = len({hash_json(row.prompt) for row in held_out}), f"at least 2 and at most {HELD_OUT}"
     reasons = (
         ("rows", f"{there:,}", "; ".join(["to learn from", *formats_read(formats)])),
-        (
-            "held out",
-            f"{len(held_out):,}",
-            f"rows of {prompts} prompts, held_out={config.held_out:g}: {bounds}",
-        ),
+        ("held out", f"{len(held_out):,}", f"rows of {prompts} prompts, held_out={config.held_out:g}: {bounds}"),
         ("left out", f"{len(left_out)}", "rows of which nothing is left to learn"),
         ("cut", f"{groups.cut}", f"of more than {length:,} tokens, which lost their ends"),
         *map(tuple, reasons),
     )
-    alarms = ()
+    doubts, alarms = doubt_of_steps(config.steps, f"{seen} rows", remedies), ()
     if 10 * len(left_out) > len(rows):
         lost = f"{len(left_out):,} of {len(rows):,} rows are left out"
         alarms = (f"{lost}, as a completion begins behind length={length:,} tokens, or is empty: raise length",)
-    found = [(Section("The run", " ".join(doubts), (Table(("what", "value", "why"), reasons),), alarms=alarms), counts)]
-    if shown is not None and isinstance(objective, Reward):
-        found.append(reward_section(run.model, objective, groups, shown))
-    elif shown is not None:
-        found.append(held_out_section(context.output / LOG, f"{len(shown):,} rows"))
-    if config.suites:
-        found.append(suite_section(config, context, find_base(config.base, context)))
-    return with_sections(run, context, result, found)
 
+    def report() -> Report:
+        counts = {"rows": seen, "held_out": len(held_out), "left_out": len(left_out), "cut": groups.cut}
+        yield run_section(reasons, doubts, alarms), counts
+        if shown is not None and isinstance(objective, Reward):
+            yield reward_section(run.model, objective, groups, shown)
+        elif shown is not None:
+            yield held_out_section(context.output / LOG, f"{len(shown):,} rows")
+        if config.suites:
+            yield suite_section(config, context, find_base(config.base, context))
 
-def with_sections(
-    run: Run, context: StageContext, result: StageResult, found: Sequence[tuple[Section, Mapping[str, Any]]]
-) -> StageResult:
-    """The result with further sections before its own, and their numbers. TrainingStoppedError for a run that early
-    stopping ended: its report, log and weights stay in the work folder, and no later stage takes them for those of all
-    steps."""
-    metrics = {name: value for _, numbers in found for name, value in numbers.items()}
-    sections = (*(section for section, _ in found), *result.sections)
-    if run.stop:
-        reason, kept = f"stopped after step {run.position.step:,}: {run.stop}", context.work / "stopped"
-        shutil.rmtree(kept, ignore_errors=True)  # of an earlier run of this command
-        shutil.copytree(context.output, kept)
-        shown = (replace(sections[0], alarms=(*sections[0].alarms, reason)), *sections[1:])
-        write_text(kept / REPORT, to_html("A stopped run: report", "Its last weights stand next to this page.", shown))
-        raise TrainingStoppedError(f"{reason}. Report: {kept / REPORT}, next to log.jsonl and the last weights")
-    return replace(result, metrics={**result.metrics, **metrics}, sections=sections)
+    return fit(run, context, config.method, report=report())
 
 
 def read_rows(config: OfflineConfig, base: Path, formats: Counter[str] | None = None) -> list[Any]:
@@ -214,22 +195,11 @@ def _verdicts(row: Any) -> Sequence[float]:
     return [] if isinstance(row, Preference) else [row.rating if isinstance(row, Rated) else row.label]
 
 
-def split_rows(rows: Sequence[Any], share: float, most: int = _HELD_OUT) -> tuple[list[Any], list[Any]]:
-    """Rows to learn from, and those held out: of a share of the prompts, by their hashes, at least two, for an
-    interval, and at most so many."""
-    hashes = [hash_json(row.prompt) for row in rows]
-    prompts = sorted(set(hashes))
-    count = min(max(round(share * len(prompts)), 2), most, len(prompts) // 2) if share else 0
-    held_out, pairs = set(prompts[:count]), list(zip(rows, hashes, strict=True))
-    return [row for row, own in pairs if own not in held_out], [row for row, own in pairs if own in held_out]
-
-
 def load_policy(config: AlignConfig, context: StageContext) -> Checkpoint:
     """The checkpoint that learns, which is its own reference, with the chat template of `config.family` if one is set.
     ValueError for a base without a chat template."""
     full = isinstance(config.method, FullConfig)
-    checkpoint = load(find_base(config.base, context), torch.float32 if full else DTYPES[config.train.precision])
-    checkpoint = replace(checkpoint, source=config.base) if config.base in MODELS else checkpoint
+    checkpoint = load_base(config.base, context, torch.float32 if full else DTYPES[config.train.precision])
     if family := config.family:
         check_roles(family, checkpoint.required_tokenizer)
         if missing := missing_tokens(family, checkpoint.required_tokenizer):
@@ -243,7 +213,7 @@ def load_policy(config: AlignConfig, context: StageContext) -> Checkpoint:
     return checkpoint
 
 
-def load_base(config: OfflineConfig, context: StageContext) -> Checkpoint:
+def load_aligned(config: OfflineConfig, context: StageContext) -> Checkpoint:
     """The same; of a reward model, with a new head."""
     checkpoint = load_policy(config, context)
     return with_head(checkpoint, ScoreHead(), config.seed) if config.algorithm.kind == "reward" else checkpoint
@@ -260,24 +230,24 @@ def group_rows(
 def with_reference(
     groups: TokenGroups,
     checkpoint: Checkpoint,
-    tuned: FinetuneConfig,
+    config: OfflineConfig,
     context: StageContext,
     together: Sequence[NDArray[np.int64]],
     apart: int,
 ) -> TokenGroups:
     """The groups with the column `reference`, computed before the first step and kept in the work folder: through a new
     adapter, where there is one, which changes nothing. That is the policy's own arithmetic, and ratios begin with 1."""
-    kept, ranks = context.work / f"reference-{groups.digest[:16]}.npy", join(tuned.train.parallel)
-    if ranks.any(not kept.exists()):
-        dtype, device = DTYPES[tuned.train.precision], device_of_rank()
-        model = (adapts(tuned) or copy.deepcopy)(checkpoint.model).to(device, dtype)
+    path, ranks = context.work / f"reference-{groups.digest[:16]}.npy", join(config.train.parallel)
+    if ranks.any(not path.exists()):
+        dtype, device = DTYPES[config.train.precision], device_of_rank()
+        model = (adapts(config.method, config.seed) or copy.deepcopy)(checkpoint.model).to(device, dtype)
         progress = context.progress if ranks.first else no_report
         sums = reference_sums(model, groups, device, progress, together, ranks, apart)
         if ranks.first:
-            with new_file(kept) as private, private.open("wb") as stream:
+            with new_file(path) as private, private.open("wb") as stream:
                 np.save(stream, sums)
         ranks.wait()
-    return replace(groups, columns={**groups.columns, REFERENCE: np.load(kept)})
+    return replace(groups, columns={**groups.columns, REFERENCE: np.load(path)})
 
 
 def _beginnings(groups: TokenGroups) -> list[tuple[int, ...]]:

@@ -1,18 +1,19 @@
 """The stage `align.online`: a model and prompts into a better policy, by the rewards of what it says itself."""
 
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.config import FullConfig, Method
 from lmworks.align.environments import Episodes, episodes
 from lmworks.align.log_probabilities import check_temperature
-from lmworks.align.offline_settings import RATES, rows_together
+from lmworks.align.offline_settings import RATES
 from lmworks.align.online_config import STEPS, OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy import policy_of
 from lmworks.align.policy_evaluation import (
@@ -20,7 +21,6 @@ from lmworks.align.policy_evaluation import (
     suite_config,
     suite_section,
     validation_of_rollouts,
-    validation_on,
 )
 from lmworks.align.policy_gradient import PolicyOptimization
 from lmworks.align.ppo import add_critic
@@ -32,35 +32,32 @@ from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.rollout_report import rollouts_section
 from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.sft_replay import Imitation, WithReplay, read_demonstrations, sft_groups
-from lmworks.align.stage_offline import METHODS, SHOWN, check_surroundings, load_policy, split_rows, with_sections
+from lmworks.align.stage_offline import METHODS, SHOWN, check_surroundings, load_policy
 from lmworks.align.stage_offline import outside_digest as digest_of
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.config import to_mapping
 from lmworks.data.conversations import as_messages, conversation_files
-from lmworks.data.training_rows import read_preference_rows
+from lmworks.data.training_rows import read_preference_rows, split_rows
 from lmworks.evaluate.metric import Metric
 from lmworks.evaluate.model_rewards import ensemble, process_model, reward_model
 from lmworks.evaluate.suite_comparison import run_suites
 from lmworks.generate.reward_scores import RewardModel
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.download import digest_of_model, located
-from lmworks.model.transformer import Transformer
 from lmworks.progress import no_report
 from lmworks.records import Rated, RejectedRecord, Verifiable
-from lmworks.report import Section, Table
+from lmworks.report import Table
 from lmworks.tokenizer.tool_calls import OWN_FORM, Tool, ToolForm
-from lmworks.train.config import FinetuneConfig
-from lmworks.train.derived_settings import at_rate
-from lmworks.train.finetune_settings import adapts, measured_steps, with_rank
-from lmworks.train.held_out import samples_of
+from lmworks.train.fit import Adapt, Report, adapts, fit, new_run
+from lmworks.train.held_out import samples_of, validation_of
 from lmworks.train.objectives.objective import Objective
-from lmworks.train.parallel.ranks import ALONE, Ranks, device_of_rank, join
+from lmworks.train.parallel.ranks import ALONE, Ranks, join
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
-from lmworks.train.run_report import doubt_of_steps
-from lmworks.train.train_stages import find_base, kept_settings, train_and_deliver
+from lmworks.train.run_report import doubt_of_steps, run_section
+from lmworks.train.settings import USED, at_rate, kept_settings, measured_steps, rows_together, with_rank
+from lmworks.train.train_stages import find_base
 
-_USED = 0.85  # of the minutes: the rest is loading, validation and the machine's own pace
 _HELD_OUT, _EACH_MINUTE = 50, 2.5  # prompts at most
 _FEW_STEPS = 4  # where fewer of all prompts fit into the minutes, a step has fewer prompts
 
@@ -73,9 +70,8 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     checkpoint, left_out = load_policy(config, context), list[RejectedRecord]()
     check_temperature(checkpoint.model, config.temperature)
     tokens = (config.steps or STEPS) * config.prompts * algorithm.group_size * config.max_completion_length
-    tuned = FinetuneConfig(method=with_rank(config.method, checkpoint, tokens), seed=config.seed)
-    ranks, rate = join(config.train.parallel), config.rate or RATES[config.method.kind]
-    progress = context.progress if ranks.first else no_report
+    method, ranks = with_rank(config.method, checkpoint, tokens), join(config.train.parallel)
+    rate, progress = config.rate or RATES[config.method.kind], context.progress if ranks.first else no_report
     if config.suites and ranks.first:
         run_suites(suite_config(config), context, find_base(config.base, context), "before")
     held_out: list[Prompt] = []
@@ -90,39 +86,39 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         whole = prompts_of(rows, checkpoint, config.length - config.max_completion_length, tools)  # type: ignore[arg-type]
         own = config.remote is None or config.remote.adapters  # or what is sampled stays as it was
         most = max(min(_HELD_OUT, int(_EACH_MINUTE * (config.minutes or _HELD_OUT))), 2)
-        found, held_out = split_rows(whole, config.held_out if own else 0.0, most)
-        completions = SampledCompletions(config, found, reward_of(config, context.base), played)
-        prompts, lost = len(found), len(rows) - len(whole)
-        lengths = [config.length if played else len(each.ids) + config.max_completion_length for each in found]
+        kept, held_out = split_rows(whole, config.held_out if own else 0.0, lambda row: row.prompt, 2, most)
+        completions = SampledCompletions(config, kept, reward_of(config, context.base), played)
+        prompts, lost = len(kept), len(rows) - len(whole)
+        lengths = [config.length if played else len(each.ids) + config.max_completion_length for each in kept]
     micro_batch = micro_batch_of(config, lengths)
     objective, measures = objective_of(config, checkpoint, context.base, ranks), bool(held_out or config.held_out_files)
 
-    def run_on(config: OnlineConfig, folder: Path, base: Checkpoint) -> Run:
+    def run_on(config: OnlineConfig, base: Checkpoint, folder: Path | None = None) -> Run:
         loader, steps = RolloutLoader(config, completions, ranks, progress=progress), config.steps or STEPS
-        if isinstance(algorithm, PPOConfig) and adapts(tuned) is None:
+        if isinstance(algorithm, PPOConfig) and isinstance(method, FullConfig):
             add_critic(base.model)  # which the checkpoint's weights do not hold
         training = replace(at_rate(config.train, rate), micro_batch=micro_batch)
         if measures and training.validate is None:
             training = replace(training, validate=steps)  # the end; before the first step it is measured anyway
-        parts = {"device": device_of_rank(), "progress": context.progress, "seed": config.seed, "ranks": ranks}
-        parts |= {"adapt": adapted(config, tuned), "compares": measures}
-        run = Run(base, objective, loader, training, folder, **parts)
-        loader.policy = policy_of(run, config, tuned.method, completions.fixed)
+        run = new_run(context, base, objective, loader, training, adapted(config, method), ranks, measures, folder)
+        loader.policy = policy_of(run, config, method, completions.fixed)
         if isinstance(completions, RatedCompletions):
             completions.measure(loader.policy)
         return run
+
+    def trial(steps: int, few: int, folder: Path) -> Run:
+        # On weights of its own where these change.
+        base = load_policy(config, context) if isinstance(method, FullConfig) else checkpoint
+        return run_on(replace(config, steps=steps, prompts=few), base, folder)
 
     def derived() -> tuple[int, int, str]:
         if config.minutes is None or config.steps is not None:
             return config.steps or STEPS, config.prompts, "as set" if config.steps else "unless set"
         count = 1 + algorithm.updates  # all but the first are measured, a rollout among them
         few = config.prompts if completions.fixed else ranks.config.data  # as measuring is of the minutes, too
-        base = checkpoint if adapts(tuned) else load_policy(config, context)  # whose weights change in the steps
-        with tempfile.TemporaryDirectory() as folder:
-            measured = run_on(replace(config, steps=count, prompts=few), Path(folder), base)
-            taken = [seconds for seconds, _ in measured_steps(measured, count)]
+        taken = [seconds for seconds, _ in measured_steps(partial(trial, count, few), count)]
         each = sum(taken) / len(taken) / few  # seconds of a prompt
-        left = _USED * 60 * config.minutes - (time.perf_counter() - began)
+        left = USED * 60 * config.minutes - (time.perf_counter() - began)
         evaluated = 2 * len(held_out) * COMPLETIONS / algorithm.group_size  # before and after, as prompts of a step
         fitting, affordable = steps_within(left / each - evaluated, few, config.prompts)
         why = f"at most {STEPS}; {affordable:,} fit into {config.minutes:g} minutes with measuring and evaluations"
@@ -132,17 +128,14 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         size = f"{config.prompts} prompts with {algorithm.group_size} completions each"
         progress(0, None, "batches", note=f"the first rollouts, {size}; their rewards: {_weights(config)}")
     steps, together, why = kept_settings(context, config.train.parallel, derived)
-    run = run_on(replace(config, steps=steps, prompts=together), context.work / "run", checkpoint)
+    run = run_on(replace(config, steps=steps, prompts=together), checkpoint)
     if config.held_out_files:
         groups = sft_groups(config.held_out_files, config.length, checkpoint, context.base)
-        run.validate = validation_on(run, Imitation(), groups)
+        run.validate = validation_of(run, groups.batches(1), {"data": groups.digest}, Imitation(), 1)
     if held_out and isinstance(completions, SampledCompletions):
         run.validate = validation_of_rollouts(run, replace(completions, prompts=held_out), run.validate)
         if config.train.parallel.generates:
             run.sample = samples_of(run, list(dict.fromkeys(each.ids for each in held_out))[:SHOWN])
-    result = train_and_deliver(run, context, tuned)
-    if not ranks.first:
-        return result
     loader = cast(RolloutLoader, run.loader)
     count = len({each.ids for each in held_out})
     bounds = f"at least 2 and at most {_HELD_OUT}, or {_EACH_MINUTE:g} a minute; {COMPLETIONS} completions of each row"
@@ -154,19 +147,21 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         ("micro-batch", micro_batch, "as set" if config.train.micro_batch else "completions in a forward, at most"),
         ("rate", f"{rate:g}", "at its highest"),
     )
-    parts = {"rewards": "ratings" if completions.fixed else _weights(config), **to_mapping(loader.config.algorithm)}
-    chosen = tuple((name, str(value)) for name, value in parts.items() if value is not None)
-    tables = Table(("what", "value", "why"), reasons), Table(("the algorithm", "value"), chosen)
-    numbers: Mapping[str, Any] = {**loader.metrics, "held_out": len(held_out), "rollout_share": loader.stall_share}
-    doubts = " ".join(doubt_of_steps(steps, f"{prompts} prompts", "more steps"))
-    sections: list[tuple[Section, Mapping[str, Any]]] = [(Section("The run", doubts, tables), numbers)]
-    if measures:
-        of = f"{len(held_out):,} rows" if held_out else "held_out_files"
-        sections.append(held_out_section(context.output / LOG, of))
-    sections.append((rollouts_section(context.output / LOG), {}))
-    if config.suites:
-        sections.append(suite_section(config, context, find_base(config.base, context)))
-    return with_sections(run, context, result, sections)
+    settings = {"rewards": "ratings" if completions.fixed else _weights(config), **to_mapping(loader.config.algorithm)}
+    chosen = tuple((name, str(value)) for name, value in settings.items() if value is not None)
+    doubts = doubt_of_steps(steps, f"{prompts} prompts", "more steps")
+
+    def report() -> Report:
+        numbers = {**loader.metrics, "held_out": len(held_out), "rollout_share": loader.stall_share}
+        yield run_section(reasons, doubts, tables=(Table(("the algorithm", "value"), chosen),)), numbers
+        if measures:
+            of = f"{len(held_out):,} rows" if held_out else "held_out_files"
+            yield held_out_section(context.output / LOG, of)
+        yield rollouts_section(context.output / LOG), {}
+        if config.suites:
+            yield suite_section(config, context, find_base(config.base, context))
+
+    return fit(run, context, method, report=report())
 
 
 def steps_within(prompts: float, few: int, most: int) -> tuple[int, int]:
@@ -190,12 +185,12 @@ def _weights(config: OnlineConfig) -> str:
     return ", ".join(f"{name}={weight:g}" for name, weight in config.rewards.items()) or "those of the environment"
 
 
-def adapted(config: OnlineConfig, tuned: FinetuneConfig) -> Callable[[Transformer], Transformer] | None:
+def adapted(config: OnlineConfig, method: Method) -> Adapt | None:
     """The function that puts the method, and a critic where there is one, into a model."""
-    method = adapts(tuned)
-    if method is None or not isinstance(config.algorithm, PPOConfig):
-        return method
-    return lambda model: add_critic(method(model))
+    adapt = adapts(method, config.seed)
+    if adapt is None or not isinstance(config.algorithm, PPOConfig):
+        return adapt
+    return lambda model: add_critic(adapt(model))
 
 
 def objective_of(config: OnlineConfig, checkpoint: Checkpoint, base: Path, ranks: Ranks = ALONE) -> Objective:

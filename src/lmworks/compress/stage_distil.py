@@ -1,7 +1,6 @@
 """The stages of distillation: `compress.teacher`, which stores what a teacher says, and `compress.distil`."""
 
 import copy
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,22 +22,23 @@ from lmworks.model.model_costs import count_parameters
 from lmworks.report import Section, Table
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.derived_settings import HIGHEST_RATE, RULE
-from lmworks.train.finetune_settings import EPOCHS, adapts, measured_steps
+from lmworks.train.fit import adapts, fit, new_run
+from lmworks.train.held_out import observe
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.planning.compute import inner_parameters
 from lmworks.train.planning.hyperparameters import RULES
 from lmworks.train.run import Run
+from lmworks.train.run_report import run_section
+from lmworks.train.settings import EPOCHS
 from lmworks.train.train_stages import (
     check_vocabulary,
     derived_finetune,
     find_base,
     find_shards,
-    observe,
     sources_of,
     tokens_of,
-    train_and_deliver,
 )
 
 
@@ -77,41 +77,31 @@ def distil(config: DistillConfig, context: StageContext) -> StageResult:
         advice = RULES[RULE].suggest(inner_parameters(student.config), tokens)
         config = replace(config, rate=min(advice.learning_rate, HIGHEST_RATE))
     model = None if taught is None or columns is not None else taught.model.to(device).requires_grad_(False)
+    loss, on_policy = config.loss, config.on_policy
 
-    def loader_of(found: FinetuneConfig, steps: int) -> Loader:
-        assert found.length and found.batch
+    def run_on(config: FinetuneConfig, base: Checkpoint, folder: Path | None = None) -> Run:
+        assert config.length and config.batch
         sources = sources_of(shards, config.weights)
-        of_shards = LoaderConfig(sources, found.length, found.batch, steps, seed=config.seed)
-        if config.on_policy is not None:
-            return OnPolicyLoader(of_shards, config.on_policy, *ranks.rows)
-        return Loader(of_shards, *ranks.rows)
-
-    def run_on(loader: Loader, base: Checkpoint, found: FinetuneConfig, folder: Path) -> Run:
+        numbers = LoaderConfig(sources, config.length, config.batch, config.steps, seed=config.seed)
+        loader = OnPolicyLoader(numbers, on_policy, *ranks.rows) if on_policy else Loader(numbers, *ranks.rows)
         said = model
         if columns is not None:
-            said = open_columns(columns, loader.datasets, loader.config.length, config.seed, config.loss.temperature)
-        prepare_student(base.model, model, config.loss, config.seed)
-        parts = {"device": device, "progress": context.progress, "seed": config.seed, "ranks": ranks}
-        parts |= {"adapt": adapts(found), "compares": True}
-        run = Run(base, Distillation(config.loss, said), loader, found.train, folder, **parts)
+            said = open_columns(columns, loader.datasets, config.length, config.seed, loss.temperature)
+        prepare_student(base.model, model, loss, config.seed)
+        adapt, objective = adapts(config.method, config.seed), Distillation(loss, said)
+        run = new_run(context, base, objective, loader, config.train, adapt, ranks, compares=True, folder=folder)
         if isinstance(loader, OnPolicyLoader):
             loader.write = writer_of(run, loader.on_policy)
         return run
 
-    def seconds(found: FinetuneConfig) -> float:
-        found, copied = replace(found, batch=found.train.micro_batch), student.with_model(copy.deepcopy(student.model))
-        with loader_of(found, 3) as loader, tempfile.TemporaryDirectory() as folder:
-            taken = measured_steps(run_on(loader, copied, found, Path(folder)))
-        return min(each for each, _ in taken) / (found.batch or 1)
+    def trial(config: FinetuneConfig, folder: Path) -> Run:
+        return run_on(config, student.with_model(copy.deepcopy(student.model)), folder)
 
-    found, reasons = derived_finetune(config, student, shards, context, seconds=seconds)
-    with loader_of(found, found.steps or 0) as loader:
-        run = run_on(loader, student, found, context.work / "run")
-        observe(run, held_out, loader.config, CausalLanguageModel())
-        result = train_and_deliver(run, context, found)
+    complete, reasons = derived_finetune(config, student, shards, context, trial)
+    run = run_on(complete, student)
+    observe(run, held_out, CausalLanguageModel())
     rows = (("student", f"{count_parameters(student.config):,} parameters", why_student), *reasons)
-    section = Section("The student", "", (Table(("what", "value", "why"), rows),))
-    return replace(result, sections=(section, *result.sections))
+    return fit(run, context, complete.method, complete.merge, report=[(run_section(rows, title="The student"), {})])
 
 
 def student_of(config: DistillConfig, context: StageContext) -> tuple[Checkpoint, str]:

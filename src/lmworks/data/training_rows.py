@@ -151,15 +151,22 @@ def row_columns(row: Any) -> dict[str, Any]:
     return columns | ({"provenance": made} if made else {})
 
 
-def split_rows(rows: Sequence[T], share: float, key: Callable[[T], Any], least: int = 0) -> tuple[list[T], list[T]]:
-    """Rows to learn from, and those held out: a `share` by the hashes of their keys, but of `least` keys, or a fifth of
-    all, where these are few. Rows of one key are on one side, and stay there when rows are added."""
+def split_rows(
+    rows: Sequence[T], share: float, key: Callable[[T], Any], least: int = 0, most: int | None = None
+) -> tuple[list[T], list[T]]:
+    """Rows to learn from, and those held out: a `share` of the keys, the first ones by their hashes, so that rows of
+    one key are on one side, and stay there when rows are added; but of `least` keys, or a fifth of all, where these are
+    few. With `most`, the share is of the number of keys: of at least `least`, at most so many, and half of all."""
     hashes = [hash_json(key(row)) for row in rows]
-    distinct = sorted(set(hashes))
-    lowest = set(distinct[: min(least, len(distinct) // 5) if share else 0])
+    keys = sorted(set(hashes))
+    if most is None:
+        count = max(sum(hash_fraction(digest) < share for digest in keys), min(least, len(keys) // 5))
+    else:
+        count = min(max(round(share * len(keys)), least), most, len(keys) // 2)
+    held_out = set(keys[: count if share else 0])
     sides: tuple[list[T], list[T]] = [], []
     for row, digest in zip(rows, hashes, strict=True):
-        sides[digest in lowest or hash_fraction(digest) < share].append(row)
+        sides[digest in held_out].append(row)
     return sides
 
 

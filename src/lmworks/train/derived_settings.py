@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from lmworks.model.config import ModelConfig
 from lmworks.model.model_costs import count_parameters
-from lmworks.train.config import PretrainConfig, TrainConfig
+from lmworks.train.config import PretrainConfig
 from lmworks.train.optimizer_config import AdamW, Muon, Schedule, peak_rate
 from lmworks.train.planning.compute import inner_parameters
 from lmworks.train.planning.hyperparameters import RULES
@@ -140,11 +140,6 @@ def _warmup(schedule: Schedule, steps: int) -> tuple[int, str]:
     if half < LEAST_WARMUP:
         return half, "half of the steps, at least one, as they are few"
     return max(round(WARMUP * steps), LEAST_WARMUP), f"{WARMUP:.0%} of the steps, at least {LEAST_WARMUP}"
-
-
-def at_rate(config: TrainConfig, rate: float | None) -> TrainConfig:
-    """The config with this peak learning rate, if one is given; Muon's `rest` has it too, unless it has its own."""
-    return config if rate is None else replace(config, optimizer=replace(config.optimizer, rate=rate))
 
 
 def _plan(config: PretrainConfig, vocabulary: int, tokens: float | None, measure: Measure | None) -> Plan:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from itertools import groupby, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,26 +118,41 @@ def row_batches(folders: Iterable[Path], length: int) -> list[Batch]:
     return batches
 
 
-def validation_on(
-    run: Run, batches: Sequence[Batch], folders: Mapping[str, Path], objective: Objective | None = None
+def observe(run: Run, held_out: Mapping[str, Path], objective: Objective | None = None) -> None:
+    """Give a run on token shards what it validates on, one sequence at a time and by its own objective unless another
+    is given, and what it continues."""
+    config, tokenizer = run.loader.config, run.checkpoint.required_tokenizer
+    if held_out:
+        datasets = {name: TokenDataset(folder) for name, folder in held_out.items()}
+        masked = all(dataset.masked for dataset in datasets.values())
+        batches = row_batches(held_out.values(), config.length) if masked else held_out_batches(held_out, config)
+        prints = {name: dataset.fingerprint for name, dataset in datasets.items()}
+        data = {"tokenizer": tokenizer.hash, "data": prints, "sequences": sum(map(len, batches))}
+        sizes = bytes_of_token(tokenizer, run.checkpoint.config.embedding.vocabulary)
+        run.validate = validation_of(run, batches, data, objective, 1, sizes)
+    beginnings = beginnings_of(held_out.values(), config.length // 2)
+    if run.config.samples:
+        beginnings = [tokenizer.encode(text) for text in run.config.samples]
+    if beginnings and run.config.parallel.generates and run.checkpoint.config.encoder is None:
+        run.sample = samples_of(run, beginnings)
+
+
+def validation_of(
+    run: Run,
+    batches: Iterable[Any],
+    data: Mapping[str, Any],
+    objective: Objective | None = None,
+    micro_batch: int | None = None,
+    bytes_of_token: Tensor | None = None,
 ) -> Callable[[], Validation]:
-    """A function that validates the run's model on the batches, one sequence at a time, by `objective`, or the run's
-    own."""
-    tokenizer, config = run.checkpoint.required_tokenizer, run.checkpoint.config
-    sizes = bytes_of_token(tokenizer, config.embedding.vocabulary)
-    signature = sign(
-        {
-            "model": config,
-            "tokenizer": tokenizer.hash,
-            "data": {name: TokenDataset(folder).fingerprint for name, folder in folders.items()},
-            "sequences": sum(len(batch) for batch in batches),
-            "precision": run.config.precision,
-        }
-    )
+    """A function that validates the run's model on these batches, which it reads each time, by the run's objective
+    unless another is given. `data` says what they are, for the signature; the rest as of `validate`."""
+    signature = sign({"model": run.checkpoint.config, **data, "precision": run.config.precision})
+    sums = run.loss_sums if objective is None else None  # another's needs the whole model in each process
 
     def validation() -> Validation:
-        sums = run.loss_sums if objective is None else None  # another's needs the whole model in each process
-        return validate(run.model, objective or run.objective, batches, 1, sizes, run.device, signature, sums)
+        measured = objective or run.objective
+        return validate(run.model, measured, batches, micro_batch, bytes_of_token, run.device, signature, sums)
 
     return validation
 

@@ -1,6 +1,7 @@
 """The report of a training run: the reasons for its settings, its loss curve, and samples of the model."""
 
 import io
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,22 @@ NOT_HELD_OUT = "nothing is held out: whether more was learned than these rows by
 TARGETS = ("minutes", "parameters", "tokens")
 
 
+def run_section(
+    reasons: Iterable[tuple[str, Any, str]],
+    text: Iterable[str] = (),
+    alarms: tuple[str, ...] = (),
+    tables: tuple[Table, ...] = (),
+    title: str = "The run",
+) -> Section:
+    """The numbers of a run, each with its reason, below sentences such as those of `doubt_of_steps`."""
+    return Section(title, " ".join(text), (Table(("what", "value", "why"), tuple(reasons)), *tables), alarms=alarms)
+
+
 def derived_section(derived: Derived, config: PretrainConfig) -> Section:
     """Every number that the targets gave, with its reason."""
     given = [name for name in TARGETS if getattr(config, name) is not None]
     text = f"The setting {given[0]} was given" if len(given) == 1 else f"The settings {' and '.join(given)} were given"
-    return Section("The run", f"{text}; the rest follows.", (Table(("what", "value", "why"), derived.reasons),))
+    return run_section(derived.reasons, [f"{text}; the rest follows."])
 
 
 def curve_section(log: Path, unit: str = "nats per target") -> tuple[Section, dict[str, Any]]:

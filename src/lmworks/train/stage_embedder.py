@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from lmworks.adapt.task_head import with_head
@@ -15,18 +14,18 @@ from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.config import PoolHead
 from lmworks.model.download import digest_of_model, located
 from lmworks.records import RejectedRecord, TextPair
-from lmworks.report import Section, Table
-from lmworks.statistics import sign
+from lmworks.report import Table
 from lmworks.train.cross_encoder_config import CrossEncoderConfig
-from lmworks.train.derived_settings import at_rate
 from lmworks.train.embedder_config import EmbedderConfig, Pooling
+from lmworks.train.fit import fit, new_run
+from lmworks.train.held_out import validation_of
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.optimizer_config import peak_rate
-from lmworks.train.parallel.ranks import device_of_rank
 from lmworks.train.run import Run
-from lmworks.train.run_report import doubt_of_steps
-from lmworks.train.train_stages import find_base, train_and_deliver
-from lmworks.train.validation import Validation, validate
+from lmworks.train.run_report import doubt_of_steps, run_section
+from lmworks.train.settings import at_rate, batch_and_steps
+from lmworks.train.train_stages import find_base
+from lmworks.train.validation import Validation
 
 _VALIDATION_PAIRS = 1024  # at most
 _LOSS = "The loss is that of finding each anchor's positive among all texts of its batch, in nats a pair."
@@ -44,34 +43,28 @@ def embedder(config: EmbedderConfig, context: StageContext) -> StageResult:
     if len(pairs) < 2:
         raise ValueError(f"{len(pairs)} pairs are left to learn from, {len(held_out)} are held out: it takes two")
     checkpoint = with_pooling(load(find_base(config.base, context)), config.pooling)
-    length, batch = min(config.length, checkpoint.max_length), min(config.batch, len(pairs))
-    steps = max(round(config.epochs * len(pairs) / batch), 1)
+    length = min(config.length, checkpoint.max_length)
+    batch, steps = batch_and_steps(len(pairs), config.epochs, config.batch)
     groups = pair_groups(pairs, checkpoint.required_tokenizer, length)
     loader = GroupLoader(GroupLoaderConfig(length, batch, steps, config.seed), groups)
-    settings = at_rate(config.train, config.rate)
     objective = Contrastive(config.temperature, config.symmetric, config.chunk)
-    run = Run(
-        *(checkpoint, objective, loader, settings, context.work / "run"),
-        device=device_of_rank(),
-        progress=context.progress,
-    )
+    run = new_run(context, checkpoint, objective, loader, at_rate(config.train, config.rate))
     if len(held_out) > 1:
         run.validate = _validation(run, held_out, loader.config)
-    result = train_and_deliver(run, context)
+    optimizer = run.config.optimizer
     rows = (
         ("pairs", len(pairs), f"to learn from, with {len(groups.ends):,} texts; {len(held_out):,} more are held out"),
         ("cut", groups.cut, f"texts of more than {length} tokens, which lost their ends"),
         ("batch", batch, "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"),
         ("steps", steps, f"{config.epochs:g} times all pairs"),
-        ("rate", f"{peak_rate(settings.optimizer):g}", f"at its highest, of {settings.optimizer.kind}"),
+        ("rate", f"{peak_rate(optimizer):g}", f"at its highest, of {optimizer.kind}"),
     )
-    tables = [Table(("what", "value", "why"), rows)]
-    if rejected:
-        reasons = Counter(item.reason for item in rejected for _ in range(item.count))
-        tables.append(Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently"))
-    text = " ".join([_LOSS, *_doubts(config, steps, batch, len(pairs), len(held_out))])
-    metrics = {**result.metrics, "pairs": len(pairs), "held_out": len(held_out), "cut": groups.cut}
-    return replace(result, metrics=metrics, sections=(Section("The run", text, tuple(tables)), *result.sections))
+    reasons = Counter(item.reason for item in rejected for _ in range(item.count))
+    left_out = Table(("left out because", "files"), tuple(reasons.most_common()), "Nothing is skipped silently")
+    text = [_LOSS, *_doubts(config, steps, batch, len(pairs), len(held_out))]
+    section = run_section(rows, text, tables=(left_out,) if rejected else ())
+    numbers = {"pairs": len(pairs), "held_out": len(held_out), "cut": groups.cut}
+    return fit(run, context, report=[(section, numbers)])
 
 
 def _doubts(config: EmbedderConfig, steps: int, batch: int, pairs: int, held_out: int) -> list[str]:
@@ -129,14 +122,9 @@ def _validation(run: Run, held_out: Sequence[TextPair], config: GroupLoaderConfi
     loader = GroupLoader(settings, groups)
     whole = len(held_out) // settings.batch
     batches = [loader.batch(step) for step in range(min(whole, max(_VALIDATION_PAIRS // settings.batch, 1)))]
-    signature = sign(
-        {
-            "model": run.checkpoint.config,
-            "tokenizer": run.checkpoint.required_tokenizer.hash,
-            "data": {"pairs": groups.digest, "batch": settings.batch, "seed": settings.seed},
-            "pairs": len(batches) * settings.batch,
-            "precision": run.config.precision,
-        }
-    )
-
-    return partial(validate, run.model, run.objective, batches, device=run.device, signature=signature)
+    data = {
+        "tokenizer": run.checkpoint.required_tokenizer.hash,
+        "data": {"pairs": groups.digest, "batch": settings.batch, "seed": settings.seed},
+        "pairs": len(batches) * settings.batch,
+    }
+    return validation_of(run, batches, data)

@@ -1,9 +1,6 @@
 """The stages `train.pretrain` and `train.finetune`: token shards into a checkpoint."""
 
-import json
-import shutil
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,56 +8,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lmworks.adapt.adapted_checkpoint import load, stays_beside
-from lmworks.adapt.adapter import load_adapter, save_adapter
-from lmworks.adapt.adapter_merge import merge_adapter
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.qlora import quantise_base
-from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest, write_json
+from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import INDEX, TokenDataset
-from lmworks.model.checkpoint import Checkpoint, assemble
-from lmworks.model.config import LanguageModelHead
+from lmworks.model.checkpoint import Checkpoint, DType, assemble
 from lmworks.model.download import ADAPTER, MODELS, digest_of_model, located
 from lmworks.model.initialisation import by_fan_in, initialise
 from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.tokenizer_lookup import find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.model.transformer import Transformer
-from lmworks.report import Section, Table
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
-from lmworks.train.config import FinetuneConfig, PretrainConfig, TrainConfig
-from lmworks.train.derived_settings import MEASURED_SEQUENCES, Derived, at_rate, derive
-from lmworks.train.finetune_settings import Reasons, adapts, derive_finetune, seconds_per_sequence
-from lmworks.train.general_questions import forgetting_section, general_answers
-from lmworks.train.held_out import (
-    beginnings_of,
-    check_held_out,
-    held_out_batches,
-    row_batches,
-    samples_of,
-    validation_on,
-)
-from lmworks.train.loop import train
+from lmworks.train.config import FinetuneConfig, PretrainConfig
+from lmworks.train.derived_settings import MEASURED_SEQUENCES, Derived, derive
+from lmworks.train.fit import Adapt, Deliver, adapts, fit, new_run
+from lmworks.train.held_out import check_held_out, observe
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objective_config import MultiToken, check_stacks
 from lmworks.train.objectives.from_config import build_objective
-from lmworks.train.objectives.objective import Objective
-from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.ranks import device_of_rank, join
+from lmworks.train.parallel.ranks import join
 from lmworks.train.planning.measured_throughput import kept_calibration, measured_speed
 from lmworks.train.run import Run
-from lmworks.train.run_log import LOG
-from lmworks.train.run_report import NOT_HELD_OUT, curve_section, derived_section, doubt_of_steps
+from lmworks.train.run_report import NOT_HELD_OUT, derived_section, doubt_of_steps, run_section
+from lmworks.train.settings import Reasons, at_rate, derive_finetune, kept_settings, measured_steps
 from lmworks.train.sweep.config import SweepConfig
 
-Adapt = Callable[[Transformer], Transformer]  # gives the model to train, see `Run.adapt`
-Deliver = Callable[[Run, Mapping[str, Tensor], Path], None]  # writes a new folder, given what `Run.trained` gave
-_DERIVED = "derived.json"
 _TOKENIZER = "tokenizer.json"
 _MODEL = "model.safetensors"
 
@@ -78,7 +56,7 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
     if isinstance(config.objective, MultiToken):
         shape = with_further_tokens(shape, config.objective.depth)
     model = initialise(Transformer(shape), config.seed, scheme=by_fan_in)
-    checkpoint = assemble(shape, model.state_dict(), tokenizer, template)
+    checkpoint, ranks = assemble(shape, model.state_dict(), tokenizer, template), join(config.train.parallel)
     loader = LoaderConfig(
         sources_of(shards, config.weights),
         length=config.length - (config.objective.kind == "denoising"),  # whose texts get an end
@@ -91,8 +69,10 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
         at_rate(config.train, derived.rate), schedule=replace(config.train.schedule, warmup=derived.warmup)
     )
     objective = build_objective(config.objective, tokenizer, config.length)
-    result = _train(checkpoint, objective, loader, held_out, settings, context)
-    return replace(result, sections=(derived_section(derived, config), *result.sections))
+    run = new_run(context, checkpoint, objective, Loader(loader, *ranks.rows), settings, ranks=ranks)
+    run.peak_flops = _peak_flops(run)
+    observe(run, held_out)
+    return fit(run, context, report=[(derived_section(derived, config), {})])
 
 
 def finetune(
@@ -106,41 +86,59 @@ def finetune(
     checkpoint's."""
     shards, held_out = find_shards(context)
     longest = _longest_conversation(shards | held_out, config.length)
-    checkpoint = _load_base(config, context)
+    checkpoint = _load_tuned(config, context)
     stacks = "–".join(name for name in ("encoder", "decoder") if getattr(checkpoint.config, name) is not None)
     check_stacks(config.objective, stacks, f"the base {checkpoint.source}")
-    if config.base in MODELS:  # an adapter's folder then names it as it is called on every machine
-        checkpoint = replace(checkpoint, source=config.base)
     check_vocabulary(checkpoint.required_tokenizer, shards)
-    if written := {name: found for name, folder in shards.items() if (found := read_chat_template(folder)) is not None}:
-        if len(set(written.values())) > 1:
-            raise ValueError(f"the conversations of {', '.join(written)} are written by different chat templates")
+    if templates := {name: text for name, at in shards.items() if (text := read_chat_template(at)) is not None}:
+        if len(set(templates.values())) > 1:
+            raise ValueError(f"the conversations of {', '.join(templates)} are written by different chat templates")
         # The model is served as it was taught.
-        checkpoint = replace(checkpoint, chat_template=next(iter(written.values())))
+        checkpoint = replace(checkpoint, chat_template=next(iter(templates.values())))
     if config.base_format != "float":  # the last of these: a replaced checkpoint has its weights as they were
         checkpoint = checkpoint.with_model(quantise_base(checkpoint, config.base_format))
-    config, reasons = derived_finetune(config, checkpoint, shards, context, longest, adapt)
+    ranks = join(config.train.parallel)
+
+    def run_on(config: FinetuneConfig, base: Checkpoint, folder: Path | None = None) -> Run:
+        assert config.length and config.batch
+        sources = sources_of(shards, config.weights)
+        loader = Loader(LoaderConfig(sources, config.length, config.batch, config.steps, seed=config.seed), *ranks.rows)
+        objective = build_objective(config.objective, base.required_tokenizer, config.length, config.neftune)
+        method = adapt or adapts(config.method, config.seed)
+        return new_run(context, base, objective, loader, config.train, method, ranks, compares=True, folder=folder)
+
+    def trial(config: FinetuneConfig, folder: Path) -> Run:
+        whole = isinstance(config.method, FullConfig)  # whose weights change in these steps
+        return run_on(config, _load_tuned(config, context) if whole else checkpoint, folder)
+
+    config, reasons = derived_finetune(config, checkpoint, shards, context, trial, longest)
     assert config.length and config.batch and config.steps
     _longest_conversation(shards | held_out, config.length)
-    sources = sources_of(shards, config.weights)
-    loader = LoaderConfig(sources, length=config.length, batch=config.batch, steps=config.steps, seed=config.seed)
-    objective = build_objective(config.objective, checkpoint.required_tokenizer, config.length, config.neftune)
-    result = _train(checkpoint, objective, loader, held_out, config.train, context, config, adapt, deliver)
+    run = run_on(config, checkpoint)
+    run.peak_flops = _peak_flops(run)
+    observe(run, held_out)
     remedies = f"more rows, more epochs (and minutes), or a {'smaller batch' if config.batch > 1 else 'shorter length'}"
-    doubts = " ".join(doubt_of_steps(config.steps, "these texts", remedies, few=10))
-    alarms = () if held_out else (NOT_HELD_OUT,)
-    section = Section("The run", doubts, (Table(("what", "value", "why"), reasons),), alarms=alarms)
-    return replace(result, sections=(section, *result.sections))
+    doubts = doubt_of_steps(config.steps, "these texts", remedies, few=10)
+    section = run_section(reasons, doubts, () if held_out else (NOT_HELD_OUT,))
+    return fit(run, context, config.method, config.merge, deliver, [(section, {})])
 
 
-def _load_base(config: FinetuneConfig, context: StageContext) -> Checkpoint:
+def load_base(name: str, context: StageContext, dtype: DType = torch.float32) -> Checkpoint:
+    """The checkpoint as of `find_base`; a pulled model has its name as source, as an adapter's folder names it on every
+    machine."""
+    checkpoint = load(find_base(name, context), dtype)
+    return replace(checkpoint, source=name) if name in MODELS else checkpoint
+
+
+def _load_tuned(config: FinetuneConfig, context: StageContext) -> Checkpoint:
     """The checkpoint to continue from; weights that stay as they are need no float32 next to those that the run
     computes with."""
-    path, dtype = find_base(config.base, context), DTYPES[config.train.precision]
-    _check_mergeable(path)
+    _check_mergeable(find_base(config.base, context))
+    dtype = DTYPES[config.train.precision]
     if config.base_format == "float":
-        return load(path, torch.float32 if config.merge or isinstance(config.method, FullConfig) else dtype)
-    return replace(load(path, "stored"), dtype=dtype)  # nothing is converted as it is loaded
+        whole = config.merge or isinstance(config.method, FullConfig)
+        return load_base(config.base, context, torch.float32 if whole else dtype)
+    return replace(load_base(config.base, context, "stored"), dtype=dtype)  # nothing is converted as it is loaded
 
 
 def derived_finetune(
@@ -148,34 +146,33 @@ def derived_finetune(
     checkpoint: Checkpoint,
     shards: Mapping[str, Path],
     context: StageContext,
+    trial: Callable[[FinetuneConfig, Path], Run],
     longest: int = 0,
-    adapt: Adapt | None = None,
-    seconds: Callable[[FinetuneConfig], float] | None = None,
 ) -> tuple[FinetuneConfig, Reasons]:
     """The config with what it leaves out, and why, which is shown before the run begins, and kept for when it goes
-    on; `longest` and `seconds` as in `derive_finetune`, by default those of a run of fine-tuning."""
+    on. `trial` gives a run in a folder, of three steps of a micro-batch each, that is measured where minutes decide;
+    `longest` as in `derive_finetune`."""
     datasets = [TokenDataset(folder) for folder in shards.values()]
 
-    def loader(length: int, batch: int = 1) -> LoaderConfig:
-        return LoaderConfig(sources_of(shards, config.weights), length=length, batch=batch, seed=config.seed)
-
     def count(length: int) -> int:
-        with Loader(loader(length)) as once:
+        with Loader(LoaderConfig(sources_of(shards, config.weights), length, batch=1, seed=config.seed)) as once:
             return sum(plan.sequences for plan in once.plans)
 
-    def seconds_of(found: FinetuneConfig) -> float:
-        base = checkpoint if adapts(found) else _load_base(found, context)  # whose weights change in the steps
-        batches = loader(found.length or 0, found.train.micro_batch or 0)
-        return seconds_per_sequence(base, found, batches, context.progress, adapt)
+    def seconds(config: FinetuneConfig) -> float:
+        size = config.train.micro_batch or 1
+        config = replace(
+            config, batch=size, steps=3, epochs=None, train=replace(config.train, micro_batch=None, ramp=None)
+        )
+        return min(seconds for seconds, _ in measured_steps(partial(trial, config))) / size
 
     def make() -> list[Any]:
         lengths = np.concatenate([dataset.lengths for dataset in datasets])
         learned = sum(dataset.learned_tokens for dataset in datasets)
-        found, reasons = derive_finetune(config, checkpoint, lengths, learned, count, seconds or seconds_of, longest)
+        complete, reasons = derive_finetune(config, checkpoint, lengths, learned, count, seconds, longest)
         for what, value, why in reasons:
             # A unit of its own, or the time until the first step would be taken for that of a batch.
             context.progress(0, None, "settings", 0, f"{what} {value}: {why}")
-        return [to_mapping(found), reasons]
+        return [to_mapping(complete), reasons]
 
     settings, reasons = kept_settings(context, config.train.parallel, make)
     return from_mapping(type(config), settings), tuple(map(tuple, reasons))
@@ -207,100 +204,12 @@ def outside_digest(config: PretrainConfig | FinetuneConfig | SweepConfig, base: 
             return ""
 
 
-def _train(
-    checkpoint: Checkpoint,
-    objective: Objective,
-    config: LoaderConfig,
-    held_out: Mapping[str, Path],
-    settings: TrainConfig,
-    context: StageContext,
-    tuned: FinetuneConfig | None = None,
-    adapt: Adapt | None = None,
-    deliver: Deliver | None = None,
-) -> StageResult:
-    ranks = join(settings.parallel)
-    with Loader(config, *ranks.rows) as loader:
-        folder, seed = context.work / "run", config.seed
-        run = Run(
-            *(checkpoint, objective, loader, settings, folder),
-            device=device_of_rank(),
-            progress=context.progress,
-            seed=seed,
-            ranks=ranks,
-            adapt=adapt or (None if tuned is None else adapts(tuned)),
-            compares=tuned is not None,
-        )
-        run.peak_flops = _peak_flops(run, config.length)
-        observe(run, held_out, config)
-        return train_and_deliver(run, context, tuned, deliver)
-
-
-def observe(run: Run, held_out: Mapping[str, Path], config: LoaderConfig, objective: Objective | None = None) -> None:
-    """Give the run what it validates on, by its own objective unless another is given, and what it continues."""
-    masked = all(TokenDataset(folder).masked for folder in held_out.values())
-    if held_out:
-        batches = row_batches(held_out.values(), config.length) if masked else held_out_batches(held_out, config)
-        run.validate = validation_on(run, batches, held_out, objective)
-    beginnings = beginnings_of(held_out.values(), config.length // 2)
-    if run.config.samples:
-        beginnings = [run.checkpoint.required_tokenizer.encode(text) for text in run.config.samples]
-    if beginnings and run.config.parallel.generates and run.checkpoint.config.encoder is None:
-        run.sample = samples_of(run, beginnings)
-
-
-def _peak_flops(run: Run, length: int) -> float | None:
+def _peak_flops(run: Run) -> float | None:
     """Operations a second of this model's matrix products on this machine, where that was measured before."""
     dtype = "float32" if run.config.precision == "float32" else "bfloat16"
-    device = torch.device(run.device).type
-    kept = kept_calibration(run.checkpoint.config, MEASURED_SEQUENCES, length, dtype, device)
-    return None if kept is None else kept.products
-
-
-def train_and_deliver(
-    run: Run, context: StageContext, tuned: FinetuneConfig | None = None, deliver: Deliver | None = None
-) -> StageResult:
-    """All steps that are left; then the model, or the adapter of `tuned`, or what `deliver` makes, and the log into the
-    output. `run.folder` is `context.work / "run"`."""
-    head, encoder = run.checkpoint.config.head, run.checkpoint.config.encoder
-    asks = tuned is not None and deliver is None and isinstance(head, LanguageModelHead) and encoder is None
-    before = general_answers(run.model, run.checkpoint) if asks and run.config.parallel.devices == 1 else []
-    position = train(run)
-    trained = run.trained()
-    with run.weights.replaced_by(run.average.weights) if run.average.weights else nullcontext():
-        after = general_answers(run.model, run.checkpoint, before) if before else []
-    if not run.ranks.first:
-        return StageResult()
-    # The work folder keeps the run: after a kill it is gone on from its last checkpoint, which is its end, and what was
-    # delivered half is made again.
-    finished = context.work / "finished"
-    if finished.exists():  # of a kill
-        shutil.rmtree(finished)
-    folder, dtype = finished / "model", torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
-    if deliver is not None:
-        deliver(run, trained, folder)
-    elif tuned is None or isinstance(tuned.method, FullConfig):
-        replace(run.finished(trained), dtype=dtype).save(folder)
-    elif tuned.merge:
-        adapter = save_adapter(finished / "adapter", run.model, tuned.method, run.checkpoint, trained)
-        merged = merge_adapter(load_adapter(adapter, run.checkpoint))
-        run.checkpoint.with_model(merged.to(dtype)).save(folder)
-    else:
-        save_adapter(folder, run.model, tuned.method, run.checkpoint, trained)
-        tokenizer = run.checkpoint.required_tokenizer
-        tokenizer.save(folder, run.checkpoint.chat_template, run.checkpoint.max_length)
-    for path in folder.iterdir():
-        shutil.move(path, context.output / path.name)
-    shutil.copyfile(context.work / "run" / LOG, context.output / LOG)
-    shutil.rmtree(finished)
-    section, metrics = curve_section(context.output / LOG, run.objective.unit)
-    metrics |= {
-        "steps": position.step,
-        "targets": position.targets,
-        "parameters": sum(weight.numel() for weight in trained.values()),
-    }
-    general, numbers = forgetting_section(before, after) if before else (None, {})
-    sections = (section,) if general is None else (general, section)
-    return StageResult(metrics=metrics | numbers, sections=sections, digests={LOG: None})
+    device, length = torch.device(run.device).type, run.loader.config.length
+    measured = kept_calibration(run.checkpoint.config, MEASURED_SEQUENCES, length, dtype, device)
+    return None if measured is None else measured.products
 
 
 def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, context: StageContext) -> Derived:
@@ -309,15 +218,6 @@ def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, conte
         return to_mapping(derive(config, tokenizer.vocabulary_size, available, measure))
 
     return from_mapping(Derived, kept_settings(context, config.train.parallel, make))
-
-
-def kept_settings(context: StageContext, parallel: ParallelConfig, make: Callable[[], Any]) -> Any:
-    """Settings that `make` derives, as JSON in the work folder, where every rank and a resumed run read them."""
-    kept, ranks = context.work / _DERIVED, join(parallel)
-    if ranks.first and not kept.exists():
-        write_json(kept, make())
-    ranks.wait()
-    return json.loads(kept.read_text("utf-8"))
 
 
 def find_shards(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -1,11 +1,14 @@
-"""From a model, rows to learn and a method to all settings of a fine-tuning run, each with its reason."""
+"""Numbers that a config leaves out, each with its reason: steps from rows, epochs or minutes, the batch, what fits into
+the memory. The first functions are of all stages that train on rows, `derive_finetune` is of fine-tuning."""
 
+import json
 import math
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,19 +16,17 @@ from numpy.typing import NDArray
 
 from lmworks.adapt.adapter import add_adapter
 from lmworks.adapt.config import FullConfig, LoraConfig, Method
+from lmworks.artefact import StageContext, write_json
 from lmworks.compiled import free_memory
-from lmworks.data.config import LoaderConfig
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.quantised_linear import packed_bytes
 from lmworks.model.transformer import Transformer
-from lmworks.progress import Report
-from lmworks.train.config import FinetuneConfig
-from lmworks.train.derived_settings import at_rate
+from lmworks.train.config import FinetuneConfig, TrainConfig
 from lmworks.train.loop import step
-from lmworks.train.objectives.from_config import build_objective
 from lmworks.train.optimizer_config import AdamW, peak_rate
-from lmworks.train.parallel.ranks import device_of_rank
+from lmworks.train.parallel.config import ParallelConfig
+from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.planning.layout import NUMBERS, Layout
 from lmworks.train.planning.memory import adapter_memory, expected_memory
 from lmworks.train.planning.units import readable_bytes, short
@@ -45,10 +46,91 @@ HIGHEST_RATE = 5e-4  # of all weights: the rule was fitted to models of a width 
 _MARGIN = 1.15  # measured peaks on SmolLM2-135M are up to 14 % above the sum
 _PROCESS = 140 * 2.0**20  # bytes of Python, PyTorch and what they allocate besides, measured on a CPU
 _LOOKS, _POINTS = 5, 50  # validations of a run, and points of its curve, at least
-_USED = 0.85  # of the minutes: the rest is validation, and the machine's own pace
-
+USED = 0.85  # of the minutes: the rest is loading, validation and the machine's own pace
+_DERIVED = "derived.json"
 
 Reasons = tuple[tuple[str, str, str], ...]  # (what, value, why)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of all stages
+
+
+def kept_settings(context: StageContext, parallel: ParallelConfig, make: Callable[[], Any]) -> Any:
+    """Settings that `make` derives, as JSON in the work folder, where every rank and a resumed run read them."""
+    path, ranks = context.work / _DERIVED, join(parallel)
+    if ranks.first and not path.exists():
+        write_json(path, make())
+    ranks.wait()
+    return json.loads(path.read_text("utf-8"))
+
+
+def measured_steps(make: Callable[[Path], Run], steps: int = 3) -> list[tuple[float, int]]:
+    """Seconds and tokens of the first steps of a run that `make` gives for a folder; the first is a warm-up, and not
+    among them. Neither the run nor the folder is of use afterwards."""
+    taken = []
+    with tempfile.TemporaryDirectory() as folder:
+        run = make(Path(folder))
+        for number in range(steps):
+            began = time.perf_counter()
+            done = step(run)
+            if run.device != torch.device("cpu"):
+                torch.cuda.synchronize()
+            taken.append((time.perf_counter() - began, done.tokens if done else 0))
+            run.progress(number + 1, steps, "steps to measure this machine")
+        run.checkpoints.close()
+        if isinstance(run.loader, Loader):
+            run.loader.close()
+    return taken[1:]
+
+
+def speed_reason(tokens_per_second: float) -> tuple[str, str, str]:
+    return "speed", f"{tokens_per_second:,.0f} tokens/s", "measured with some steps of this run"
+
+
+def within_minutes(
+    minutes: float, epochs: float, why: str, seconds: float, used: float = USED, before: float = 0.0
+) -> tuple[float, str]:
+    """The epochs, of `seconds` each, or fewer that take a share `used` of the minutes, and why. `before` the first step
+    each row that is seen takes this share of its time in an epoch."""
+    affordable = used * 60 * minutes / seconds
+    affordable = max(affordable - before, affordable / (1 + before))
+    return (affordable, f"so many fit into {minutes:g} minutes") if affordable < epochs else (epochs, why)
+
+
+def batch_and_steps(
+    rows: int, epochs: float, batch: int | None, steps: int | None = None, goal: int = 1, most: int = 1, least: int = 1
+) -> tuple[int, int]:
+    """Rows in a step, and steps, where they are not set: a batch of `least` to `most` rows, so few that there are
+    `goal` steps where there are the rows for them."""
+    batch = min(batch or max(min(int(epochs * rows / goal), most), least), rows)
+    return batch, steps or max(round(epochs * rows / batch), 1)
+
+
+def at_rate(config: TrainConfig, rate: float | None) -> TrainConfig:
+    """The config with this peak learning rate, if one is given; Muon's `rest` has it too, unless it has its own."""
+    return config if rate is None else replace(config, optimizer=replace(config.optimizer, rate=rate))
+
+
+def for_steps(config: TrainConfig, steps: int, rate: float, validate: int | None) -> TrainConfig:
+    """The config for so many steps: at this rate, with a warm-up unless it has one, enough lines of the log for a
+    curve, and a validation after each `validate` steps."""
+    warmup = math.ceil(WARMUP * steps) if config.schedule.warmup is None else config.schedule.warmup
+    return replace(
+        at_rate(config, rate),
+        schedule=replace(config.schedule, warmup=warmup),
+        log=min(config.log, max(steps // _POINTS, 1)),
+        validate=validate,
+    )
+
+
+def rows_together(tokens: NDArray[np.int64]) -> int:
+    """Rows in a forward, by the tokens of each: with more it is no faster."""
+    return max(int(TOGETHER.get(device_of_rank().type, 2048) // np.quantile(tokens, 0.95)), 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of fine-tuning
 
 
 def derive_finetune(
@@ -105,27 +187,19 @@ def derive_finetune(
     epochs, why_epochs = config.epochs or EPOCHS, "as set" if config.epochs else "after more, rows are known by heart"
     if config.minutes is not None and config.epochs is None and config.steps is None:
         each = seconds(config)
-        affordable = _USED * 60 * config.minutes / each / sequences
-        reasons.append(("speed", f"{length / each:,.0f} tokens/s", "measured with some steps of this run"))
-        if affordable < epochs:
-            epochs, why_epochs = affordable, f"so many fit into {config.minutes:g} minutes"
-    batch = min(config.batch or max(min(int(epochs * sequences / STEPS), BATCH), 1), sequences)
+        reasons.append(speed_reason(length / each))
+        epochs, why_epochs = within_minutes(config.minutes, epochs, why_epochs, each * sequences)
+    batch, steps = batch_and_steps(sequences, epochs, config.batch, config.steps, STEPS, BATCH)
     why_batch = f"at most {BATCH}, so that there are {STEPS} steps where there is enough to learn"
     if config.batch:
         why_batch = "as set" if batch == config.batch else f"all there are, fewer than the {config.batch} set"
-    steps = config.steps or max(round(epochs * sequences / batch), 1)
     if config.steps:
         epochs, why_epochs = steps * batch / sequences, "of these steps"
     rate, why_rate = _rate(config, checkpoint.config.embedding.width)
-    warmup, why_warmup = config.train.schedule.warmup, "the schedule's, as set"
-    if warmup is None:
-        warmup, why_warmup = math.ceil(WARMUP * steps), f"{WARMUP:.0%} of the steps"
-    train = replace(
-        at_rate(config.train, rate),
-        schedule=replace(config.train.schedule, warmup=warmup),
-        log=min(config.train.log, max(steps // _POINTS, 1)),
-        validate=config.train.validate and min(config.train.validate, max(steps // _LOOKS, 1)),
-    )
+    often = config.train.validate
+    train = for_steps(config.train, steps, rate, often and min(often, max(steps // _LOOKS, 1)))
+    warmup = train.schedule.warmup
+    why_warmup = f"{WARMUP:.0%} of the steps" if config.train.schedule.warmup is None else "the schedule's, as set"
     reasons += [
         ("epochs", f"{epochs:.3g}", why_epochs),
         ("batch", f"{batch:,}", why_batch),
@@ -212,48 +286,3 @@ def memory_parts(config: FinetuneConfig, checkpoint: Checkpoint, trained: int) -
 def _held(model: Transformer) -> int:
     """Bytes of its weights."""
     return sum(weight.nbytes for weight in model.parameters()) + packed_bytes(model)
-
-
-def adapts(config: FinetuneConfig, head: bool = False) -> Callable[[Transformer], Transformer] | None:
-    """The function that puts the method into a model, whose `head` is trained next to it if so; None where all weights
-    are trained."""
-
-    def adapted(model: Transformer) -> Transformer:
-        model = add_adapter(model, config.method, config.seed)
-        if head and model.head is not None:
-            model.head.requires_grad_(True)
-        return model
-
-    return None if config.method == FullConfig() else adapted
-
-
-def measured_steps(run: Run, steps: int = 3) -> list[tuple[float, int]]:
-    """Seconds and tokens of the first steps of a run, which is of no use afterwards; the first is a warm-up, and not
-    among them."""
-    taken = []
-    for number in range(steps):
-        began = time.perf_counter()
-        done = step(run)
-        if run.device != torch.device("cpu"):
-            torch.cuda.synchronize()
-        taken.append((time.perf_counter() - began, done.tokens if done else 0))
-        run.progress(number + 1, steps, "steps to measure this machine")
-    run.checkpoints.close()
-    return taken[1:]
-
-
-def seconds_per_sequence(
-    checkpoint: Checkpoint,
-    config: FinetuneConfig,
-    loader: LoaderConfig,
-    progress: Report,
-    adapt: Callable[[Transformer], Transformer] | None = None,
-) -> float:
-    """Seconds of a real step for each of its `loader.batch` sequences, by the faster of two after a first one, on a
-    checkpoint that, where all weights are trained, is of no use afterwards."""
-    settings = replace(config.train, micro_batch=None)
-    with tempfile.TemporaryDirectory() as folder, Loader(replace(loader, steps=3)) as batches:
-        objective = build_objective(config.objective, checkpoint.required_tokenizer, loader.length, config.neftune)
-        parts = checkpoint, objective, batches, settings, Path(folder)
-        run = Run(*parts, device=device_of_rank(), adapt=adapt or adapts(config), progress=progress)
-        return min(seconds for seconds, _ in measured_steps(run)) / loader.batch

@@ -150,7 +150,7 @@ def step(config: Any, parallel: ParallelConfig, alone: bool = False) -> tuple[fl
 
     weights.sum_over_ranks = measure_and_sum  # type: ignore[method-assign]
     with CommunicationCounter() as sent:
-        got = compute_gradients(model, weights, objective, [examples], len(examples) // PARTS)
+        got = compute_gradients(model, weights, objective, examples, len(examples) // PARTS)
         gradients = dict(weights.gradients())
         whole = {name: gradient.clone() for name, gradient in gradients.items()}
         weights.update(1.0)

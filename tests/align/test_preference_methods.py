@@ -83,7 +83,7 @@ def gradients_of(name, batch, micro_batch=None, parallel=None):
     weights = Weights(model, AdamW(), "float32", ranks)
     if name == "kto":
         batch = with_baseline(model, [batch], ranks.total)[0]
-    found = compute_gradients(model, weights, objective, [objective.examples(batch, 0)], micro_batch)
+    found = compute_gradients(model, weights, objective, objective.examples(batch, 0), micro_batch)
     return found.loss, torch.cat([gradient.flatten() for _, gradient in weights.gradients()])
 
 

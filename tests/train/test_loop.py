@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from dataclasses import replace
 
 import pytest
@@ -12,8 +11,7 @@ from safetensors.torch import load_file
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
 from lmworks.train.activation_checkpointing import blocks, recompute
-from lmworks.train.checkpoints import Checkpoints
-from lmworks.train.config import CheckpointConfig, GuardConfig, RampConfig, TrainConfig
+from lmworks.train.config import CheckpointConfig, GuardConfig, TrainConfig
 from lmworks.train.embedder_config import EmbedderConfig
 from lmworks.train.loop import train
 from lmworks.train.loss_guard import TrainingStoppedError
@@ -77,7 +75,6 @@ def test_a_run_goes_on_as_if_it_had_not_been_stopped(text_dataset, tmp_path):
         "checkpoint": CheckpointConfig(steps=5),
         "average": 0.9,
         "micro_batch": 3,
-        "ramp": RampConfig(every=3, most=2),
     }
     undisturbed = run_of(tmp_path / "one", text_dataset, **settings)
     train(undisturbed)
@@ -198,125 +195,6 @@ class TestGuards:
         events = [line["text"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "event"]
         assert events == ["the loss is nan at batch 11: skip"]
 
-    def test_rewind(self, text_dataset, tmp_path):
-        """Back to step 10, on with the batch after the bad one: batches 10 and 11 are left out."""
-        run = self.a_run(tmp_path, text_dataset, "rewind")
-        position = train(run)
-        assert (position.step, position.cursor, run.guard.rewinds) == (18, 20, 1)
-
-    def test_where_a_rewind_goes_does_not_depend_on_the_disk(self, text_dataset, tmp_path, monkeypatch):
-        """A checkpoint that is still being written is gone back to all the same."""
-        slow = Checkpoints._write
-
-        def write(*arguments):
-            time.sleep(0.2)
-            slow(*arguments)
-
-        expected = self.a_run(tmp_path / "one", text_dataset, "rewind")
-        train(expected)
-        monkeypatch.setattr(Checkpoints, "_write", write)
-        found = self.a_run(tmp_path / "two", text_dataset, "rewind")
-        found.checkpoints.background = True
-        train(found)
-        assert found.position == expected.position
-        assert same(found.weights.masters, expected.weights.masters)
-        steps = [line["step"] for line in read_log(tmp_path / "two" / "log.jsonl") if line["kind"] == "step"]
-        assert steps == list(range(1, 19))
-
-
-def rewinding(folder, dataset, bad, checkpoint, steps=30, **guard):
-    """A run that goes back from the batches at the places `bad`, whose losses are no numbers."""
-    guarded = GuardConfig(action="rewind", **guard)
-    return spoil(run_of(folder, dataset, steps, guard=guarded, checkpoint=checkpoint), bad)
-
-
-SAVING = CheckpointConfig(steps=10, minutes=None)
-
-
-@pytest.fixture(scope="module")
-def rewound(text_dataset, tmp_path_factory):
-    run = rewinding(tmp_path_factory.mktemp("rewound"), text_dataset, {17, 24}, SAVING)
-    train(run)
-    return run
-
-
-def test_steps_that_are_bad_in_a_row_end_a_run_that_rewinds(text_dataset, tmp_path):
-    bad = set(range(6, 30))
-    run = rewinding(tmp_path, text_dataset, bad, CheckpointConfig(steps=5), rewinds=1000)
-    with pytest.raises(TrainingStoppedError, match="10 steps in a row"):
-        train(run)
-    assert (run.position.cursor, run.guard.rewinds) == (16, 9)
-
-
-@pytest.mark.parametrize(
-    ("keep", "stops"),
-    [
-        (1, [13, 15]),
-        *slow((2, [15]), (1, [12, 21]), (2, [15, 19])),
-    ],
-    ids=str,
-)
-def test_where_a_rewind_goes_does_not_depend_on_a_stop(keep, stops, rewound, text_dataset, tmp_path):
-    """Nor on what a clock saves: to step 10, which stays as long as it is the last of the steps that are saved."""
-    saving = replace(SAVING, keep=keep)
-    for stop in stops:
-        stopped = rewinding(tmp_path, text_dataset, {17, 24}, replace(saving, minutes=1e-9))
-        stopped.progress = lambda done, *_, stop=stop, **__: signal.raise_signal(signal.SIGTERM) if done == stop else 0
-        with pytest.raises(SystemExit):
-            train(stopped)
-    again = rewinding(tmp_path, text_dataset, {17, 24}, saving)
-    train(again)
-    assert again.position == rewound.position and rewound.guard.rewinds == 2
-    assert same(again.weights.masters, rewound.weights.masters)
-    assert same(again.weights.state(), rewound.weights.state())
-    assert losses(tmp_path) == losses(rewound.folder)
-
-
-def test_the_speed_of_a_run_that_goes_back_behind_where_it_was_resumed(text_dataset, tmp_path):
-    """To step 4, from step 7, in a process that began at step 5: each batch that it takes counts, and forwards."""
-    saving = CheckpointConfig(steps=4, minutes=1e-9)
-    stopped = rewinding(tmp_path, text_dataset, {7}, saving, steps=12)
-    stopped.progress = lambda done, *_, **__: signal.raise_signal(signal.SIGTERM) if done == 5 else None
-    with pytest.raises(SystemExit):
-        train(stopped)
-    tokens = stopped.position.tokens / 5
-    run = rewinding(tmp_path, text_dataset, {7}, saving, steps=12)
-    train(run)
-    assert (run.position.step, run.guard.rewinds) == (8, 1)
-    lines = [line for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "step" and line["cursor"] > 7]
-    assert [line["step"] for line in lines] == list(range(5, 9))
-    seen = [line["tokens_per_second"] * line["seconds"] for line in lines]
-    assert seen == pytest.approx([tokens * (taken + 2) for taken in range(1, 5)], rel=0.2)
-
-
-@pytest.mark.parametrize(
-    ("steps", "rewinds", "bad", "told"),
-    [
-        (20, 3, {12}, r"step-00000005\. There is nothing to go back to, as none that is due by checkpoint\.steps=20"),
-        (None, 3, {1}, r"is none\. There is nothing to go back to, as no checkpoint was saved yet"),
-        (5, 1, {7, 9}, r"It went back 1 times before, the most that guard\.rewinds allows"),
-    ],
-)
-def test_a_rewind_that_cannot_be_says_why(steps, rewinds, bad, told, text_dataset, tmp_path):
-    saving = CheckpointConfig(steps=steps, minutes=None)
-    if steps == 20:  # with a checkpoint of a signal
-        stopped = rewinding(tmp_path, text_dataset, bad, saving)
-        stopped.progress = lambda done, *_, **__: signal.raise_signal(signal.SIGTERM) if done == 5 else None
-        with pytest.raises(SystemExit):
-            train(stopped)
-    with pytest.raises(TrainingStoppedError, match=told):
-        train(rewinding(tmp_path, text_dataset, bad, saving, rewinds=rewinds))
-
-
-def test_a_run_that_went_back_leaves_no_checkpoint_of_what_it_left(text_dataset, tmp_path):
-    """One of a later step would be taken for the run's latest, and saved over by none."""
-    run = rewinding(tmp_path, text_dataset, {6}, CheckpointConfig(4, 1e-9, keep=30, background=False), steps=9)
-    found = []
-    run.progress = lambda done, *_, **__: found.append((done, run.checkpoints.steps()))
-    train(run)
-    assert dict(found)[6] == list(range(1, 6))
-    assert dict(found)[8][-1] == 4
-
 
 @pytest.mark.parametrize(
     ("change", "problem"),
@@ -343,7 +221,6 @@ def test_optimizer_state_is_named_by_weights(text_dataset, tmp_path):
     assert told["position"] == {
         "step": 1,
         "cursor": 1,
-        "multiple": 1,
         "tokens": run.position.tokens,
         "targets": run.position.targets,
     }

@@ -2,27 +2,19 @@
 
 import os
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
 
 from lmworks.artefact import LockedError, lock
-from lmworks.data.loader import Loader
 from lmworks.model import masks
-from lmworks.train.config import FinetuneConfig, GuardConfig, PretrainConfig, RampConfig, TrainConfig
-from lmworks.train.embedder_config import EmbedderConfig
+from lmworks.train.config import GuardConfig
 from lmworks.train.loop import step, train
 from lmworks.train.loss_guard import Guard, TrainingStoppedError
-from lmworks.train.master_weights import Weights
 from lmworks.train.objectives.causal import CausalLanguageModel
-from lmworks.train.objectives.contrastive import Contrastive
-from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.run import Run
 from lmworks.train.run_log import read_log
 from lmworks.train.validation import validate
-from slow_cases import slow
-from training_cases import loader_config, new_checkpoint, run_of, spoil
+from training_cases import new_checkpoint, run_of, spoil
 
 
 class Masked(CausalLanguageModel):
@@ -110,58 +102,6 @@ def test_a_step_is_what_the_loop_takes(text_dataset, tmp_path):
         assert torch.equal(stepped.weights.masters[name], weight)
 
 
-@pytest.mark.parametrize("micro_batch", [3, *slow(None, 100)])
-def test_a_batch_grows_however_it_is_divided(micro_batch, text_dataset, tmp_path):
-    """A ramp that wants the most takes it at its first look, and the whole step is what one forward gives."""
-    run = run_of(tmp_path / "ramp", text_dataset, micro_batch=micro_batch, ramp=RampConfig(most=2, every=2, share=1e9))
-    plain = run_of(tmp_path / "plain", text_dataset)
-    train(run)
-    train(plain)
-    assert run.position.multiple == 2
-    assert run.position.step == 2 + 18 // 2
-    first, second = (
-        [line["loss"] for line in read_log(tmp_path / name / "log.jsonl") if line["kind"] == "step"][:2]
-        for name in ("ramp", "plain")
-    )
-    assert first == pytest.approx(second, rel=2e-4)
-
-
-@pytest.mark.parametrize(("batch", "data"), [(1, 1), (2, 2)])
-def test_a_batch_that_could_never_grow_is_refused(batch, data):
-    """A replica of one row has one micro-batch a step, and no noise scale is measured."""
-    settings = TrainConfig(ramp=RampConfig(), parallel=ParallelConfig(data=data))
-    for made in (partial(PretrainConfig, tokens=1000), FinetuneConfig):
-        with pytest.raises(ValueError, match=f"it takes {data + 1} or more.* Or set no ramp"):
-            made(batch=batch, train=settings)
-        made(batch=batch + 1, train=settings)
-        made(batch=batch, train=TrainConfig())
-
-
-def test_a_run_whose_batch_could_never_grow_is_refused(text_dataset, tmp_path):
-    """Also where the batch follows from the data, and where an objective makes one row of any."""
-    settings = TrainConfig(ramp=RampConfig())
-
-    def run(objective, batch):
-        return Run(new_checkpoint(), objective, Loader(loader_config(text_dataset, batch=batch)), settings, tmp_path)
-
-    with pytest.raises(ValueError, match=r"it takes 2 or more.* Or set no ramp"):
-        run(CausalLanguageModel(), 1)
-    with pytest.raises(ValueError, match="one whole: set no ramp"):
-        run(Contrastive(), 8)
-    with pytest.raises(ValueError, match="no ramp can divide them"):
-        EmbedderConfig(("pairs.jsonl",), train=settings)
-
-
-@pytest.mark.parametrize("micro_batch", [None, 1, 2, 100])
-@pytest.mark.parametrize("batch", [2, 3])
-def test_a_small_batch_grows(batch, micro_batch, text_dataset, tmp_path):
-    loader = Loader(loader_config(text_dataset, batch=batch, steps=8))
-    config = TrainConfig(micro_batch=micro_batch, validate=None, ramp=RampConfig(most=2, every=1, share=1e9))
-    run = Run(new_checkpoint(), CausalLanguageModel(), loader, config, tmp_path)
-    train(run)
-    assert (run.position.multiple, run.noise.seen) == (2, run.position.step)
-
-
 def test_a_loss_that_has_moved_for_good_ends_the_run(text_dataset, tmp_path):
     """From batch 11 on the loss is 9 nats higher: nine steps are left out, and the tenth ends the run."""
     guard = GuardConfig(action="skip", deviations=6, memory=5)
@@ -200,12 +140,3 @@ def test_two_runs_of_one_folder_are_refused(text_dataset, tmp_path):
     assert not (tmp_path / "log.jsonl").exists()
     train(run_of(tmp_path, text_dataset, steps=2))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
-
-
-@pytest.mark.parametrize(("ramp", "norms"), [(None, 1), (RampConfig(), 2)])
-def test_a_norm_of_a_part_is_taken_for_a_ramp_alone(ramp, norms, text_dataset, tmp_path, monkeypatch):
-    calls = []
-    norm = Weights.gradient_norm
-    monkeypatch.setattr(Weights, "gradient_norm", lambda weights: calls.append(0) or norm(weights))
-    step(run_of(tmp_path, text_dataset, micro_batch=2, ramp=ramp))
-    assert len(calls) == norms

@@ -1,6 +1,5 @@
 """Weights with and without masters, and the measures taken of gradients."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,7 +10,6 @@ from lmworks.train.exponential_moving_average import ExponentialMovingAverage
 from lmworks.train.loop import train
 from lmworks.train.master_weights import Weights
 from lmworks.train.mixed_precision import LossScale
-from lmworks.train.noise_scale import NoiseScale, batch_multiple
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.optimizer_config import AdamW, Sgd
 from lmworks.train.run import Run
@@ -171,27 +169,6 @@ def test_state_of_another_optimizer_is_refused():
         weights.load(
             {name: p.detach() for name, p in layer.named_parameters()}, {"1/momentum/weight": torch.zeros(2, 3)}
         )
-
-
-def test_noise_scale_of_known_gradients():
-    """Gradients of single targets drawn around G with covariance Σ: B_simple = tr(Σ) / |G|² = 3 · 40 / 12 = 10."""
-    generator = np.random.default_rng(0)
-    truth, deviation = np.full(3, 2.0), np.sqrt(40.0)
-    scale = NoiseScale(memory=10**6)
-    for _ in range(40_000):
-        single = generator.normal(truth, deviation, (16, 3))
-        part, whole = single[:4].mean(axis=0), single.mean(axis=0)
-        scale.add((4, float(part @ part)), (16, float(whole @ whole)))
-    assert scale.value == pytest.approx(10, rel=0.05)
-
-
-def test_the_batch_doubles_when_the_noise_asks_for_twice_as_much():
-    assert batch_multiple(None, 100, 1.0, 1, 8) == 1
-    assert batch_multiple(199, 100, 1.0, 1, 8) == 1
-    assert batch_multiple(200, 100, 1.0, 1, 8) == 2
-    assert batch_multiple(10_000, 100, 1.0, 2, 8) == 4
-    assert batch_multiple(10_000, 100, 1.0, 8, 8) == 8
-    assert batch_multiple(1, 100, 1.0, 4, 8) == 4  # never fewer
 
 
 def test_a_loss_scale_halves_at_infinities_and_doubles_after_patience():

@@ -12,6 +12,6 @@ def test_the_examples_train_a_model_and_generate_with_it(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(train, names)
-    assert "Position(step=40, cursor=40, multiple=1" in capsys.readouterr().out
+    assert "Position(step=40, cursor=40, tokens=" in capsys.readouterr().out
     exec(generate, names)
     assert capsys.readouterr().out.strip()

@@ -171,8 +171,8 @@ class AlignConfig:
             raise ValueError('name the files with rows: rows=["rows.jsonl"]')
         if isinstance(self.method, LoraConfig) and self.method.lora_dropout:
             raise ValueError("dropout would make noise of the policy's log-probabilities: set method.lora_dropout=0")
-        if self.train.ramp is not None or self.train.samples:
-            raise ValueError("alignment trains without a ramp and samples of text")
+        if self.train.samples:
+            raise ValueError("alignment trains without samples of text: leave train.samples out")
         parallel = self.train.parallel
         if parallel.devices != parallel.data or parallel.zero > 1:
             raise ValueError("alignment is divided by data alone, with zero 0 or 1: leave the others of parallel out")

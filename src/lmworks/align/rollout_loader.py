@@ -268,10 +268,6 @@ class RolloutLoader:
     # -----------------------------------------------------------------------------------------------------------------
     # Where the run stands
 
-    def seek(self, step: int) -> None:
-        """Give out step `step` next, or the first of its rollouts', as these are not kept."""
-        self.step, self._buffer = step - step % self.config.algorithm.updates, None
-
     def state(self) -> dict[str, Any]:
         """Step, controllers, and each process's rollouts that are still to be learned from, as JSON. All processes call
         it."""

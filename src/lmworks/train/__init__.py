@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lmworks.train.config import CheckpointConfig, GuardConfig, RampConfig, TrainConfig
+    from lmworks.train.config import CheckpointConfig, GuardConfig, TrainConfig
     from lmworks.train.loop import step, train
     from lmworks.train.losses import Loss, cross_entropy, token_cross_entropy, token_log_probabilities
     from lmworks.train.objectives.causal import CausalLanguageModel

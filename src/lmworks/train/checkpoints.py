@@ -65,16 +65,14 @@ class StoredRunState:
 
 class Checkpoints:
     """The checkpoints of one run, written one at a time, next to the training if `background` is set. The last `keep`
-    stay, and the last one that a rewind may go to.
+    stay.
 
     An error of a write is raised by the next `save`, or by `close`: a run whose checkpoints are lost must not go on as
     if they were there. All processes of a run make the same calls, but for the reading ones.
     """
 
-    def __init__(
-        self, folder: Path, keep: int, background: bool, ranks: Ranks = ALONE, every: int | None = None
-    ) -> None:
-        self.folder, self.keep, self.background, self.ranks, self.every = folder, keep, background, ranks, every
+    def __init__(self, folder: Path, keep: int, background: bool, ranks: Ranks = ALONE) -> None:
+        self.folder, self.keep, self.background, self.ranks = folder, keep, background, ranks
         self._ended = threading.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
@@ -90,17 +88,6 @@ class Checkpoints:
         """The steps of the checkpoints there are, ascending."""
         found = (re.fullmatch(r"step-(\d+)", path.name) for path in self.folder.glob("step-*"))
         return sorted(int(match[1]) for match in found if match)
-
-    def reproducible(self) -> list[int]:
-        """Those of `steps` that a run has wherever it was stopped, which are all that a rewind may go to: where one is
-        due `every` so many steps, the others are of a clock or a signal. Without, all there are."""
-        return [step for step in self.steps() if self.every is None or (step and step % self.every == 0)]
-
-    def rewind_target(self) -> int | None:
-        """The last of these, as the first process sees the folder: where a rewind goes to, None where there is none."""
-        found = self.reproducible()[-1:] if self.ranks.first else []
-        step = int(self.ranks.most(found or [-1])[0])
-        return None if step < 0 else step
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
@@ -121,17 +108,6 @@ class Checkpoints:
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
-
-    def drop_after(self, step: int) -> None:
-        """Remove those of later steps: a run that went back comes to these steps in another way."""
-        self.wait()
-        self.ranks.wait()  # until the others have seen whole what is removed here
-        for later in self.steps() if self.ranks.first else []:
-            if later > step:
-                # Of a kill meanwhile there is left what `clear` removes, and no checkpoint with half of its files.
-                leftover = self.path(later).rename(self.folder / f".step-{later:08d}.dropped")
-                shutil.rmtree(leftover)
-        self.ranks.wait()
 
     def close(self) -> None:
         """Ends what is being written; but nobody waits any longer for other processes, which may have failed."""
@@ -176,8 +152,7 @@ class Checkpoints:
             parts.rename(whole / STATE)
             publish(whole, self.path(step))
         for old in self.steps()[: -self.keep]:
-            if old not in self.reproducible()[-1:]:
-                shutil.rmtree(self.path(old))
+            shutil.rmtree(self.path(old))
 
     def _write_own(self, folder: Path, saved: RunState) -> None:
         """The files of this process, the optimizers' last: where it is, the others are."""

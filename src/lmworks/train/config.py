@@ -25,44 +25,21 @@ _STACKS = {"bert": "encoder", "t5": "encoder–decoder", "bart": "encoder–deco
 class GuardConfig:
     """The response to a loss or gradient that is no number, or a loss that jumps.
 
-    action      `stop` ends the run before the weights change; `skip` leaves the step out; `rewind` goes back to the
-                last checkpoint, of those by steps where they are set, and leaves the batches since out that led there.
-                Ten such steps in a row end it.
+    action      `stop` ends the run before the weights change; `skip` leaves the step out. Ten such steps in a row end
+                it.
     deviations  A jump is so many standard deviations above the mean of recent losses; 0: never.
     least       And at least so much, in nats.
     memory      Steps over which the mean is taken, and before which nothing is a jump.
-    rewinds     More than so many end the run.
     """
 
-    action: Literal["stop", "skip", "rewind"] = "stop"
+    action: Literal["stop", "skip"] = "stop"
     deviations: float = 0.0
     least: float = 0.5
     memory: int = 50
-    rewinds: int = 3
 
     def __post_init__(self) -> None:
-        within(0, math.inf, deviations=self.deviations, least=self.least, rewinds=self.rewinds)
+        within(0, math.inf, deviations=self.deviations, least=self.least)
         within(1, math.inf, memory=self.memory)
-
-
-@dataclass(frozen=True, slots=True)
-class RampConfig:
-    """A batch that grows with the measured gradient noise scale (McCandlish et al. 2018): the loader's batch first,
-    whole multiples of it later. It takes two sequences a step and replica: one alone has no noise to measure.
-
-    most   Largest multiple of the loader's batch.
-    every  Steps between two looks.
-    share  Of the noise scale that the batch aims at.
-    """
-
-    most: int = 8
-    every: int = 50
-    share: float = 1.0
-
-    def __post_init__(self) -> None:
-        within(2, math.inf, most=self.most)
-        within(1, math.inf, every=self.every)
-        positive(share=self.share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +48,7 @@ class CheckpointConfig:
 
     steps       Steps between two checkpoints.
     minutes     Minutes between two; whichever comes first.
-    keep        Latest checkpoints that stay, besides the one that a rewind would go to.
+    keep        Latest checkpoints that stay.
     background  Write while training continues, from a copy in memory of weights and optimizer state.
     """
 
@@ -101,7 +78,6 @@ class TrainConfig:
     parallel    Over how many processes the run is laid out; see `ParallelConfig`.
     average     Weight of the past in an exponential moving average of the weights, such as 0.999; null: none.
     guard       What to do when a step goes wrong.
-    ramp        A batch that grows; null: it does not.
     checkpoint  When the run is saved.
     validate    Steps between two validations.
     samples     Beginnings of texts that the model continues at each validation; none: some of those held out.
@@ -120,7 +96,6 @@ class TrainConfig:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     average: float | None = None
     guard: GuardConfig = field(default_factory=GuardConfig)
-    ramp: RampConfig | None = None
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     validate: int | None = 250
     samples: tuple[str, ...] = ()
@@ -135,15 +110,6 @@ class TrainConfig:
         if self.samples and self.validate is None:
             raise ValueError("samples are written at each validation: set validate to the steps between two of them")
         self.parallel.check_samples(self.samples)
-
-    def check_batch(self, batch: int) -> None:
-        """ValueError for a loader's batch of which a ramp would measure nothing, and so never grow."""
-        if self.ramp is not None and batch <= self.parallel.data:
-            raise ValueError(
-                f"a ramp compares a part of a step with the whole, and a batch of {batch} gives no replica two parts: "
-                f"it takes {self.parallel.data + 1} or more, by the setting batch or by more to learn from. Or set no "
-                "ramp"
-            )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -190,8 +156,6 @@ class PretrainConfig:
         positive(minutes=self.minutes, parameters=self.parameters, tokens=self.tokens)
         positive(batch=self.batch, rate=self.rate)
         within(2, 2**20, length=self.length)
-        if self.batch is not None:
-            self.train.check_batch(self.batch)
         if self.family not in get_args(Family):
             raise ValueError(f"family must be one of {', '.join(get_args(Family))}, got {self.family!r}")
         stacks = _STACKS.get(self.family, "decoder")
@@ -274,5 +238,3 @@ class FinetuneConfig:
                 f"base_format={self.base_format} keeps the base's weights: train an adapter, such as method.kind=lora, "
                 "without merge; `lmworks.load` of its folder merges it into the float base"
             )
-        if self.batch is not None:
-            self.train.check_batch(self.batch)

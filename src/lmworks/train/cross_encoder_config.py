@@ -54,5 +54,5 @@ class CrossEncoderConfig:
             raise ValueError('name the files with rows: rows=["rows.jsonl"]')
         if not isinstance(self.method, LoraConfig | FullConfig):
             raise ValueError(f"a cross-encoder is trained by lora or full, not by {self.method.kind}")
-        if self.train.parallel.devices > 1 or self.train.ramp is not None or self.train.samples:
-            raise ValueError("cross-encoders train on one process, without a ramp and samples of text")
+        if self.train.parallel.devices > 1 or self.train.samples:
+            raise ValueError("cross-encoders train on one process, without samples of text")

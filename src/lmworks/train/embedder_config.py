@@ -61,9 +61,5 @@ class EmbedderConfig:
             raise ValueError("a batch holds two pairs at least: one alone has nothing to be compared with")
         if self.train.parallel.devices > 1:
             raise ValueError("embedding models train on one process: leave train.parallel out")
-        if self.train.ramp is not None:
-            raise ValueError(
-                "each pair of a batch is a negative of the others, and no ramp can divide them: set no ramp"
-            )
         if self.train.samples:
             raise ValueError("an embedding model writes no text: leave train.samples out")

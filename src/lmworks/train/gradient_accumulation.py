@@ -22,7 +22,6 @@ class StepGradients:
     loss     what was minimised: the sum of the losses as the objective weighs them, without smoothing and penalties
     targets  over which the means were taken, of all losses together; without any there is no gradient
     norm     of the gradient
-    first    (targets, squared norm of the mean gradient) of the step's first micro-batch, if that was to be measured
     scale    that the gradients which the weights now have are multiplied with
     rate     what the learning rate was multiplied with, and `tokens` how many it saw, once the step was taken
     """
@@ -32,7 +31,6 @@ class StepGradients:
     loss: float
     targets: int
     norm: float
-    first: tuple[float, float] | None
     scale: float = 1.0
     rate: float = 0.0
     tokens: int = 0
@@ -42,38 +40,31 @@ def compute_gradients(
     model: Transformer,
     weights: Weights,
     objective: Objective,
-    examples: Sequence[Any],
+    examples: Any,
     micro_batch: int | None = None,
     scale: float = 1.0,
     device: torch.device | str = "cpu",
-    noise: bool = False,
 ) -> StepGradients:
-    """Leaves in `weights` the gradient of the mean loss over all `examples`, those of other processes too, times
+    """Leaves in `weights` the gradient of the mean loss over the `examples`, those of other processes too, times
     `scale`.
 
     Targets are counted first, and each micro-batch's sum is divided by the count of all, so the division into
-    micro-batches of at most `micro_batch` sequences, and among processes, changes nothing but the rounding. With
-    `noise` there are two, where there are as many sequences, and `first` is measured, which waits for the device.
+    micro-batches of at most `micro_batch` sequences, and among processes, changes nothing but the rounding.
     """
-    ranks, mine = weights.ranks, dict[str, int]()
-    for prepared in examples:
-        for name, count in objective.counts(prepared).items():
-            mine[name] = mine.get(name, 0) + count
+    ranks, mine = weights.ranks, objective.counts(examples)
     counts = {name: int(count) for name, count in zip(mine, ranks.total(list(mine.values())), strict=True)}
     weights.clear()
     if not any(counts.values()):
-        return StepGradients(dict.fromkeys(counts, 0.0), {}, 0.0, 0, 0.0, None, scale)
-    most = max(sum(count_rows(prepared) for prepared in examples) // max(1 + noise, ranks.config.pipeline), 1)
-    size = most if micro_batch is None else min(micro_batch, most)
-    pieces = [piece for prepared in examples for piece in micro_batches(prepared, size)]
+        return StepGradients(dict.fromkeys(counts, 0.0), {}, 0.0, 0, 0.0, scale)
+    most = max(count_rows(examples) // ranks.config.pipeline, 1)
+    pieces = micro_batches(examples, most if micro_batch is None else min(micro_batch, most))
     # Processes that exchange something within a micro-batch need equally many: some repeat their last one.
     needed = int(ranks.most([len(pieces)])[0])
     if ranks.config.chunks > 1:
         needed = -(-needed // ranks.config.pipeline) * ranks.config.pipeline
     padded, counting = [*pieces, *pieces[-1:] * (needed - len(pieces))], len(pieces)
-    first = None
     if ranks.config.pipeline == 1:
-        sums, first = _sequential(model, weights, objective, padded, counting, counts, scale, device, noise)
+        sums = _sequential(model, weights, objective, padded, counting, counts, scale, device)
         weights.sum_over_ranks()
     else:
         place = PipelineRank(ranks.config, ranks.along("pipeline").get_group(), weights.dtype, device)
@@ -86,7 +77,7 @@ def compute_gradients(
     losses = {name: means[name, "loss"] for name in counts}
     metrics = {name: means[key] for key, name in metric_names(means).items()}
     norm = float(weights.gradient_norm()) / scale
-    return StepGradients(losses, metrics, total_loss(objective, losses), sum(counts.values()), norm, first, scale)
+    return StepGradients(losses, metrics, total_loss(objective, losses), sum(counts.values()), norm, scale)
 
 
 def _sequential(
@@ -98,12 +89,10 @@ def _sequential(
     counts: Mapping[str, int],
     scale: float,
     device: torch.device | str,
-    noise: bool,
-) -> tuple[dict[tuple[str, str], Tensor], tuple[float, float] | None]:
+) -> dict[tuple[str, str], Tensor]:
     """Forward and backward of each micro-batch, of which those after the first `counting` add nothing: the sums that
-    `losses.reported` gives, and `StepGradients.first`."""
+    `losses.reported` gives."""
     sums: dict[tuple[str, str], Tensor] = {}
-    first = None
     for number, piece in enumerate(pieces):
         losses = objective.losses(model, to_device(piece, device))
         total = sum((loss.sum / max(counts[name], 1) for name, loss in losses.items()), torch.zeros((), device=device))
@@ -112,9 +101,7 @@ def _sequential(
             (total * (scale if number < counting else 0.0)).backward()
         if len(pieces) > 1:
             weights.accumulate()
-            if number == 0 and noise:
-                first = weights.noise_of_micro_batch(sum(objective.counts(piece).values()), sum(counts.values()), scale)
         if number < counting:
             for key, value in reported(losses).items():
                 sums[key] = sums.get(key, 0.0) + value
-    return sums, first
+    return sums

@@ -12,8 +12,7 @@ from lmworks.progress import readable_duration
 from lmworks.records import Scored
 from lmworks.train.gradient_accumulation import StepGradients, compute_gradients
 from lmworks.train.interruption import Interruption, interruptions
-from lmworks.train.loss_guard import TrainingStoppedError, remedy
-from lmworks.train.noise_scale import batch_multiple
+from lmworks.train.loss_guard import TrainingStoppedError
 from lmworks.train.objectives.balanced_experts import expert_load
 from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.run import Position, Run
@@ -87,26 +86,23 @@ def _train(run: Run) -> Position:
 
 
 def step(run: Run) -> StepGradients | None:
-    """Take the next batches and one step of the optimizers; None where the batches were left out.
+    """Take the next batch and one step of the optimizers; None where the batch was left out.
 
     For trainers with a loop of their own, such as those that roll out between two steps: `train` validates, saves and
     logs around it. The errors are those of `train`.
     """
     position = run.position
-    batches = [next(run.loader) for _ in range(min(position.multiple, run.loader.steps - position.cursor))]
-    examples = [run.examples(batch, run.seed + position.cursor + number) for number, batch in enumerate(batches)]
-    run.last_examples = examples[-1]
-    config = run.config
-    noise = config.ramp is not None  # it goes by how much noisier a micro-batch is than the whole step
+    batch, config = next(run.loader), run.config
+    run.last_examples = run.examples(batch, run.seed + position.cursor)
     gradients = compute_gradients(
-        run.model, run.weights, run.objective, examples, config.micro_batch, run.scale.value, run.device, noise
+        run.model, run.weights, run.objective, run.last_examples, config.micro_batch, run.scale.value, run.device
     )
     if not gradients.targets:
-        _skip_batches(run, len(batches))
+        _skip_batch(run)
         return None
     rate = multiplier(run.config.schedule, position.cursor, run.loader.steps)
     rate *= 1.0 if run.loader.early_stopping is None else run.loader.early_stopping.factor
-    position.cursor += len(batches)
+    position.cursor += 1
     if run.scale.overflowed(gradients.norm):
         run.log.write("event", position.step, text=f"float16 overflowed; the loss scale is now {run.scale.value:g}")
         return None
@@ -119,9 +115,8 @@ def step(run: Run) -> StepGradients | None:
     run.average.update(position.step)
     position.step += 1
     position.targets += gradients.targets
-    tokens = int(run.ranks.total([sum(batch.tokens for batch in batches)])[0]) // run.config.parallel.context
+    tokens = int(run.ranks.total([batch.tokens])[0]) // run.config.parallel.context
     position.tokens += tokens
-    _grow_batch(run, gradients)
     return replace(gradients, rate=rate, tokens=tokens)
 
 
@@ -182,10 +177,10 @@ def _log_expert_load(run: Run) -> None:
             run.log.write("experts", run.position.step, layer=layer, **asdict(use))
 
 
-def _skip_batches(run: Run, batches: int) -> None:
-    """Leave out batches without a target. ValueError at the end of a run that had no other."""
+def _skip_batch(run: Run) -> None:
+    """Leave out a batch without a target. ValueError at the end of a run that had no other."""
     position = run.position
-    position.cursor += batches
+    position.cursor += 1
     run.log.write("event", position.step, text=f"no target at batch {position.cursor - 1}: left out")
     if position.cursor == run.loader.steps and position.step == 0:
         raise ValueError(
@@ -195,44 +190,18 @@ def _skip_batches(run: Run, batches: int) -> None:
 
 
 def _handle_guard_violation(run: Run, violation: str) -> None:
-    """Leave out the batches of a step that is not to be taken; and stop, go on, or go back."""
+    """Leave out the batch of a step that is not to be taken, and stop or go on."""
     position, action = run.position, run.config.guard.action
-    text = f"{violation} at batch {position.cursor - 1}: {action}"
-    run.checkpoints.wait()  # or it would depend on the disk's speed where a run goes back to
-    back = run.checkpoints.rewind_target() if action == "rewind" else None
-    if action == "stop" or (action == "rewind" and (back is None or run.guard.rewinds >= run.config.guard.rewinds)):
-        run.log.write("event", position.step, text=text)
+    run.log.write("event", position.step, text=f"{violation} at batch {position.cursor - 1}: {action}")
+    if action == "stop":
+        run.checkpoints.wait()
         saved = run.checkpoints.steps()
         raise TrainingStoppedError(
             f"step {position.step + 1}: {violation}. The weights are those before it; the last checkpoint is "
-            f"{run.checkpoints.path(saved[-1]) if saved else 'none'}. "
-            f"{remedy(run.config.guard, run.config.checkpoint, back is not None)}"
+            f"{run.checkpoints.path(saved[-1]) if saved else 'none'}. Lower the rate, clip, or set guard.action"
         )
-    if back is not None:
-        rewinds, in_a_row = run.guard.rewinds + 1, run.guard.in_a_row
-        run.restore(back)
-        run.guard.rewinds, run.guard.in_a_row, run.position.cursor = rewinds, in_a_row, position.cursor
-        run.loader.seek(position.cursor)
-        run.checkpoints.drop_after(run.position.step)
-        run.log.drop_after(run.position.step)
-    run.log.write("event", run.position.step, text=text)
-    if run.position.step == 0 and run.position.cursor == run.loader.steps:
+    if position.step == 0 and position.cursor == run.loader.steps:
         raise TrainingStoppedError(f"no step was taken: each was left out, the last because {violation}")
-
-
-def _grow_batch(run: Run, gradients: StepGradients) -> None:
-    """Measure the noise scale, and let the batch grow with it."""
-    position, ramp = run.position, run.config.ramp
-    if gradients.first is not None:
-        run.noise.add(gradients.first, (gradients.targets, gradients.norm**2))
-    if ramp is None or position.step % ramp.every:
-        return
-    targets = gradients.targets / position.multiple
-    multiple = batch_multiple(run.noise.value, targets, ramp.share, position.multiple, ramp.most)
-    if multiple != position.multiple:
-        text = f"a step now takes {multiple} batches: the noise scale is {run.noise.value:.0f}"
-        run.log.write("event", position.step, text=text)
-        position.multiple = multiple
 
 
 def _step_numbers(run: Run, taken: StepGradients) -> dict[str, Any]:
@@ -260,7 +229,7 @@ class _Clock:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.started = self.saved = time.monotonic()
-        self.tokens = 0  # those of the position go back with it
+        self.tokens = 0
         self.resumed_at = run.position.cursor
         length = run.loader.config.length
         self.flops_per_token = 3 * flops_per_token(run.checkpoint.config, length)  # the backward is twice the forward

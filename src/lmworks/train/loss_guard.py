@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from lmworks.train.config import CheckpointConfig, GuardConfig
+from lmworks.train.config import GuardConfig
 
 MOST_IN_A_ROW = 10  # steps objected to; a loss that returns does so within a few
 
@@ -13,24 +13,12 @@ class TrainingStoppedError(RuntimeError):
     """A guard ended the run; its last checkpoint stays."""
 
 
-def remedy(guard: GuardConfig, checkpoint: CheckpointConfig, went_back: bool) -> str:
-    """Advice on a run that a guard ended: one that stops, or that rewinds and could not, because it had gone back often
-    enough or found nothing to go back to."""
-    if guard.action == "stop":
-        return "Lower the rate, clip, or set guard.action"
-    if went_back:
-        return f"It went back {guard.rewinds} times before, the most that guard.rewinds allows: lower the rate, or clip"
-    none = "no checkpoint" if checkpoint.steps is None else f"none that is due by checkpoint.steps={checkpoint.steps}"
-    return f"There is nothing to go back to, as {none} was saved yet: save more often, lower the rate, or clip"
-
-
 @dataclass
 class Guard:
     """Watches the loss of each step before the optimizers see it.
 
     mean, variance  exponential averages of the losses that passed, over about `config.memory` steps
     seen            how many passed
-    rewinds         how often the run went back already
     in_a_row        how many steps before this one were objected to, one after another
     """
 
@@ -38,7 +26,6 @@ class Guard:
     mean: float = 0.0
     variance: float = 0.0
     seen: int = 0
-    rewinds: int = 0
     in_a_row: int = 0
 
     def violation(self, loss: float, norm: float) -> str | None:
@@ -78,10 +65,4 @@ class Guard:
         return None
 
     def state(self) -> dict[str, Any]:
-        return {
-            "mean": self.mean,
-            "variance": self.variance,
-            "seen": self.seen,
-            "rewinds": self.rewinds,
-            "in_a_row": self.in_a_row,
-        }
+        return {"mean": self.mean, "variance": self.variance, "seen": self.seen, "in_a_row": self.in_a_row}

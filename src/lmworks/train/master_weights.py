@@ -166,38 +166,13 @@ class Weights:
 
     def gradient_norm(self) -> Tensor:
         """The Euclidean norm of all gradients together, on all processes, () float32."""
-        norm = self._norm({name: self._held.copies(name, part) for name, part in self.parts.items()})
-        return norm if self.ranks.mesh is None else self.ranks.sum(norm.square()).sqrt()
-
-    def noise_of_micro_batch(self, count: int, targets: int, scale: float) -> tuple[float, float] | None:
-        """(targets, squared norm of the mean gradient over them) of the part that was just accumulated, the first of a
-        step with `targets`, of which this process saw `count`; the same on all processes, None where it says nothing.
-
-        Where backwards sum over the replicas, the parts of all are one. Elsewhere each replica has a part of its own:
-        then it is the mean of their squared norms, at the harmonic mean of their counts, which is what its expectation
-        |G|² + tr(Σ) / count goes by. Nothing is known where experts have seen the tokens of other replicas.
-        """
-        if self.ranks.replicas is None or self.summed:
-            (seen,) = self.ranks.total([count])
-            norm = float(self.gradient_norm()) / scale
-            return (seen, (norm * targets / seen) ** 2) if 0 < seen < targets else None
-        replicas, none, inverse = self.ranks.total([1, count == 0, 1 / max(count, 1)])
-        copies = {name: self._held.copies(name, part) for name, part in self.parts.items()}
-        if not self._divided:
-            copies = {name: count // int(replicas) for name, count in copies.items()}
-        square = (self._norm(copies) / scale * targets / max(count, 1)).square()
-        square = float(self.ranks.sum(square)) / replicas
-        return None if none or self.ranks.config.expert > 1 else (replicas / inverse, square)
-
-    def _norm(self, copies: Mapping[str, int]) -> Tensor:
-        """The norm of this process's gradients, each counted as one of so many copies."""
         norms = [
-            torch.linalg.vector_norm(gradient, dtype=torch.float32) / copies[name] ** 0.5
+            torch.linalg.vector_norm(gradient, dtype=torch.float32) / self._held.copies(name, self.parts[name]) ** 0.5
             for name, gradient in self.gradients()
         ]
-        if not norms:
-            return torch.zeros((), device=next(iter(self.masters.values())).device)
-        return torch.linalg.vector_norm(torch.stack(norms))
+        zero = torch.zeros((), device=next(iter(self.masters.values())).device)
+        norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else zero
+        return norm if self.ranks.mesh is None else self.ranks.sum(norm.square()).sqrt()
 
     # -----------------------------------------------------------------------------------------------------------------
     # Updates

@@ -17,7 +17,6 @@ from lmworks.train.exponential_moving_average import ExponentialMovingAverage
 from lmworks.train.loss_guard import Guard
 from lmworks.train.master_weights import Weights
 from lmworks.train.mixed_precision import LossScale
-from lmworks.train.noise_scale import NoiseScale
 from lmworks.train.objectives.balanced_experts import balanced
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.context_parallel import shard_sequence
@@ -32,15 +31,13 @@ class Position:
     """The progress of a run: plain numbers, which a checkpoint holds.
 
     step      optimizer steps taken
-    cursor    batches of the loader consumed: more than `step` where the batch grew or batches were left out
-    multiple  batches of the loader in a step
+    cursor    batches of the loader consumed: more than `step` where some were left out
     tokens    seen, without padding
     targets   learned from
     """
 
     step: int = 0
     cursor: int = 0
-    multiple: int = 1
     tokens: int = 0
     targets: int = 0
 
@@ -87,8 +84,6 @@ class Batches(Protocol):
     def early_stopping(self) -> Stopping | None: ...
 
     def __next__(self) -> Any: ...
-
-    def seek(self, step: int) -> None: ...
 
     def state(self) -> dict[str, Any]: ...
 
@@ -147,11 +142,11 @@ class Run:
         self.model = parallelize(model.train(), config, self.ranks)
         self.weights = Weights(self.model, config.optimizer, config.precision, self.ranks)
         self.average = ExponentialMovingAverage(self.weights.masters, config.average)
-        self.scale, self.noise, self.guard = LossScale.of(config.precision), NoiseScale(), Guard(config.guard)
+        self.scale, self.guard = LossScale.of(config.precision), Guard(config.guard)
         saving = config.checkpoint
         folder = self.folder / "checkpoints"
         self.log: RunLog | NoLog = NoLog()  # `loop.train` opens it
-        self.checkpoints = Checkpoints(folder, saving.keep, saving.background, self.ranks, saving.steps)
+        self.checkpoints = Checkpoints(folder, saving.keep, saving.background, self.ranks)
 
     @property
     def stop(self) -> str:
@@ -174,7 +169,7 @@ class Run:
 
     def save(self) -> None:
         """A checkpoint of this moment, from which another process continues to the same end."""
-        numbers = {name: getattr(self, name).state() for name in ("scale", "noise", "guard")}
+        numbers = {name: getattr(self, name).state() for name in ("scale", "guard")}
         state = {"position": asdict(self.position), "loader": self.loader.state(), **self._form(), **numbers}
         own = self.weights
         saved = RunState(own.whole(own.masters), own.shard_of_state(), own.shard_of(self.average.weights), state)
@@ -191,7 +186,7 @@ class Run:
         names = own.masters.keys() & saved.average.keys()
         self.average.load({name: saved.average[name][own.parts[name].slices] for name in names})
         self.position = Position(**saved.state["position"])
-        for name in ("scale", "noise", "guard"):
+        for name in ("scale", "guard"):
             setattr(self, name, replace(getattr(self, name), **saved.state[name]))
         self.loader.restore(saved.state["loader"])
 

@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from lmworks.artefact import write_text
 
 LOG = "log.jsonl"
 
@@ -16,20 +18,10 @@ class RunLog:
     def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / LOG
-        self._file = self._opened(step)
-        self._board = _tensorboard(folder, step)
-
-    def _opened(self, step: int) -> TextIO:
         kept = [line for line in read_log(self._path) if line["step"] <= step] if self._path.exists() else []
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
-        temporary.replace(self._path)
-        return self._path.open("a", encoding="utf-8")
-
-    def drop_after(self, step: int) -> None:
-        """Drop the lines after a step to which the run goes back."""
-        self._file.close()
-        self._file = self._opened(step)
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board = _tensorboard(folder, step)
 
     def has(self, kind: str, step: int) -> bool:
         """Whether there is a line of this kind about the step."""
@@ -54,8 +46,6 @@ class RunLog:
 
 class NoLog:
     """The log of a process that writes none, as the first process does."""
-
-    def drop_after(self, step: int) -> None: ...
 
     def has(self, kind: str, step: int) -> bool:
         return True

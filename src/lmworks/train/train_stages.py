@@ -160,9 +160,7 @@ def derived_finetune(
 
     def seconds(config: FinetuneConfig) -> float:
         size = config.train.micro_batch or 1
-        config = replace(
-            config, batch=size, steps=3, epochs=None, train=replace(config.train, micro_batch=None, ramp=None)
-        )
+        config = replace(config, batch=size, steps=3, epochs=None, train=replace(config.train, micro_batch=None))
         return min(seconds for seconds, _ in measured_steps(partial(trial, config))) / size
 
     def make() -> list[Any]:

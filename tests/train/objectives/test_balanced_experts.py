@@ -59,7 +59,7 @@ def test_micro_batches_and_padding_change_no_gradient(family, text_dataset, tmp_
         loader = Loader(loader_config(text_dataset, steps=2))
         run = Run(new_checkpoint(family), objective_of(family), loader, TrainConfig(), tmp_path)
         examples = run.examples(next(loader), 0)
-        taken = compute_gradients(run.model, run.weights, run.objective, [examples], size)
+        taken = compute_gradients(run.model, run.weights, run.objective, examples, size)
         gradients.append({name: gradient.clone() for name, gradient in run.weights.gradients()})
         reported.append({**taken.metrics, "loss": taken.loss, "targets": taken.targets})
     assert {"load_balancing", "router_z"} <= reported[0].keys()

@@ -87,14 +87,11 @@ def test_the_micro_batches_of_a_step_do_not_split_the_negatives(micro_batch):
     model, objective = new_model(MODELS["bert"], "bert"), Contrastive()
     weights = Weights(model, AdamW(), "float32")
     whole = objective.examples(batch_of_pairs(), 0)
-    got = compute_gradients(model, weights, objective, [whole], micro_batch)
+    got = compute_gradients(model, weights, objective, whole, micro_batch)
     assert got.losses["contrastive"] == pytest.approx(
         float(objective.losses(model, whole)["contrastive"].sum.detach()) / 5
     )
-    halves = [objective.examples(batch_of_pairs(pairs), 0) for pairs in (PAIRS[:2], PAIRS[2:])]
-    split = compute_gradients(model, weights, objective, halves, micro_batch)
-    assert split.targets == got.targets == 5
-    assert split.losses["contrastive"] < got.losses["contrastive"] - 0.3  # about the logarithms of 2 to 3, and of 5
+    assert got.targets == 5
 
 
 def test_no_forward_is_larger_than_a_chunk_and_what_it_keeps_is_computed_again():
@@ -170,7 +167,7 @@ def test_it_learns_to_tell_documents_apart():
     losses = []
     for seed in range(40):
         examples = objective.examples(batch_of_pairs(some_pairs(16)), seed)
-        losses.append(compute_gradients(model, weights, objective, [examples]).losses["contrastive"])
+        losses.append(compute_gradients(model, weights, objective, examples).losses["contrastive"])
         weights.update(1.0, 1.0)
     assert np.mean(losses[-5:]) < np.mean(losses[:3]) - 0.5
     assert np.mean(losses[-5:]) < np.log(16) / 2

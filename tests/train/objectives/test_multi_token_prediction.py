@@ -137,7 +137,7 @@ def test_what_is_told_is_what_is_minimised(tmp_path):
     weighed = sum(float(loss.sum) / loss.count for loss in losses.values())
     means = {name: float(loss.metrics["nats"]) / loss.count for name, loss in losses.items()}
     with torch.enable_grad():
-        step = compute_gradients(model, Weights(model, AdamW(), "float32"), OBJECTIVE, [batch], micro_batch=3)
+        step = compute_gradients(model, Weights(model, AdamW(), "float32"), OBJECTIVE, batch, micro_batch=3)
     found = validate(model, OBJECTIVE, [batch], 1)
     assert (step.loss, found.total.value) == (pytest.approx(weighed, rel=1e-5), pytest.approx(weighed, rel=1e-5))
     assert step.losses == pytest.approx(means, rel=1e-5)

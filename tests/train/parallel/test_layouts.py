@@ -87,7 +87,7 @@ def first_and_last(dataset: Path, folder: Path, parallel: ParallelConfig, case: 
         run.model,
         run.weights,
         run.objective,
-        [run.examples(run.loader.batch(0), 0)],
+        run.examples(run.loader.batch(0), 0),
         run.config.micro_batch,
         1.0,
         run.device,

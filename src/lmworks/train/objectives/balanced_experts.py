@@ -38,8 +38,7 @@ class BalancedExperts(Objective[Any]):
     router_z: float = field(default=0.001, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("splits_rows", "unit"):
-            object.__setattr__(self, name, getattr(self.objective, name))
+        object.__setattr__(self, "unit", self.objective.unit)
 
     def examples(self, batch: Any, seed: int) -> Any:
         return self.objective.examples(batch, seed)

@@ -3,7 +3,6 @@ batch as negatives, as MultipleNegativesRankingLoss takes them (Henderson et al.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -53,7 +52,6 @@ class Contrastive(Objective[ContrastiveExamples]):
     chunk        texts in a forward; None: all at once
     """
 
-    splits_rows: ClassVar[bool] = False
     temperature: float = 0.05
     symmetric: bool = False
     chunk: int | None = None

@@ -22,7 +22,6 @@ class Objective(Protocol[Examples]):
     Examples are a dataclass of tensors (or None, or names → tensors) with one row for each sequence or group, so that a
     micro-batch is a slice of them.
 
-    splits_rows          a micro-batch may be some of the rows; a ramp needs it
     splits_sequences     rows may be cut along their tokens, as the loss at each reads its own hidden state alone;
                          context parallelism needs it
     reads_hidden_states  it is an `OnHiddenStates`; a pipeline needs it
@@ -30,7 +29,6 @@ class Objective(Protocol[Examples]):
     """
 
     __slots__ = ()
-    splits_rows: ClassVar[bool] = True
     splits_sequences: ClassVar[bool] = False
     reads_hidden_states: ClassVar[bool] = False
     unit: ClassVar[str] = "nats per target"

@@ -65,17 +65,6 @@ def check(ranks: Ranks, config: TrainConfig, loader: Any, objective: Objective[A
         places(loader.config.length, parallel.context, 0)
     if parallel.pipeline > 1:
         check_pipelined(objective)
-        if config.ramp is not None:
-            raise ValueError("a ramp goes by the first part of a step, which a pipeline mixes with others: set no ramp")
-    if config.ramp is not None:
-        config.check_batch(loader.config.batch)
-        if not objective.splits_rows:
-            name = type(objective).__name__
-            raise ValueError(f"a ramp goes by a part of a step, and {name}'s examples are one whole: set no ramp")
-    if parallel.expert > 1 and parallel.zero < 2 and config.ramp is not None:
-        raise ValueError(
-            "a ramp goes by each replica's gradients, and experts mix them: set no ramp, or zero to 2 or 3"
-        )
 
 
 @torch.no_grad()

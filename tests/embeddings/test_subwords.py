@@ -7,33 +7,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.embeddings.config import Subwords, WordVectorsConfig
-from lmworks.embeddings.subwords import bucket_of, ngram_buckets, ngrams_of
+from lmworks.embeddings.subwords import ngram_buckets
 from lmworks.embeddings.word2vec import train_word_vectors
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 
 
+def ngrams_of(word: str, subwords: Subwords) -> list[str]:
+    """The definition: in the order of their beginnings and then of their lengths; < or > alone is none."""
+    marked = f"<{word}>"
+    return [
+        marked[start : start + length]
+        for start in range(len(marked))
+        for length in range(subwords.shortest, min(subwords.longest, len(marked) - start) + 1)
+        if length > 1 or 0 < start < len(marked) - 1
+    ]
+
+
+def bucket_of(ngram: str, buckets: int) -> int:
+    return ft_hash_bytes(ngram.encode()) % buckets
+
+
 @given(WORDS, st.integers(1, 4), st.integers(0, 3))
-def test_ngrams_and_their_hashes_are_those_of_gensim(word, shortest, more):
+def test_ngrams_are_those_of_gensim(word, shortest, more):
     subwords = Subwords(shortest, shortest + more, 1000)
     theirs = compute_ngrams_bytes(word, subwords.shortest, subwords.longest)
-    ours = ngrams_of(word, subwords)
-    assert sorted(ngram.encode() for ngram in ours) == sorted(theirs)
-    assert [bucket_of(ngram, 1000) for ngram in ours] == [ft_hash_bytes(ngram.encode()) % 1000 for ngram in ours]
+    assert sorted(ngram.encode() for ngram in ngrams_of(word, subwords)) == sorted(theirs)
 
 
 @given(st.lists(WORDS, min_size=1, max_size=5), st.integers(1, 4), st.integers(0, 3))
-def test_compiled_buckets_are_those_of_the_definition(words, shortest, more):
+def test_buckets_are_those_of_the_ngrams(words, shortest, more):
     subwords = Subwords(shortest, shortest + more, 977)
     buckets, ends = ngram_buckets(words, subwords)
-    wanted = [[bucket_of(ngram, 977) for ngram in ngrams_of(word, subwords)] for word in words]
-    assert buckets.tolist() == [bucket for each in wanted for bucket in each]
-    assert ends.tolist() == np.cumsum([len(each) for each in wanted]).tolist()
-
-
-def test_the_definition_runs_alone(uncompiled):
-    buckets, ends = ngram_buckets(["ab"], Subwords(3, 4, 1 << 30))
-    assert buckets.tolist() == [bucket_of(ngram, 1 << 30) for ngram in ("<ab", "<ab>", "ab>")] and ends.tolist() == [3]
+    expected = [[bucket_of(ngram, 977) for ngram in ngrams_of(word, subwords)] for word in words]
+    assert buckets.tolist() == [bucket for of_word in expected for bucket in of_word]
+    assert ends.tolist() == np.cumsum([len(of_word) for of_word in expected]).tolist()
 
 
 def test_a_new_word_is_the_mean_of_the_ngrams_that_were_learnt(sentences):

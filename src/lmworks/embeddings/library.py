@@ -1,4 +1,4 @@
-"""The compiled part: learning by negative sampling, GloVe's steps, and the n-grams of words.
+"""The compiled part: learning by negative sampling, and GloVe's steps.
 
 Learning is thousands of short loops a word, of which each depends on the one before, so that NumPy has nothing large to
 work on. Every function has its definition in Python, with the same results bit by bit, which runs where nothing was
@@ -6,7 +6,7 @@ compiled (docs/word-vectors.md says how much slower).
 """
 
 import ctypes
-from ctypes import c_double, c_float, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from ctypes import c_double, c_float, c_int32, c_int64, c_uint64, c_void_p
 from functools import cache
 
 import numpy as np
@@ -18,7 +18,6 @@ LANES = 16  # a row in memory has a multiple of so many numbers
 _FUNCTIONS = {
     "vectors_learn": (c_int64, (c_void_p, c_void_p, c_int64, c_uint64, c_int64)),
     "glove_learn": (c_int64, (*(c_void_p,) * 5, c_int64, c_void_p)),
-    "vectors_ngrams": (c_int64, (c_void_p, c_void_p, c_int64, c_int32, c_int32, c_uint32, c_void_p, c_void_p)),
 }
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmworks.embeddings import library
 from lmworks.embeddings.config import Subwords
 
-_OFFSET, _PRIME = 2166136261, 16777619
+_OFFSET, _PRIME = np.uint32(2166136261), np.uint32(16777619)
+_AT_ONCE = 1 << 16  # words
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,50 +29,48 @@ class NGrams:
 
     def vector(self, word: str) -> np.ndarray | None:
         """(dimensions,) float32: the mean over the known n-grams of a word; None when there are none."""
-        wanted, _ = ngram_buckets([word], self.subwords)
-        places = np.searchsorted(self.buckets, wanted).clip(max=max(len(self.buckets) - 1, 0))
-        places = places[self.buckets[places] == wanted] if len(self.buckets) else places[:0]
-        return self.vectors[places].mean(axis=0) if len(places) else None
-
-
-def ngrams_of(word: str, subwords: Subwords) -> list[str]:
-    """The n-grams of a word in the order of their beginnings and then of their lengths; < or > alone is none."""
-    marked = f"<{word}>"
-    found = []
-    for start in range(len(marked)):
-        for length in range(subwords.shortest, min(subwords.longest, len(marked) - start) + 1):
-            if length > 1 or 0 < start < len(marked) - 1:
-                found.append(marked[start : start + length])
-    return found
-
-
-def bucket_of(ngram: str, buckets: int) -> int:
-    """The number of the bucket into which an n-gram falls."""
-    value = _OFFSET
-    for byte in ngram.encode():
-        signed = byte if byte < 128 else byte + 0xFFFFFF00
-        value = (value ^ signed) * _PRIME & 0xFFFFFFFF
-    return value % buckets
+        buckets, _ = ngram_buckets([word], self.subwords)
+        rows = np.searchsorted(self.buckets, buckets)
+        buckets, rows = buckets[rows < len(self.buckets)], rows[rows < len(self.buckets)]
+        rows = rows[self.buckets[rows] == buckets]
+        return self.vectors[rows].mean(axis=0) if len(rows) else None
 
 
 def ngram_buckets(words: Sequence[str], subwords: Subwords) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) int32 the buckets of all n-grams of words, and (words,) int64 how many there are up to each word's last."""
-    compiled = library.load()
-    if compiled is None:
-        lists = [[bucket_of(ngram, subwords.buckets) for ngram in ngrams_of(word, subwords)] for word in words]
-        return np.array([b for each in lists for b in each], np.int32), np.cumsum(
-            [len(b) for b in lists], dtype=np.int64
-        )
-    spelled = [f"<{word}>".encode() for word in words]
-    ends, found_ends = np.cumsum([len(word) for word in spelled], dtype=np.int64), np.empty(len(words), np.int64)
-    text = b"".join(spelled)
+    """(n,) int32 the buckets of all n-grams of words, and (words,) int64 how many there are up to each word's last.
 
-    def run(to: int | None) -> int:
-        return compiled.lmworks_vectors_ngrams(
-            text, ends.ctypes.data, len(words), subwords.shortest, subwords.longest, subwords.buckets, to,
-            found_ends.ctypes.data,
-        )  # fmt: skip
+    Those of a word are in the order of their beginnings and then of their lengths; < or > alone is none.
+    """
+    blocks = [
+        _buckets_and_counts(words[start : start + _AT_ONCE], subwords) for start in range(0, len(words), _AT_ONCE)
+    ]
+    buckets, counts = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
+    return buckets, np.cumsum(counts, dtype=np.int64)
 
-    buckets = np.empty(run(None), np.int32)
-    run(buckets.ctypes.data)
-    return buckets, found_ends
+
+def _buckets_and_counts(words: Sequence[str], subwords: Subwords) -> tuple[np.ndarray, np.ndarray]:
+    """Of all n-grams that begin at a character, one more character at a time."""
+    lengths = np.array([len(word) + 2 for word in words])
+    word_ends = np.cumsum(lengths)
+    utf8 = np.frombuffer("".join(f"<{word}>" for word in words).encode(), np.uint8)
+    starts = np.flatnonzero((utf8 & 0xC0) != 0x80)  # of characters
+    sizes = np.diff(starts, append=len(utf8))
+    signed = utf8.astype(np.int8).astype(np.uint32)
+    begins = np.arange(len(starts))
+    left = np.repeat(word_ends, lengths) - begins  # characters from here to the end of the word
+    edges = np.isin(begins, [word_ends - lengths, word_ends - 1])
+    hashes = np.full(len(starts), _OFFSET, np.uint32)
+    buckets, chosen = [], []
+    for length in range(1, subwords.longest + 1):
+        inside = begins[left >= length]
+        last = inside + length - 1  # the character that is new
+        for byte in range(4):
+            has_byte = sizes[last] > byte
+            inside, last = inside[has_byte], last[has_byte]
+            hashes[inside] = (hashes[inside] ^ signed[starts[last] + byte]) * _PRIME
+        if length >= subwords.shortest:
+            buckets.append(hashes % np.uint32(subwords.buckets))
+            chosen.append((left >= length) & ~((length == 1) & edges))
+    mask = np.stack(chosen, axis=1)  # (characters, lengths)
+    counts = np.add.reduceat(mask.sum(axis=1), word_ends - lengths)
+    return np.stack(buckets, axis=1)[mask].astype(np.int32), counts

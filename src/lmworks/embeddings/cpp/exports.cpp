@@ -9,7 +9,6 @@
 
 #include "glove.h"
 #include "negative_sampling.h"
-#include "ngrams.h"
 
 using namespace lmworks;
 
@@ -37,16 +36,4 @@ EXPORT int64_t lmworks_glove_learn(const Factors* factors, const int32_t* words,
         *loss = learn(factors, words, contexts, logarithms, weights, number, steps.data());
         return number;
     });
-}
-
-// The buckets of all n-grams of words that end at `ends`, and at `to_ends` how many there are up to each word. Where
-// `to` is null, they are only counted.
-EXPORT int64_t lmworks_vectors_ngrams(const uint8_t* text, const int64_t* ends, int64_t words, int32_t shortest,
-                                      int32_t longest, uint32_t buckets, int32_t* to, int64_t* to_ends) {
-    int64_t found = 0, start = 0;
-    for (int64_t i = 0; i < words; start = ends[i++]) {
-        found += ngrams(text + start, ends[i] - start, shortest, longest, buckets, to ? to + found : nullptr);
-        to_ends[i] = found;
-    }
-    return found;
 }

@@ -24,7 +24,8 @@ from lmworks.cli.tokenizer.arguments import find_texts
 from lmworks.model import Checkpoint
 from lmworks.model.embedding_resize import with_extension
 from lmworks.records import Score, Scored
-from lmworks.tokenizer.fertility import Text, count, ratio, scores
+from lmworks.statistics.scores import linearised_ratio_score
+from lmworks.tokenizer.fertility import Text, count, scores
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.vocabulary_extension import extend_for_texts, hold_out
 
@@ -36,7 +37,9 @@ def bits_per_byte(checkpoint: Checkpoint, documents: Sequence[str]) -> Score:
     """Bits for a byte of each document, behind the token that ends the one before."""
     bits = [_bits(checkpoint, document) for document in documents]
     sizes = [len(document.encode()) for document in documents]
-    return ratio(np.array(bits), np.array(sizes), {"measure": "bits per byte", "model": checkpoint.fingerprint})
+    return linearised_ratio_score(
+        np.array(bits), np.array(sizes), {"measure": "bits per byte", "model": checkpoint.fingerprint}
+    )
 
 
 def _bits(checkpoint: Checkpoint, document: str) -> float:

@@ -123,6 +123,20 @@ def proportion_interval(counts: np.ndarray) -> tuple[float, float]:
     return wilson_interval(share * trials, trials, float(-stdtrit(n - 1, (1 - LEVEL) / 2) * np.sqrt(n / (n - 1))))
 
 
+def none_of_many(counted: int, units: int) -> float:
+    """An upper bound of a share of which there was none among `counted` tokens (words, …) of so many units.
+
+    Clopper and Pearson's bound, with fewer tokens than there are, because those of one unit are not independent (Korn &
+    Graubard 1998): how much they resemble each other cannot be seen where there are none, so their number is lowered
+    for the few units alone, by the square of the quotient of Student's t.
+    """
+    from scipy.special import stdtrit
+
+    tail = (1 - LEVEL) / 2
+    few = (stdtrit(max(counted - 1, 1), tail) / stdtrit(units - 1, tail)) ** 2
+    return float(-np.expm1(np.log(tail) / (counted * few)))
+
+
 def _resamples(n: int, held: int, seed: int, replicates: int) -> Iterator[np.ndarray]:
     """Numbers of units drawn with replacement, (batch, n): as many at a time as `held` numbers for each allow."""
     generator = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ import numpy as np
 from lmworks.artefact import hash_json
 from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics import intervals
+from lmworks.statistics.experiments import linearised
 from lmworks.statistics.intervals import Clusters, Statistic
 
 _Z = 1.959964  # of 95 %
@@ -41,6 +42,27 @@ def ratio_score(
     """
     rows = np.array([*zip(numerators, denominators, strict=True)], dtype=np.float64).reshape(-1, 2)
     return sums_score(rows, ratio, signature, clusters, proportion=proportion, nothing=nothing)
+
+
+def linearised_ratio_score(numerators: np.ndarray, denominators: np.ndarray, signature: object) -> Score:
+    """As `ratio_score`, a thousand times as fast: for counts, (n,) each, of many ratios over the same items.
+
+    The interval is that of the linearised ratio with Student's t (Cochran 1977, section 2.11), which agrees with the
+    bootstrap's. Where nothing was counted, or everything, items have no spread, and it is `none_of_many`'s.
+    """
+    from scipy.special import stdtrit
+
+    top, bottom = numerators[denominators > 0], denominators[denominators > 0]
+    n = len(bottom)
+    if n < 2:
+        return Unscored("nothing to count" if n == 0 else "one passage has no spread: an interval needs two")
+    value = float(top.sum() / bottom.sum())
+    if not top.any() or np.array_equal(top, bottom):
+        bound = intervals.none_of_many(int(bottom.sum()), n)
+        return Scored(value, (value, bound) if value == 0 else (1 - bound, value), n, sign(signature))
+    error = linearised(top, bottom).std(ddof=1) / np.sqrt(n)
+    half = float(stdtrit(n - 1, (1 + intervals.LEVEL) / 2) * error)
+    return Scored(value, (max(value - half, 0.0), value + half), n, sign(signature))
 
 
 def difference_score(first: Sequence[float], second: Sequence[float], signature: object) -> Score:

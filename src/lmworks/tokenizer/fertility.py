@@ -5,7 +5,6 @@ not independent. Every measure is a ratio of two counts, summed over the passage
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from itertools import islice
@@ -14,8 +13,8 @@ import numpy as np
 from tokenizers import Encoding
 
 from lmworks.artefact import hash_json
-from lmworks.records import Score, Scored, Unscored
-from lmworks.statistics import LEVEL, sign
+from lmworks.records import Score, Unscored
+from lmworks.statistics.scores import linearised_ratio_score
 from lmworks.tokenizer.combining_marks import combining_marks
 from lmworks.tokenizer.library import batches
 from lmworks.tokenizer.token_bytes import partial_tokens, unknown_ids
@@ -153,7 +152,7 @@ def _word_pattern() -> re.Pattern[str]:
 def scores(counts: Counts, tokenizer: Tokenizer, text: Text) -> dict[str, Score]:
     """Every measure of `MEASURES`."""
     return {
-        name: ratio(getattr(counts, top), getattr(counts, bottom), _signature(name, tokenizer, text))
+        name: linearised_ratio_score(getattr(counts, top), getattr(counts, bottom), _signature(name, tokenizer, text))
         for name, (top, bottom, _) in MEASURES.items()
     }
 
@@ -167,47 +166,8 @@ def parity(counts: Counts, reference: Counts, tokenizer: Tokenizer, text: Text, 
     if len(counts.tokens) != len(reference.tokens):
         passages = f"{len(counts.tokens):,} and {len(reference.tokens):,} passages"
         return Unscored(f"not parallel to the reference: {passages}")
-    return ratio(counts.tokens, reference.tokens, _signature(f"parity {original.hash}", tokenizer, text))
-
-
-def ratio(numerators: np.ndarray, denominators: np.ndarray, signature: Mapping[str, object]) -> Score:
-    """The sum of `numerators` over the sum of `denominators`, both (passages,), with a 95 % interval.
-
-    The interval is that of the linearised ratio with Student's t (Cochran 1977, section 2.11): a bootstrap of the
-    passages agrees with it, and takes a thousand times as long for twenty languages, seven measures and a few
-    vocabularies. Where nothing was counted, or everything, passages have no spread, and it is `_none_or_all`'s. `n` are
-    the passages that have something to count.
-    """
-    from scipy.stats import t
-
-    kept = denominators > 0
-    top, bottom = numerators[kept].astype(np.float64), denominators[kept].astype(np.float64)
-    n = len(bottom)
-    if n < 2:
-        return Unscored("nothing to count" if n == 0 else "one passage has no spread: an interval needs two")
-    value = float(top.sum() / bottom.sum())
-    if not top.any() or np.array_equal(top, bottom):
-        bound = _none_or_all(int(bottom.sum()), n)
-        interval = (value, bound) if value == 0 else (1 - bound, value)
-    else:
-        error = np.sqrt(n / (n - 1) * np.square(top - value * bottom).sum()) / bottom.sum()
-        half = float(t.ppf((1 + LEVEL) / 2, n - 1) * error)
-        interval = (max(value - half, 0.0), value + half)
-    return Scored(value, interval, n, sign(signature))
-
-
-def _none_or_all(counted: int, passages: int) -> float:
-    """An upper bound of a share of which there was none among `counted` tokens (words, …) of some passages.
-
-    Clopper and Pearson's bound, with fewer tokens than there are, because those of one passage are not independent
-    (Korn & Graubard 1998): how much they resemble each other cannot be seen where there are none, so their number is
-    lowered for the few passages alone, by the square of the quotient of Student's t.
-    """
-    from scipy.stats import t
-
-    tail = (1 - LEVEL) / 2
-    few = (t.ppf(1 - tail, max(counted - 1, 1)) / t.ppf(1 - tail, passages - 1)) ** 2
-    return float(-np.expm1(np.log(tail) / (counted * few)))
+    signature = _signature(f"parity {original.hash}", tokenizer, text)
+    return linearised_ratio_score(counts.tokens, reference.tokens, signature)
 
 
 def _signature(name: str, tokenizer: Tokenizer, text: Text) -> dict[str, object]:

@@ -36,10 +36,10 @@ def test_steps_lead_to_every_token(trained, tmp_path):
 
 def test_by_hand():
     rank = {("e", "r"): 0, ("l", "o"): 1, ("lo", "w"): 2, ("low", "er"): 3}
-    parts, steps = merge_steps("lower", rank)
+    parts, steps = merge_steps(list("lower"), rank.get)
     assert parts == ["lower"]
     assert steps == [("e", "r"), ("l", "o"), ("lo", "w"), ("low", "er")]
-    assert merge_steps("wwl", rank) == (["w", "w", "l"], [])
+    assert merge_steps(list("wwl"), rank.get) == (["w", "w", "l"], [])
 
 
 def test_without_a_trace_the_order_is_known_and_the_counts_are_not(trained, tmp_path):

@@ -19,7 +19,6 @@ from lmworks.kernels.program import Program
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
 from lmworks.model.transformer import Transformer, sharing_copy
-from lmworks.tokenizer.tokenizer import Tokenizer
 
 Pooling = Literal["mean", "cls", "last"]
 _ROLES: tuple[Role, ...] = ("query", "passage")
@@ -58,7 +57,8 @@ class TextEncoder:
         self.tokenizer = checkpoint.required_tokenizer
         stack = checkpoint.config.encoder or checkpoint.config.decoder
         self.layers = len(stack.blocks) if stack else 0
-        self.frame = self._before, self._after = _template_tokens(checkpoint.required_tokenizer)
+        before, after = checkpoint.required_tokenizer.frame
+        self.frame = self._before, self._after = len(before), len(after)
         self.width = checkpoint.config.embedding.width
         self.max_length = checkpoint.max_length
         self.context_length = checkpoint.config.context_length
@@ -196,13 +196,6 @@ def first_layers(model: Program | Transformer, layers: int) -> Program | Transfo
     if layers < len(stack.blocks):
         stack.blocks, stack.norm = stack.blocks[:layers], None
     return shorter
-
-
-def _template_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
-    """How many tokens the tokenizer puts before a text, such as [CLS], and behind it, such as [SEP]."""
-    content, framed = tokenizer.encode("a"), tokenizer.encode("a", special=True)
-    before = next(start for start in range(len(framed)) if framed[start : start + len(content)] == content)
-    return before, len(framed) - before - len(content)
 
 
 def _pooled(hidden: np.ndarray, starts: np.ndarray, ends: np.ndarray, pooling: Pooling) -> np.ndarray:

@@ -113,11 +113,10 @@ def _types(tokens: list[str], names: Mapping[int, str], state: dict[str, Any], b
 
 
 def _framing(tokenizer: Tokenizer) -> dict[str, bool]:
-    ids = tokenizer.encode("", special=True)
-    first = ids[:1] == [tokenizer.bos_id]
-    last = ids[int(first) :] == [tokenizer.eos_id]
-    if len(ids) != first + last:
-        raise ValueError(f"a GGUF file can frame a text by the tokens that begin and end one, not by {ids}")
+    before, after = tokenizer.frame
+    first, last = before == [tokenizer.bos_id], after == [tokenizer.eos_id]
+    if len(before) != first or len(after) != last:
+        raise ValueError(f"a GGUF file can frame a text by the tokens that begin and end one, not by {before, after}")
     return {"add_bos_token": first, "add_eos_token": last}
 
 

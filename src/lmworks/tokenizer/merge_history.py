@@ -1,12 +1,13 @@
 """The merges that made each token of a text, and when they were learnt."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from lmworks.tokenizer.library import Text
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 TRACE = "merges.tsv"  # next to a tokenizer.json: what was merged, and how often it was seen when that was learnt
@@ -98,17 +99,19 @@ def _damaged(path: Path, number: int, line: bytes, why: str) -> ValueError:
     )
 
 
-def merge_steps(symbols: Sequence[str], rank: Mapping[tuple[str, str], int]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The tokens that merging makes of `symbols`, and the pairs in the order of merging: always the one that was
-    learnt first, from the left (Sennrich et al. 2016)."""
-    parts, steps = list(symbols), []
+def merge_steps(
+    symbols: Sequence[Text], rank: Callable[[tuple[Text, Text]], int | None]
+) -> tuple[list[Text], list[tuple[Text, Text]]]:
+    """The tokens that merging makes of `symbols`, and the pairs in the order of merging: always the one of the lowest
+    rank, from the left (Sennrich et al. 2016); a pair without a rank stays apart."""
+    tokens, steps = list(symbols), []
     while True:
-        pairs = [(rank[pair], place) for place, pair in enumerate(pairwise(parts)) if pair in rank]
-        if not pairs:
-            return parts, steps
-        _, place = min(pairs)
-        steps.append((parts[place], parts[place + 1]))
-        parts[place : place + 2] = [parts[place] + parts[place + 1]]
+        ranked = [(number, at) for at, pair in enumerate(pairwise(tokens)) if (number := rank(pair)) is not None]
+        if not ranked:
+            return tokens, steps
+        _, at = min(ranked)
+        steps.append((tokens[at], tokens[at + 1]))
+        tokens[at : at + 2] = [tokens[at] + tokens[at + 1]]
 
 
 def _reason(
@@ -130,16 +133,14 @@ def _reason(
         return (), "a word of the vocabulary"
     if name.startswith("<0x") and state.get("byte_fallback"):
         return (), "a byte of a character that has no token of its own"
-    parts, merges = merge_steps(name, rank)
+    parts, merges = merge_steps(list(name), rank.get)
     steps: list[Step] = []
     for left, right in merges:
         made = tokenizer.backend.token_to_id(left + right)
-        seen = None
-        if made is not None and made in trace:
-            *parts_of, seen = trace[made]
-            if [tokenizer.backend.id_to_token(part) for part in parts_of] != [left, right]:
-                raise _foreign(left + right)
-        steps.append(Step(left, right, rank[left, right] + 1, seen))
+        traced = None if made is None else trace.get(made)
+        if traced is not None and [tokenizer.backend.id_to_token(index) for index in traced[:2]] != [left, right]:
+            raise _foreign(left + right)
+        steps.append(Step(left, right, rank[left, right] + 1, traced and traced[2]))
     if len(parts) > 1:
         return tuple(steps), "a word that is a token as a whole: merges alone would not lead there"
     return tuple(steps), "" if steps else "a symbol of the alphabet"
@@ -147,21 +148,21 @@ def _reason(
 
 def _learnt(tokenizer: Tokenizer, token: int, trace: Trace) -> tuple[Step, ...]:
     """The merges that made a WordPiece, from the trace: its tokenizer.json holds none."""
-    made: list[int] = []
-    open_ = [token]
-    while open_:
-        one = open_.pop()
-        if one in trace:
-            made.append(one)
-            open_ += trace[one][:2]
+    made: set[int] = set()
+    unexplained = [token]
+    while unexplained:
+        token = unexplained.pop()
+        if token in trace:
+            made.add(token)
+            unexplained += trace[token][:2]
     first = next(iter(trace), 0)
     steps: list[Step] = []
-    for one in sorted(set(made)):
-        *parts, count = trace[one]
-        left, right = (str(tokenizer.backend.id_to_token(part)) for part in parts)
-        if not right.endswith(str(tokenizer.backend.id_to_token(one)).removeprefix(left)):
-            raise _foreign(str(tokenizer.backend.id_to_token(one)))
-        steps.append(Step(left, right, one - first + 1, count))
+    for token in sorted(made):
+        *pair, count = trace[token]
+        name, left, right = (str(tokenizer.backend.id_to_token(index)) for index in (token, *pair))
+        if not right.endswith(name.removeprefix(left)):
+            raise _foreign(name)
+        steps.append(Step(left, right, token - first + 1, count))
     return tuple(steps)
 
 

@@ -16,10 +16,10 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from lmworks.tokenizer.byte_level import PRE_TOKENIZERS, byte_letters, isolate
+from lmworks.tokenizer.merge_history import merge_steps
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 _END = "<|endoftext|>"
-_NEVER = 1 << 60  # the rank of what is no token
 _LETTERS = {byte: letter for letter, byte in byte_letters().items()}
 
 
@@ -152,27 +152,17 @@ def recover_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
     nothing has been joined across a token's borders, its bytes go through the same steps in any word as alone. A token
     of which more than a pair is left (not in vocabularies that were trained) gets every pair that makes it.
     """
-    merges = []
-    for token, rank in sorted(ranks.items(), key=lambda entry: entry[1]):
-        if len(token) > 1:
-            borders = _borders(token, rank, ranks)
-            cuts = borders[1:-1] if len(borders) == 3 else range(1, len(token))
-            pairs = [(token[:cut], token[cut:]) for cut in cuts]
-            merges += [(left, right) for left, right in pairs if left in ranks and right in ranks]
+    merges: list[tuple[bytes, bytes]] = []
+    for token, limit in sorted(ranks.items(), key=lambda entry: entry[1]):
+
+        def below(pair: tuple[bytes, bytes], limit: int = limit) -> int | None:
+            return rank if (rank := ranks.get(pair[0] + pair[1], limit)) < limit else None
+
+        parts, _ = merge_steps([token[at : at + 1] for at in range(len(token))], below)
+        cuts = [len(parts[0])] if len(parts) == 2 else range(1, len(token))
+        pairs = [(token[:cut], token[cut:]) for cut in cuts]
+        merges += [(left, right) for left, right in pairs if left in ranks and right in ranks]
     return merges
-
-
-def _borders(token: bytes, limit: int, ranks: Mapping[bytes, int]) -> list[int]:
-    """The borders of the parts into which merges of ranks below `limit` join the bytes of `token`."""
-    borders = list(range(len(token) + 1))
-    costs = [ranks.get(token[at : at + 2], _NEVER) for at in range(len(token) - 1)]  # of joining part `at` to the next
-    while costs and (lowest := min(costs)) < limit:
-        at = costs.index(lowest)
-        del borders[at + 1], costs[at]
-        for pair in (at - 1, at):
-            if 0 <= pair < len(costs):
-                costs[pair] = ranks.get(token[borders[pair] : borders[pair + 2]], _NEVER)
-    return borders
 
 
 def _letters(token: bytes) -> str:

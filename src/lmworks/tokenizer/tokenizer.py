@@ -106,18 +106,15 @@ class Tokenizer:
         A text that is too long loses its end, never a special token. ValueError where there is no room for more than
         these.
         """
-        rows, cut = self.encode_batch(texts, special=True), 0
-        for number, ids in enumerate(rows):
-            if len(ids) <= length:
-                continue
-            content = self.encode(texts[number])
-            before = next(start for start in range(len(ids)) if ids[start : start + len(content)] == content)
-            after = ids[before + len(content) :]
-            if before + len(after) >= length:
+        rows = self.encode_batch(texts, special=True)
+        too_long = [number for number, ids in enumerate(rows) if len(ids) > length]
+        if too_long:
+            before, after = self.frame
+            if len(before) + len(after) >= length:
                 raise ValueError(f"a length of {length} leaves no room next to the special tokens: raise it")
-            rows[number] = ids[: length - len(after)] + after
-            cut += 1
-        return rows, cut
+            for number in too_long:
+                rows[number] = rows[number][: length - len(after)] + after
+        return rows, len(too_long)
 
     def _fast(self, size: int) -> CompiledEncoding | None:
         """The compiled way to encode, made for the first `size` that is worth it; None: not yet, or there is none."""
@@ -155,6 +152,13 @@ class Tokenizer:
         """Every special token and its id."""
         added = self.backend.get_added_tokens_decoder
         return self._once("special", lambda: {t.content: i for i, t in sorted(added().items()) if t.special})
+
+    @property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """The ids that `special` puts before a text, such as `[CLS]`, and behind it, such as `[SEP]`."""
+        content, framed = self.encode("a"), self.encode("a", special=True)
+        start = next(start for start in range(len(framed) + 1) if framed[start : start + len(content)] == content)
+        return framed[:start], framed[start + len(content) :]
 
     @property
     def bos_id(self) -> int | None:

@@ -22,6 +22,10 @@ Render = Callable[[Sequence[Mapping[str, Any]], Sequence[Tool], bool], str]  # m
 
 _NAME, _ID, _WORDS = "probe_function", "probe0001", "probe words"
 _ARGUMENTS = ('{"probe_key": "probe_value"}', '{"probe_key":"probe_value"}')  # JSON as templates space it
+_QUESTION = {"role": "user", "content": "question"}
+_TOOL = {"type": "function", "function": {"name": _NAME, "description": "", "parameters": {"type": "object"}}}
+_CALL = {"id": _ID, "type": "function", "function": {"name": _NAME, "arguments": json.loads(_ARGUMENTS[0])}}
+_RESULT = {"role": "tool", "content": _WORDS, "name": _NAME, "tool_call_id": _ID}
 _RESULT_START, _RESULT_END = "<tool_response>\n", "\n</tool_response>"
 
 
@@ -88,13 +92,10 @@ def read_tool_form(render: Render, cut: Callable[[str], str]) -> ToolForm:
 
 def writes_tool_calls(render: Render) -> bool:
     """True where a template writes functions, calls and their results, in whatever form."""
-    user, tool = {"role": "user", "content": "question"}, {"name": _NAME, "description": "", "parameters": {}}
-    call = {"id": _ID, "type": "function", "function": {"name": _NAME, "arguments": {"probe_key": "probe_value"}}}
-    answer = {"role": "assistant", "content": "", "tool_calls": [call]}
-    result = {"role": "tool", "content": _WORDS, "name": _NAME, "tool_call_id": _ID}
+    answer = {"role": "assistant", "content": "", "tool_calls": [_CALL]}
     try:
-        described = render([user], [{"type": "function", "function": tool}], True)
-        called = render([user, answer, result], [], False)
+        described = render([_QUESTION], [_TOOL], True)
+        called = render([_QUESTION, answer, _RESULT], [], False)
     except ChatTemplateError:
         return False
     return _NAME in described and all(text in called for text in (_NAME, "probe_value", _WORDS))
@@ -122,19 +123,16 @@ def _plain_json(text: str) -> str | None:
 
 def _read(render: Render, cut: Callable[[str], str], form: ToolForm) -> ToolForm | None:
     """`form` with its parts; None when a template has not one name for each call and, after it, its arguments."""
-    user, result = {"role": "user", "content": "question"}, {"role": "tool", "content": _WORDS, "tool_call_id": _ID}
-    tool = {"type": "function", "function": {"name": _NAME, "description": "", "parameters": {"type": "object"}}}
-    call = {"id": _ID, "type": "function", "function": {"name": _NAME, "arguments": json.loads(_ARGUMENTS[0])}}
-    start = render([user], [tool], True)
+    start = render([_QUESTION], [_TOOL], True)
     # Every answer may begin with something, such as an empty thought: no part of a call.
-    lead = render([user, {"role": "assistant", "content": _WORDS}], [tool], False).partition(_WORDS)[0]
+    lead = render([_QUESTION, {"role": "assistant", "content": _WORDS}], [_TOOL], False).partition(_WORDS)[0]
 
     def answer(count: int) -> dict[str, Any]:
-        return form.row({"role": "assistant", "content": "", "tool_calls": [call] * count})
+        return form.row({"role": "assistant", "content": "", "tool_calls": [_CALL] * count})
 
     def written(count: int) -> str:
         """The text that `count` calls add to the conversation before them."""
-        whole = render([user, answer(count)], [tool], False)
+        whole = render([_QUESTION, answer(count)], [_TOOL], False)
         return next((cut(whole[len(text) :]) for text in (lead, start) if whole.startswith(text)), "")
 
     one = written(1)
@@ -146,7 +144,7 @@ def _read(render: Render, cut: Callable[[str], str], form: ToolForm) -> ToolForm
     if not between or re.match(r"[\w-]", between):  # nothing would tell where the name ends
         return None
     described = _NAME in start
-    if not described and _WORDS not in render([user, answer(1), result], [], False):
+    if not described and _WORDS not in render([_QUESTION, answer(1), _RESULT], [], False):
         return None
     single = replace(form, before=before.lstrip(), between=between, after=after.rstrip(), described=described)
     with suppress(ChatTemplateError):

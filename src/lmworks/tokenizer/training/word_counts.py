@@ -91,26 +91,20 @@ def count_words(
     if not isinstance(tables[0], CompiledTable):
         tables = tables[:1]  # Python's lock lets one count at a time
     with tempfile.TemporaryDirectory(prefix="lmworks-words-") as folder, ThreadPoolExecutor(len(tables)) as pool:
-        spilled, done = 0, 0
-        running: list[Future[None] | None] = [None] * len(tables)
+        runs, done = 0, 0
+        counting: list[Future[None]] = [pool.submit(table.count, []) for table in tables]
         for number, batch in enumerate(library.batches(_encoded(texts), _BATCH)):
-            turn = number % len(tables)
-            _wait(running[turn])
+            counting[number % len(tables)].result()
             if sum(table.memory_bytes() for table in tables) > memory_bytes:
-                for other in running:
-                    _wait(other)
-                for i, table in enumerate(tables):
-                    _spill(table.read(), Path(folder), spilled + i)
-                    tables[i] = new_table(rule)
-                spilled += len(tables)
-            running[turn] = pool.submit(tables[turn].count, batch)
+                _finish(counting)
+                runs = _spill(tables, Path(folder), runs)
+                tables = [new_table(rule) for _ in tables]
+            counting[number % len(tables)] = pool.submit(tables[number % len(tables)].count, batch)
             done += sum(map(len, batch))
             progress(done // 1_000_000, None, "MB read")
-        for other in running:
-            _wait(other)
-        if spilled:
-            for i, table in enumerate(tables):
-                _spill(table.read(), Path(folder), spilled + i)
+        _finish(counting)
+        if runs:
+            _spill(tables, Path(folder), runs)
             del tables
             return _add_up(Path(folder), rule, min_word_count)
         first, *others = tables
@@ -130,8 +124,8 @@ def _encoded(texts: Iterable[str]) -> Iterator[bytes]:
             ) from None
 
 
-def _wait(future: Future[None] | None) -> None:
-    if future is not None:
+def _finish(counting: Iterable[Future[None]]) -> None:
+    for future in counting:
         future.result()
 
 
@@ -143,17 +137,16 @@ def _frequent(words: WordCounts, min_word_count: int) -> WordCounts:
 # On disk
 
 
-def _spill(words: WordCounts, folder: Path, run: int) -> None:
-    """Writes one file a part; a word always goes to the same part, whichever run it is in."""
-    part = _part_of(words)
-    for number in range(_PARTS):
-        chosen = words.select(part == number)
-        np.savez(folder / f"{run:06}.{number}.npz", text=chosen.text, ends=chosen.ends, counts=chosen.counts)
-
-
-def _part_of(words: WordCounts) -> np.ndarray:
-    """(words,) the part of each word: the sum of its bytes."""
-    return np.add.reduceat(words.text, words.starts) % _PARTS
+def _spill(tables: "Iterable[CompiledTable | PythonTable]", folder: Path, runs: int) -> int:
+    """Writes one file for each part of each table; a word always goes to the same part. Returns the runs so far."""
+    for run, table in enumerate(tables, start=runs):
+        words = table.read()
+        part_of = np.add.reduceat(words.text, words.starts) % _PARTS  # by the sum of a word's bytes
+        for part in range(_PARTS):
+            chosen = words.select(part_of == part)
+            np.savez(folder / f"{run:06}.{part}.npz", text=chosen.text, ends=chosen.ends, counts=chosen.counts)
+        runs = run + 1
+    return runs
 
 
 def _add_up(folder: Path, rule: WordRule, min_word_count: int) -> WordCounts:

@@ -59,6 +59,22 @@ ESCAPE = """() => new MutationObserver((_, observer) => {
   observer.disconnect();
   document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape", bubbles: true}));
 }).observe(document.body, {childList: true, subtree: true})"""
+# Each event of an answer reaches the page on its own, a twentieth of a second after the last, however busy the machine is.
+ONE_BY_ONE = r"""() => {
+  const fetch = window.fetch;
+  window.fetch = async (...args) => {
+    const response = await fetch(...args);
+    if (!String(args[0]).includes("/v1/chat/completions")) return response;
+    const events = new TransformStream({async transform(chunk, controller) {
+      for (const event of chunk.split(/(?<=\n\n)/)) {
+        await new Promise((resume) => setTimeout(resume, 50));
+        controller.enqueue(event);
+      }
+    }});
+    const body = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(events);
+    return new Response(body.pipeThrough(new TextEncoderStream()), response);
+  };
+}"""
 COUNT_LENGTHS = """() => {
   window.lengths = new Set();
   const count = () => window.lengths.add(document.querySelector(".live .answer")?.textContent.length ?? 0);
@@ -193,6 +209,7 @@ def test_a_citation_opens_the_document_at_the_passage(watched: Watched):
 def test_a_language_model_streams_without_moving_the_page(watched: Watched):
     page = watched.page
     page.goto("/")
+    page.evaluate(ONE_BY_ONE)
     page.evaluate(COUNT_LENGTHS)
     ask(page, "Explain in three paragraphs why the sky is blue.", LANGUAGE)
     page.wait_for_selector(".live .said")
@@ -217,6 +234,7 @@ def test_a_language_model_streams_without_moving_the_page(watched: Watched):
 def test_stopping_keeps_what_was_written(watched: Watched):
     page = watched.page
     page.goto("/")
+    page.evaluate(ONE_BY_ONE)
     page.evaluate(ESCAPE)
     ask(page, "Write a very long story about the sea.", LANGUAGE)
     page.wait_for_selector(".turn[data-interaction]")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -131,7 +132,8 @@ def test_a_killed_rank_is_started_again_from_the_last_checkpoint(inputs, undistu
     assert result.metrics["steps"] > 7
     told = capfd.readouterr().err
     assert "rank 1 of the training's 2 processes was ended by SIGKILL, as the system does where memory" in told
-    assert "checkpoints/step-00000006. All are started again, 1 of 3 times" in told
+    # The checkpoint of step 6 is written while training continues, so the kill may come before it is complete.
+    assert re.search(r"checkpoints/step-0000000[36]\. All are started again, 1 of 3 times", told)
     assert "Traceback" not in told and len(told.splitlines()) < 5
     check_same(tmp_path, undisturbed)
 

@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import pytest
+import single_kernels
 import torch
 from programs import batch, random_layer, scattered_tables
 
-from lmworks.kernels import fused_operations, reference
+from lmworks.kernels import reference
 from lmworks.kernels.kv_pages import CACHE_FORMATS, PAGE, CacheFormat, allocate, read
 from lmworks.kernels.library import Library
 from lmworks.kernels.program import LayerProgram, RaggedBatch
@@ -72,7 +73,7 @@ def test_attention_is_the_formula(
     for length in (1, 15, 16, 17, 150):
         qkv = random_qkv(layer, length)
         tables = scattered_tables(1, length, 24)
-        got = fused_operations.attend(fresh(layer), qkv, batch([(0, 0, range(length))], tables), kernels)
+        got = single_kernels.attend(fresh(layer), qkv, batch([(0, 0, range(length))], tables), kernels)
         assert (got - formula(layer, qkv)).abs().max() <= TOLERANCE[cache]
 
 
@@ -93,7 +94,7 @@ def test_attention_is_the_formula(
 def test_what_a_layer_may_have(kernels: Library, kind: dict[str, object]) -> None:
     layer, length = layer_of(**kind), 200
     qkv = random_qkv(layer, length)
-    got = fused_operations.attend(layer, qkv, batch([(0, 0, range(length))], scattered_tables(1, length, 24)), kernels)
+    got = single_kernels.attend(layer, qkv, batch([(0, 0, range(length))], scattered_tables(1, length, 24)), kernels)
     assert (got - formula(layer, qkv)).abs().max() <= TOLERANCE["float32"]
 
 
@@ -109,7 +110,7 @@ def test_the_definition_is_the_formula(cache: CacheFormat) -> None:
 def test_pages_hold_what_the_definition_writes(kernels: Library, cache: CacheFormat) -> None:
     layer, other, length = layer_of(cache=cache), layer_of(cache=cache), 40
     qkv, step = random_qkv(layer, length), batch([(0, 0, range(length))], scattered_tables(1, length, 24))
-    fused_operations.attend(layer, qkv, step, kernels)
+    single_kernels.attend(layer, qkv, step, kernels)
     reference.attend(other, qkv, step)
     # The last bit of the rotation may differ, and so the number that it is rounded to.
     for got, expected in zip(
@@ -123,7 +124,7 @@ def piecewise(layer: LayerProgram, qkv: torch.Tensor, pieces: list[int], kernels
     tables, start, results = scattered_tables(1, len(qkv), 64), 0, []
     for piece in pieces:
         step = batch([(0, start, range(piece))], tables)
-        results.append(fused_operations.attend(layer, qkv[start : start + piece], step, kernels))
+        results.append(single_kernels.attend(layer, qkv[start : start + piece], step, kernels))
         start += piece
     return torch.cat(results)
 
@@ -149,20 +150,20 @@ def test_other_sequences_change_no_bit(kernels: Library, cache: CacheFormat) -> 
     tables = scattered_tables(4, 150, 40)
     parts = [random_qkv(layer, length, seed) for seed, length in enumerate(lengths)]
     alone = [
-        fused_operations.attend(fresh(layer), qkv, batch([(i, 0, range(len(qkv)))], tables), kernels)
+        single_kernels.attend(fresh(layer), qkv, batch([(i, 0, range(len(qkv)))], tables), kernels)
         for i, qkv in enumerate(parts)
     ]
     step = batch([(i, 0, range(length)) for i, length in enumerate(lengths)], tables)
-    assert torch.equal(fused_operations.attend(fresh(layer), torch.cat(parts), step, kernels), torch.cat(alone))
+    assert torch.equal(single_kernels.attend(fresh(layer), torch.cat(parts), step, kernels), torch.cat(alone))
 
 
 def test_pages_behind_the_window_are_not_needed(kernels: Library) -> None:
     layer, length = layer_of(window=20), 100
     qkv, tables = random_qkv(layer, length), scattered_tables(1, length, 24)
-    before = fused_operations.attend(layer, qkv, batch([(0, 0, range(length))], tables), kernels)
+    before = single_kernels.attend(layer, qkv, batch([(0, 0, range(length))], tables), kernels)
     first_seen = length - 1 - (layer.window - 1)
     dropped = [[-1 if (i + 1) * PAGE <= first_seen else page for i, page in enumerate(tables[0])]]
-    again = fused_operations.attend(layer, qkv[-1:], batch([(0, length - 1, [0])], dropped), kernels)
+    again = single_kernels.attend(layer, qkv[-1:], batch([(0, length - 1, [0])], dropped), kernels)
     assert dropped[0].count(-1) == 5 and torch.equal(again, before[-1:])
 
 
@@ -170,7 +171,7 @@ def test_inputs_stay_as_they_are(kernels: Library) -> None:
     layer = layer_of()
     qkv = random_qkv(layer, 5)
     before = qkv.clone()
-    fused_operations.attend(layer, qkv, batch([(0, 0, range(5))], [[0]]), kernels)
+    single_kernels.attend(layer, qkv, batch([(0, 0, range(5))], [[0]]), kernels)
     assert torch.equal(qkv, before)
 
 
@@ -187,5 +188,5 @@ def test_inputs_stay_as_they_are(kernels: Library) -> None:
 def test_what_a_batch_does_not_have_is_refused(kernels: Library, step: RaggedBatch, message: str) -> None:
     layer = layer_of()
     with pytest.raises(ValueError, match=message):
-        fused_operations.attend(layer, random_qkv(layer, len(step.positions)), step, kernels)
+        single_kernels.attend(layer, random_qkv(layer, len(step.positions)), step, kernels)
     assert not layer.pages.data.any()

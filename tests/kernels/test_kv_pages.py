@@ -9,7 +9,6 @@ from lmworks.kernels.kv_pages import (
     PAGE,
     CacheFormat,
     allocate,
-    bytes_per_token,
     copy_pages,
     read,
     write,
@@ -55,7 +54,8 @@ def test_dropped_pages_are_zeros() -> None:
 
 @pytest.mark.parametrize("format_", CACHE_FORMATS)
 def test_size_in_memory(format_: CacheFormat) -> None:
-    assert allocate(5, 3, 32, format_).data.nbytes == 5 * PAGE * bytes_per_token(3, 32, format_)
+    token_and_head = {"float32": 32 * 4, "bfloat16": 32 * 2, "int8": 32 + 4}[format_]  # int8 with a float32 scale
+    assert allocate(5, 3, 32, format_).data.nbytes == 5 * PAGE * 2 * 3 * token_and_head
 
 
 def test_what_the_layout_cannot_hold_is_refused() -> None:

@@ -62,11 +62,6 @@ def allocate(
     return Pages(torch.zeros(shape, dtype=torch.uint8, device=device), format, head_dim)
 
 
-def bytes_per_token(kv_heads: int, head_dim: int, format: CacheFormat) -> int:  # noqa: A002
-    """Memory of one token's keys and values in one layer."""
-    return 2 * kv_heads * (head_dim * _BYTES[format] + _SCALE_BYTES[format])
-
-
 def copy_pages(pages: Pages, pairs: Iterable[tuple[int, int]]) -> None:
     """Copies (source, target) pages in order."""
     for source, target in pairs:

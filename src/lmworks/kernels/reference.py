@@ -1,6 +1,6 @@
 """The definition of each kernel in PyTorch, which also runs where there are no compiled kernels.
 
-Every function has the signature of its kernel in `fused_operations.py`. What a kernel rounds is rounded here as well: a
+`linear` and `run` have the signatures of `fused_operations.py`. What a kernel rounds is rounded here as well: a
 matrix of int8 or int4 is multiplied with int8 activations, one scale for each 32 neighbours, a bfloat16 matrix with
 bfloat16 activations. What is left between the two are the orders of sums, and bfloat16 roundings inside attention.
 
@@ -33,23 +33,6 @@ VANISHING = 1e-30  # a group of activations below is zero: 127 divided by it wou
 def linear(x: Tensor, matrix: PackedMatrix) -> Tensor:
     """`x` (…, columns) float32 → (…, rows) float32."""
     return F.linear(rounded(x, matrix.format), matrix.dense, matrix.bias)
-
-
-def norm_linear(x: Tensor, norm: Norm, matrix: PackedMatrix) -> Tensor:
-    """(…, columns) → (…, rows)."""
-    return linear(normalise(x, norm), matrix)
-
-
-def linear_add(residual: Tensor, x: Tensor, matrix: PackedMatrix) -> Tensor:
-    """`residual` (…, rows) plus the product of `x` (…, columns)."""
-    return residual + linear(x, matrix)
-
-
-def norm_gated_linear(
-    x: Tensor, norm: Norm, gate_up: PackedMatrix, hidden: int, activation: Activation, gated: bool
-) -> Tensor:
-    """`activation(gate(norm(x))) · up(norm(x))`, or `activation(up(norm(x)))`: (…, columns) → (…, hidden)."""
-    return activate(norm_linear(x, norm, gate_up), hidden, activation, gated)
 
 
 def rounded(x: Tensor, form: Format) -> Tensor:

@@ -1,4 +1,4 @@
-"""Peak memory of attention against the length: the formula as it stands, the tiled reference, and PyTorch's kernel.
+"""Peak memory of attention against the length: the formula as it stands, our kernel of training, and PyTorch's.
 
     .venv/bin/python benchmarks/attention_memory.py [--lengths 512 1024 2048 4096 8192]
 
@@ -9,7 +9,7 @@ So it is what the operation takes on top of its inputs: outputs, gradients and w
 freed memory that the warm-up left behind are used again without being counted: differences below 1 MiB say nothing.
 
 The column beside it is what the formula must hold at least. Plain: 2 matrices of n × n for each head at once (scores
-and weights), 3 with the backward pass (weights, and the gradients of weights and scores). Tiled: inputs are given, so
+and weights), 3 with the backward pass (weights, and the gradients of weights and scores). Kernels: inputs are given, so
 the output and, per row, the maximum, the sum and their logarithm; with the backward pass also the gradients.
 """
 
@@ -23,7 +23,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lmworks.model import masks
-from lmworks.model.flash_attention import tiled_attention
+from lmworks.model.flash_attention import trained_attention
 
 HEADS, KV_HEADS, HEAD_DIM, BYTES, MIB = 4, 2, 64, 4, 2**20
 SCALE = HEAD_DIM**-0.5
@@ -37,15 +37,16 @@ def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return scores.softmax(dim=-1) @ value
 
 
-def tiled(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return tiled_attention(query, key, value, scale=SCALE, rule=masks.causal)
+def kernel(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    past = masks.documents(torch.zeros(1, query.shape[2]), causal=True)
+    return trained_attention(query, key, value, SCALE, past)
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=SCALE, enable_gqa=True)
 
 
-WAYS = {"plain": plain, "tiled": tiled, "sdpa": sdpa}
+WAYS = {"plain": plain, "kernel": kernel, "sdpa": sdpa}
 
 
 def peak() -> int:

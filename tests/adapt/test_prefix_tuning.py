@@ -17,7 +17,7 @@ from training_cases import new_checkpoint
 
 P, LENGTH, PREFIX = 5, 12, PrefixConfig(5)
 WINDOWED = mistral(89, 64, layers=2, heads=4, kv_heads=2, hidden=48, context_length=64, window=4)
-DOCUMENTS = masks.both(masks.causal, masks.documents(torch.tensor([[0] * 7 + [1] * 5] * 2)))
+DOCUMENTS = masks.documents(torch.tensor([[0] * 7 + [1] * 5] * 2), causal=True)
 POSITIONS = torch.tensor([[*range(7), *range(5)]] * 2)
 
 

@@ -33,7 +33,7 @@ def test_packed_documents_get_the_logits_they_get_alone(tmp_path, mode, config):
     pieces, padded, strangers = 0, 0, 0.0
     with Loader(LoaderConfig({"text": SourceConfig(str(tmp_path))}, LENGTH, 3, mode=mode)) as loader, torch.no_grad():
         for batch in loader:
-            rule = masks.both(masks.causal, masks.documents(batch.documents))
+            rule = masks.documents(batch.documents, causal=True)
             logits = model(batch.ids, positions=batch.positions, rule=rule)
             assert logits.isfinite().all()  # at padding too
             strangers = max(strangers, float((logits - model(batch.ids, positions=batch.positions)).abs().max()))

@@ -14,11 +14,11 @@ from lmworks.kernels.library import Library
 from lmworks.kernels.packing import pack_weight
 from lmworks.kernels.weight_formats import Format, dequantise, quantise
 from lmworks.model import masks
-from lmworks.model.flash_attention import tiled_attention
 from lmworks.model.presets import gpt2, llama
 from lmworks.model.stack import Stack
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import cross_entropy
+from model.tiled_attention import tiled_attention
 from slow_cases import slow
 
 # Sums of a few hundred products of about 1, in float32; outputs rounded to bfloat16, 2^-9 of themselves, and inside of
@@ -215,7 +215,7 @@ def test_a_model_has_the_gradients_that_it_has_without_the_kernel(
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     ids = torch.randint(97, (3, 70))
-    documents = masks.documents(torch.arange(70).expand(3, -1) // torch.tensor([[70], [31], [9]]))
+    rule = masks.documents(torch.arange(70).expand(3, -1) // torch.tensor([[70], [31], [9]]), causal=True)
     calls = []
     attend = training_kernels.attend
     monkeypatch.setattr(training_kernels, "attend", lambda *given: (calls.append(1), attend(*given))[1])
@@ -224,7 +224,7 @@ def test_a_model_has_the_gradients_that_it_has_without_the_kernel(
         if not with_kernel:
             monkeypatch.setattr("lmworks.model.stack.has_kernel", lambda *given: False)
         model.zero_grad()
-        model.hidden(ids, rule=masks.both(masks.causal, documents)).square().sum().backward()
+        model.hidden(ids, rule=rule).square().sum().backward()
         return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     if backend is not None:
@@ -302,7 +302,7 @@ def test_tangents_go_the_way_that_knows_them() -> None:
     ids, name = torch.randint(97, (1, 20)), "decoder.blocks.0.attention.query.weight"
     weights = dict(model.named_parameters())
     direction = torch.randn_like(weights[name])
-    rule = masks.both(masks.causal, masks.documents(torch.arange(20)[None] // 7))
+    rule = masks.documents(torch.arange(20)[None] // 7, causal=True)
 
     def loss(weight: Tensor) -> Tensor:
         return torch.func.functional_call(model, {name: weight}, (ids,), {"rule": rule}).square().mean()

@@ -71,7 +71,7 @@ def test_metrics_of_a_loss_are_logged(text_dataset, tmp_path):
     for whole, divided in zip(*lines, strict=True):
         assert divided["probability"] == pytest.approx(whole["probability"], rel=1e-3)
     fresh, batch = new_checkpoint().model, run.loader.batch(0)
-    rule = masks.both(masks.causal, masks.documents(batch.documents))
+    rule = masks.documents(batch.documents, causal=True)
     logits = fresh(batch.ids, positions=batch.positions, rule=rule).detach()
     chances = logits.softmax(-1).gather(-1, batch.targets[..., None])[..., 0][batch.mask]
     assert lines[0][0]["probability"] == pytest.approx(float(chances.mean()), rel=1e-4)

@@ -37,7 +37,7 @@ def test_prefix_language_model(micro_batch, tmp_path):
     batch = batch_of(tmp_path / "d", some_documents(), 32)
     model, objective = new_checkpoint().model, PrefixLanguageModel()
     examples = objective.examples(batch, 0)
-    rule = masks.both(masks.SeenByAll(examples.prefix), masks.documents(examples.documents))
+    rule = masks.prefixes(examples.documents, examples.prefix)
     logits = model(examples.ids, positions=examples.positions, rule=rule)
     found = validate(model, objective, [batch, batch], micro_batch, SIZES).bits_per_byte.value
     assert found == pytest.approx(direct(logits, batch.targets, examples.mask, SIZES), rel=1e-5)
@@ -52,7 +52,7 @@ def test_masked_language_model(micro_batch, tmp_path):
     model = new_model(bert(258, 32, 2, 2, 64, context_length=64, head=head), "bert").eval()
     objective = MaskedLanguageModel(Vocabulary(257, np.arange(258) < 256))
     examples = objective.examples(batch, 0)
-    logits = model(examples.ids, positions=examples.positions, rule=masks.documents(examples.documents))
+    logits = model(examples.ids, positions=examples.positions, rule=masks.documents(examples.documents, causal=False))
     found = validate(model, objective, [batch, batch], micro_batch, SIZES).bits_per_byte.value
     assert found == pytest.approx(direct(logits, batch.ids, examples.mask, SIZES), rel=1e-5)
 
@@ -81,7 +81,7 @@ def test_intervals_are_over_sequences(tmp_path):
     batch = batch_of(tmp_path / "d", some_documents(), 32)
     model = new_checkpoint().model
     found = validate(model, CausalLanguageModel(), [batch], 1, SIZES, signature="data")
-    rule = masks.both(masks.causal, masks.documents(batch.documents))
+    rule = masks.documents(batch.documents, causal=True)
     chances = model(batch.ids, positions=batch.positions, rule=rule).log_softmax(-1)
     nats = -chances.gather(-1, batch.targets[..., None])[..., 0] * batch.mask  # (batch, length)
     sizes = (SIZES[batch.targets] * batch.mask).sum(1)

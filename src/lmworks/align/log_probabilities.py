@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lmworks.data.token_groups import GroupBatch, TokenGroups
 from lmworks.model.config import Learned
 from lmworks.model.heads import VocabularyHead
-from lmworks.model.masks import SharedPrefix
+from lmworks.model.masks import shared_prefixes
 from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
 from lmworks.train.losses import token_log_probabilities
@@ -129,13 +129,13 @@ def hidden_at(model: Transformer, sequences: Sequences, at: Tensor) -> Tensor:
         rows = tokens // TOGETHER == number
         (row, positions, texts, branches), place = _pack(ids[rows], prompt[rows], end[rows], same[rows])
         if row.numel():
-            hidden = model.hidden(row, positions=positions, rule=SharedPrefix(texts, branches))[0]  # (tokens, width)
+            hidden = model.hidden(row, positions=positions, rule=shared_prefixes(texts, branches))[0]  # (tokens, width)
             found.append(hidden[place[at[rows]]])
     return torch.cat(found)
 
 
 def _pack(ids: Tensor, prompt: Tensor, end: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids, positions, and the texts and branches of `SharedPrefix`, (4, 1, tokens) int64, of rows up to their `end`
+    """Ids, positions, and the texts and branches of `shared_prefixes`, (4, 1, tokens) int64, of rows up to their `end`
     (rows,), one behind the other, with one prompt for those that have the `same` as the row before; and the place of
     each of their tokens, (rows, length) int64."""
     number = torch.arange(len(ids), device=ids.device)

@@ -19,7 +19,7 @@ PADDING = -1  # in `Batch.documents`
 class Batch:
     """Sequences of a step, on the CPU until `to`. With a document mask a decoder takes them as
 
-        rule = masks.both(masks.causal, masks.documents(batch.documents))
+        rule = masks.documents(batch.documents, causal=True)
         logits = model(batch.ids, positions=batch.positions, rule=rule)
 
     and gives each document what it gives it alone; without one as `model(batch.ids)`.

@@ -1,7 +1,7 @@
 """Kernels of training: attention with its backward, cross-entropy with its gradient, and dequantised weights.
 
-Their definitions are `lmworks.model.flash_attention.tiled_attention` and `lmworks.train.losses.cross_entropy`. Unlike
-inference they work on the model's own tensors, in bfloat16 or float32, and as many threads as PyTorch uses.
+Their definitions are `tests/model/tiled_attention.py` and `lmworks.train.losses.cross_entropy`. Unlike inference they
+work on the model's own tensors, in bfloat16 or float32, and as many threads as PyTorch uses.
 """
 
 from ctypes import byref, c_int64, c_void_p
@@ -26,6 +26,10 @@ class KeyRanges(NamedTuple):
 
     first: Tensor
     last: Tensor
+
+    def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """Whether a query sees a key, for int64 numbers of rows, queries and keys that broadcast."""
+        return (self.first[row, query] <= key) & (key <= self.last[row, query])
 
 
 def loaded(kernels: Library | None = None) -> Library | None:

@@ -2,10 +2,9 @@
 
 Four ways to the same result, chosen by what the scores need:
 
-- `F.scaled_dot_product_attention`, which never holds the n × n scores (Dao et al. 2022; `flash_attention.py` is that
-  algorithm, to be read);
-- in training on the CPU, where queries see runs of keys, our own kernel (`trained_attention`): the same algorithm, some
-  four times faster there;
+- `F.scaled_dot_product_attention`, which never holds the n × n scores (Dao et al. 2022);
+- in training on the CPU, where each query sees one range of keys, our own kernel of that algorithm, some four times
+  faster there (`flash_attention.py`);
 - FlexAttention, where the mask is a block mask, so that not even the mask is n × n;
 - for capped scores and sinks, which neither can express with every mask, the formula as it stands, a few queries at a
   time.
@@ -45,7 +44,7 @@ def attend(
 
     mask     bool, True = may attend, broadcastable to (batch, heads, length, stored); no row of it may be empty. Or a
              block mask (`masks.blockwise`), together with neither `bias` nor `sinks`; or ranges of
-             keys (`contiguous_masks.key_ranges`), together with none of these and no `softcap`.
+             keys (`masks.key_ranges`), together with none of these and no `softcap`.
     causal   without a mask: each query sees its own place and what came before (length == stored).
     bias     added to the scaled scores, broadcastable to (batch, heads, length, stored).
     softcap  scaled scores become `softcap * tanh(scores / softcap)`, before bias and mask.

@@ -176,9 +176,7 @@ class FurtherToken(nn.Module):
         self.join = nn.Linear(2 * width, width, bias=False)
         self.stack = Stack(configs.Stack((config.block,), causal=True, final_norm=config.norm), width)
 
-    def forward(
-        self, hidden: Tensor, vectors: Tensor, positions: Tensor, rule: masks.Predicate | None = None
-    ) -> Tensor:
+    def forward(self, hidden: Tensor, vectors: Tensor, positions: Tensor, rule: masks.Rule | None = None) -> Tensor:
         """`hidden` of the step before and the `vectors` of the tokens it was to predict, (batch, length, width) each →
         the same shape."""
         joined = torch.cat((self.hidden_norm(hidden), self.token_norm(vectors)), dim=-1)
@@ -206,7 +204,7 @@ class MultiTokenHead(_ToVocabulary):
         embed: Callable[[Tensor], Tensor],
         next_ids: Tensor,
         positions: Tensor,
-        rule: masks.Predicate | None = None,
+        rule: masks.Rule | None = None,
     ) -> Iterator[Tensor]:
         """Step k = 1, 2, … gives (batch, length, width): the vector at place i predicts the token of place i + k + 1.
 

@@ -1,19 +1,18 @@
-"""Who may attend to whom: rules as predicates, and the forms in which attention takes them.
+"""Who may attend to whom.
 
-A predicate answers for a row of the batch, a query and a key, whole tensors of them at a time. The same predicate
-becomes a dense mask, (batch or 1, 1, length, stored) bool, or, where FlexAttention compiles, a block mask, which knows
-the blocks of the n × n square that are empty and never holds the square itself; or, in training on the CPU, two numbers
-for each query, where it sees one range of keys (`contiguous_masks.py`). Rules with values of their own are classes, so
-that these two numbers can be computed from them.
+By most rules each query sees one range of keys: the past, a document, a prefix. Whoever knows the rule states the
+ranges, as two numbers for each query (`documents`, `prefixes`); they are what the kernel of training on the CPU takes,
+narrowed by padding and by a sparse pattern (`key_ranges`), and there the n × n square never exists. Any other rule is a
+predicate, which answers for a row of the batch, a query and a key, whole tensors of them at a time; ranges are one,
+too. A predicate becomes a dense mask, (batch or 1, 1, length, stored) bool, or, where FlexAttention compiles, a block
+mask, which knows the blocks of the square that are empty.
 
-Queries and keys are given to a predicate as their places in the row, 0 to length - 1, so that a rule may look things up
-in tensors of its own: `documents` does. Padding and a fresh start of the positions do not move places; with a cache, a
-token's place is its position. Sparse patterns are about distances in the text, and so about positions: `at` makes a
-rule on places of a rule on positions.
+Queries and keys are given as their places in the row, 0 to length - 1. Padding and a fresh start of the positions do
+not move places; with a cache, a token's place is its position. Sparse patterns are about distances in the text, and so
+about positions: `at` makes a rule on places of a rule on positions.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
 import torch
@@ -35,6 +34,7 @@ class ForkedRanges(NamedTuple):
     shared: KeyRanges
 
 
+Rule = Predicate | ForkedRanges
 Mask = Tensor | BlockMask | KeyRanges | ForkedRanges
 
 
@@ -48,74 +48,53 @@ def everything(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
     return (key == key) & (query == query)
 
 
-@dataclass(frozen=True, eq=False)
-class PrefixLM:
-    """The first `lengths[row]` tokens see each other, all later ones the past (Raffel et al. 2020, section 3.2.1).
+def documents(numbers: Tensor, causal: bool) -> KeyRanges:
+    """Tokens see those of their own document; `causal`: the past ones.
 
-    `lengths` (batch,) int64, with the padding where it stands left. With a cache, the prefix must come in one forward:
-    what is stored already was computed without seeing what came later.
+    `numbers` (batch, length) int64: a document is a run of equal ones. Give the model positions that start afresh in
+    each, and it gives what it gives each document alone.
     """
-
-    lengths: Tensor
-
-    def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key <= query) | (key < self.lengths[row])
+    places, begins, ends = _runs(numbers)
+    return _ranges(_latest(begins, places), places if causal else _next(ends, places))
 
 
-@dataclass(frozen=True, eq=False)
-class SeenByAll:
-    """The past, and `tokens` (batch, length) bool, wherever they stand."""
-
-    tokens: Tensor
-
-    def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key <= query) | self.tokens[row, key]
+def prefixes(numbers: Tensor, prefix: Tensor) -> KeyRanges:
+    """Tokens see the past of their own document and its `prefix`, (batch, length) bool, with which it begins."""
+    places, begins, ends = _runs(numbers)
+    last = _latest(prefix, places).gather(1, _next(ends, places)).maximum(places)
+    return _ranges(_latest(begins, places), last)
 
 
-@dataclass(frozen=True, eq=False)
-class Documents:
-    """Tokens see those of their own document: for several of them in one row, `both(causal, documents(numbers))`.
+def prefix_lm(lengths: Tensor, length: int) -> KeyRanges:
+    """In rows of `length` tokens, the first `lengths[row]`, (batch,) int64, see each other, all later ones the past
+    (Raffel et al. 2020, section 3.2.1).
 
-    `numbers` (batch, length) int64, equal within a document; with a cache (batch, the cache's length). Give the model
-    positions that start afresh in each, and it gives what it gives each document alone.
+    Prefixes include the padding where it stands left. With a cache, `length` is of the whole text, and the prefix must
+    come in one forward: what is stored already was computed without seeing what came later.
     """
-
-    numbers: Tensor
-
-    def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return self.numbers[row, query] == self.numbers[row, key]
+    places = torch.arange(length, device=lengths.device).expand(len(lengths), -1)
+    return _ranges(torch.zeros_like(places), places.maximum(lengths[:, None].clamp(max=length) - 1))
 
 
-@dataclass(frozen=True, eq=False)
-class SharedPrefix:
-    """The past, of the own text: a row holds texts one behind the other, each a prefix with its continuations behind
+def shared_prefixes(texts: Tensor, branches: Tensor) -> ForkedRanges:
+    """The past, of the own text: one row holds texts one behind the other, each a prefix with its continuations behind
     it, which see the prefix and not each other.
 
-    `texts`, `branches` (batch, length) int64: numbers of a token's text, and of its continuation, from 1; 0 in the
-    prefix. Give the model positions as if a continuation stood behind its prefix alone.
+    `texts`, `branches` (1, length) int64: numbers of a token's text, and of its continuation, from 1; 0 in the prefix,
+    which is not empty where there are several. Give the model positions as if a continuation stood behind its prefix
+    alone. The first continuation and its prefix are one range; those after it see their own and, apart from it, the
+    prefix.
     """
-
-    texts: Tensor
-    branches: Tensor
-
-    def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        branch = self.branches[row, key]
-        own = (branch == 0) | (branch == self.branches[row, query])
-        return (key <= query) & (self.texts[row, query] == self.texts[row, key]) & own
+    places, begins, _ = _runs(texts)
+    text, branch = _latest(begins, places), _latest(begins | _runs(branches)[1], places)
+    forks = (branches[0] > 1).nonzero()[:, 0]
+    ends = _next(branches > 0, places).gather(1, text)[:, forks] - 1  # of the prefixes
+    return ForkedRanges(_ranges(branch.where(branches > 1, text), places), forks, _ranges(text[:, forks], ends))
 
 
-@dataclass(frozen=True, eq=False)
-class Both:
+def both(first: Predicate, second: Predicate) -> Predicate:
     """The rule that allows what both allow."""
-
-    first: Predicate
-    second: Predicate
-
-    def __call__(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return self.first(row, query, key) & self.second(row, query, key)
-
-
-prefix_lm, documents, both = PrefixLM, Documents, Both
+    return lambda row, query, key: first(row, query, key) & second(row, query, key)
 
 
 def at(positions: Tensor, rule: Predicate) -> Predicate:
@@ -152,6 +131,10 @@ def reach(config: configs.Pattern) -> int:
             assert_never(unknown)
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Masks
+
+
 def dense(rule: Predicate, batch: int, queries: Tensor, keys: Tensor) -> Tensor:
     """`queries` (batch or 1, length), `keys` (batch or 1, stored) → (batch or 1, 1, length, stored): 1 where the rows
     of the batch do not differ."""
@@ -176,3 +159,77 @@ def padding(attention_mask: Tensor) -> Tensor:
     """
     visible = attention_mask.bool()[:, None, None, :]  # (batch, 1, 1, length)
     return visible | torch.eye(attention_mask.shape[1], dtype=torch.bool, device=attention_mask.device)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ranges
+
+
+def key_ranges(
+    ranges: KeyRanges, pattern: configs.Pattern | None, positions: Tensor, real: Tensor | None
+) -> KeyRanges | None:
+    """`ranges` without padding, where `real` (batch, length) bool is False, and what a sparse `pattern` of `positions`
+    (batch, length) hides, in O(n).
+
+    None where a query does not see all keys between its first and its last: padding stands between tokens, positions
+    start afresh inside a range, or the pattern has global tokens; and in a graph that `torch.compile` makes, which
+    cannot know that of a batch. Queries of padding, which give nothing that is defined, see themselves.
+    """
+    if real is None and pattern is None:
+        return ranges
+    if torch.compiler.is_compiling():
+        return None
+    first, last, gapless = ranges.first.long(), ranges.last.long(), positions >= 0
+    if real is not None:
+        places, real = _places(positions), real.bool()
+        first = _next(real, places).clamp(max=places.shape[1] - 1).gather(1, first).where(real, places)
+        last = _latest(real, places).gather(1, last).where(real, places)
+        before = real.long().cumsum(dim=1)
+        gapless = before.gather(1, last) - before.gather(1, first) == last - first
+    if pattern is not None:
+        limits = _limits(pattern, positions)
+        if limits is None:
+            return None
+        breaks = torch.zeros_like(positions)
+        breaks[:, 1:] = (positions.diff(dim=1) != 1).cumsum(dim=1)
+        gapless = gapless & (breaks.gather(1, first) == breaks.gather(1, last))
+        place_of_zero = first - positions.gather(1, first)  # where positions grow by one along the range, as places do
+        first, last = first.maximum(limits[0] + place_of_zero), last.minimum(limits[1] + place_of_zero)
+    return _ranges(first, last) if bool(gapless.all()) else None
+
+
+def _limits(config: configs.Pattern, positions: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The first and the last position that each position sees by a pattern; None where there are more between them."""
+    match config:
+        case configs.Window(size):
+            return positions - size + 1, positions + size - 1
+        case configs.Banded(block, bands):
+            number = positions // block
+            return (number - bands + 1) * block, (number + bands) * block - 1
+        case configs.WindowAndGlobal():
+            return None
+
+
+def _ranges(first: Tensor, last: Tensor) -> KeyRanges:
+    return KeyRanges(first.int().contiguous(), last.int().contiguous())
+
+
+def _places(like: Tensor) -> Tensor:
+    """(batch, length) int64: 0 to length - 1."""
+    return torch.arange(like.shape[1], device=like.device).expand_as(like)
+
+
+def _runs(numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Places, and where runs of equal numbers begin and end, bool; (batch, length) each."""
+    edge, differ = numbers.new_ones(len(numbers), 1, dtype=torch.bool), numbers.diff(dim=1) != 0
+    return _places(numbers), torch.cat((edge, differ), dim=1), torch.cat((differ, edge), dim=1)
+
+
+def _latest(marked: Tensor, places: Tensor) -> Tensor:
+    """The nearest place up to each that is marked; 0 where none is."""
+    return places.where(marked, 0).cummax(dim=1).values
+
+
+def _next(marked: Tensor, places: Tensor) -> Tensor:
+    """The nearest place from each on that is marked; the length where none is."""
+    return places.where(marked, places.shape[1]).flip(1).cummin(dim=1).values.flip(1)

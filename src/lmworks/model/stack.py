@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lmworks.kernels.training_kernels import has_kernel
+from lmworks.kernels.training_kernels import KeyRanges, has_kernel
 from lmworks.model import config as configs
-from lmworks.model import contiguous_masks, masks
+from lmworks.model import masks
 from lmworks.model.attention import Attention, Context, Memory
 from lmworks.model.feed_forward import FeedForward
 from lmworks.model.kv_cache import Cache
@@ -90,7 +90,7 @@ class Stack(nn.Module):
         attention_mask: Tensor | None = None,
         cache: Cache | None = None,
         memory: Memory | None = None,
-        rule: masks.Predicate | None = None,
+        rule: masks.Rule | None = None,
     ) -> Tensor:
         """`hidden` (batch, length, width) → the same shape; the other arguments as in `Transformer.hidden`."""
         contexts = self.layer_contexts(hidden, positions, attention_mask, cache, rule)
@@ -104,7 +104,7 @@ class Stack(nn.Module):
         positions: Tensor,
         attention_mask: Tensor | None = None,
         cache: Cache | None = None,
-        rule: masks.Predicate | None = None,
+        rule: masks.Rule | None = None,
     ) -> list[Context]:
         """The context of each block, for running one at a time; arguments as in `forward`."""
         contexts = self._contexts(hidden, positions, attention_mask, cache, rule)
@@ -112,7 +112,7 @@ class Stack(nn.Module):
         return [replace(contexts[kind], layer=layer) for layer, kind in enumerate(kinds)]
 
     def shares_prefixes(self, like: Tensor) -> bool:
-        """Whether `masks.SharedPrefix` has a kernel for hidden states of this dtype and device."""
+        """Whether `masks.shared_prefixes` has a kernel for hidden states of this dtype and device."""
         return self._plain and all(kind.pattern is None for kind in self._kinds) and _has_kernel(self.config, like)
 
     def _contexts(
@@ -121,20 +121,24 @@ class Stack(nn.Module):
         positions: Tensor,
         attention_mask: Tensor | None,
         cache: Cache | None,
-        rule: masks.Predicate | None,
+        rule: masks.Rule | None,
     ) -> dict[configs.Attention, Context]:
         keys = positions if cache is None else cache.key_positions
         base = Context(positions, keys, cache=cache)
         shared = None if self.relative_bias is None else self.relative_bias(positions, keys)
         flexible = self._flexible and hidden.is_cuda and hidden.dtype != torch.float64
-        trained = torch.is_grad_enabled() or isinstance(rule, masks.SharedPrefix)
+        trained = torch.is_grad_enabled() or isinstance(rule, masks.ForkedRanges)
         trained = trained and self._plain and cache is None and _has_kernel(self.config, hidden)
         visible: dict[configs.Pattern | None, masks.Mask | None] = {}
         contexts = {}
         for kind in dict.fromkeys(self._kinds):
             if kind.pattern not in visible:
-                visible_to = self._key_ranges if trained else self._mask
-                visible[kind.pattern] = visible_to(kind.pattern, base, len(hidden), attention_mask, rule, flexible)
+                mask = None
+                if trained:
+                    mask = self._key_ranges(kind.pattern, positions.expand(len(hidden), -1), attention_mask, rule)
+                if mask is None:
+                    mask = self._mask(kind.pattern, base, len(hidden), attention_mask, rule, flexible)
+                visible[kind.pattern] = mask
             turned, bias = None, shared
             match kind.position:
                 case configs.Rope() as rope:
@@ -148,24 +152,19 @@ class Stack(nn.Module):
     def _key_ranges(
         self,
         pattern: configs.Pattern | None,
-        context: Context,
-        batch: int,
+        positions: Tensor,
         attention_mask: Tensor | None,
-        rule: masks.Predicate | None,
-        flexible: bool,
-    ) -> masks.Mask | None:
-        """`_mask` as the range of keys that each query sees, where all see one."""
-        positions = context.queries.expand(batch, -1)
+        rule: masks.Rule | None,
+    ) -> KeyRanges | masks.ForkedRanges | None:
+        """`_mask` as the range of keys that each query sees; None where they are not known to be one."""
         sparse = None if pattern is None or positions.shape[1] <= masks.reach(pattern) else pattern
-        if isinstance(rule, masks.SharedPrefix) and batch == 1 and sparse is None and attention_mask is None:
-            return contiguous_masks.forked_ranges(rule)
-        seen = contiguous_masks.key_ranges(rule or self._own_rule, sparse, positions, attention_mask)
-        if seen is not None:
-            return seen
-        mask = self._mask(pattern, context, batch, attention_mask, rule, flexible)
-        if isinstance(mask, Tensor) and not torch.compiler.is_compiling():
-            seen = contiguous_masks.of_mask(mask, batch, attention_mask)
-        return mask if seen is None else seen
+        if isinstance(rule, masks.ForkedRanges):
+            return rule if sparse is None and attention_mask is None else None
+        if rule is None:  # the row is one document
+            rule = masks.documents(torch.zeros_like(positions), self.config.causal)
+        if not isinstance(rule, KeyRanges) or rule.first.shape != positions.shape:
+            return None
+        return masks.key_ranges(rule, sparse, positions, attention_mask)
 
     def _mask(
         self,
@@ -173,10 +172,12 @@ class Stack(nn.Module):
         context: Context,
         batch: int,
         attention_mask: Tensor | None,
-        rule: masks.Predicate | None,
+        rule: masks.Rule | None,
         flexible: bool,
     ) -> masks.Mask | None:
         """Who may attend to whom in the blocks of one pattern; None where the blocks' own rule is all there is."""
+        if isinstance(rule, masks.ForkedRanges):
+            raise ValueError("a prefix is shared where `shares_prefixes` says so, without padding and patterns")
         queries, keys, cache = context.queries.expand(batch, -1), context.keys, context.cache
         length = queries.shape[1]
         sparse = None if pattern is None or keys.shape[1] <= masks.reach(pattern) else masks.pattern(pattern)

@@ -84,7 +84,7 @@ class Transformer(nn.Module):
         attention_mask: Tensor | None = None,
         token_types: Tensor | None = None,
         cache: Cache | None = None,
-        rule: masks.Predicate | None = None,
+        rule: masks.Rule | None = None,
         decoder_attention_mask: Tensor | None = None,
     ) -> Tensor:
         """Runs the model on `ids` (batch, length) int64, and an encoder–decoder on `decoder_ids` (batch, targets) too.
@@ -100,7 +100,8 @@ class Transformer(nn.Module):
         token_types     (batch, length) int64, the segment of each token; only for models that have them; default 0.
         cache           a view of a `KVCache`: `ids` are new tokens that continue what the cache holds.
         rule            who may attend to whom, instead of all (encoder) or the past (decoder), such as
-                        `masks.prefix_lm(lengths)`: any predicate on places. Sparse layers keep their pattern too.
+                        `masks.documents(numbers, causal=True)`, or any predicate on places (`masks.py`). Sparse layers
+                        keep their pattern too.
         decoder_attention_mask  as `attention_mask`, of `decoder_ids`.
 
         ValueError for `decoder_ids` without both stacks, or the other way round; for an argument of another shape than
@@ -126,7 +127,7 @@ class Transformer(nn.Module):
         attention_mask: Tensor | None = None,
         token_types: Tensor | None = None,
         cache: Cache | None = None,
-        rule: masks.Predicate | None = None,
+        rule: masks.Rule | None = None,
         decoder_attention_mask: Tensor | None = None,
     ) -> Tensor:
         """The last hidden states, after the final norm: (batch, length, width). Arguments as in `forward`."""

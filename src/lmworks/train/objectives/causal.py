@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lmworks.data.batches import Batch
+from lmworks.kernels.training_kernels import KeyRanges
 from lmworks.model import masks
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.neftune import NoisyBatch, embedding_noise
@@ -44,8 +45,8 @@ class CausalLanguageModel(TokenPrediction[Batch]):
             return model.hidden(examples.ids, positions=examples.positions, rule=rule)
 
 
-def document_rule(batch: Batch) -> masks.Predicate | None:
+def document_rule(batch: Batch) -> KeyRanges | None:
     """The rule that a token sees those before it in its document; None where no row holds more than one, as then causal
     attention does; padding, which stands last, is none."""
     several = (batch.documents != batch.documents[:, :1]) & (batch.documents >= 0)
-    return masks.both(masks.causal, masks.documents(batch.documents)) if bool(several.any()) else None
+    return masks.documents(batch.documents, causal=True) if bool(several.any()) else None

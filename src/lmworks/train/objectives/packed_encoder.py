@@ -26,5 +26,5 @@ def encode(
             "give the loader a smaller length"
         )
     together = documents if apart else documents == PADDING  # equal where tokens see each other
-    rule = masks.documents(together) if bool((together != together[:, :1]).any()) else None
+    rule = masks.documents(together, causal=False) if bool((together != together[:, :1]).any()) else None
     return model.hidden(ids, positions=positions, token_types=token_types, rule=rule)

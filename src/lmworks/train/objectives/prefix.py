@@ -64,5 +64,5 @@ class PrefixLanguageModel(TokenPrediction[PrefixedTokens]):
         """TypeError for a model that is no decoder: an encoder would see the targets."""
         if model.decoder is None or model.encoder is not None:
             raise TypeError("a prefix language model is a decoder, such as presets.llama")
-        rule = masks.both(masks.SeenByAll(examples.prefix), masks.documents(examples.documents))
+        rule = masks.prefixes(examples.documents, examples.prefix)
         return model.hidden(examples.ids, positions=examples.positions, rule=rule)

@@ -1,13 +1,14 @@
 """The tiled algorithm against PyTorch's attention: the same values and gradients, whatever the tiles."""
 
 import pytest
+import tiled_attention as tiled_module
 import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
+from tiled_attention import tiled_attention
 
-from lmworks.model import flash_attention, masks
-from lmworks.model.flash_attention import tiled_attention
+from lmworks.model import masks
 
 
 def draw(dtype, length, stored, heads=4, kv_heads=2, seed=0, size=1.0):
@@ -40,7 +41,7 @@ def both(inputs, upstream, rule, **tiles):
 RULES = {
     "causal": masks.causal,
     "everything": masks.everything,
-    "prefix": masks.prefix_lm(torch.tensor([9, 2])),
+    "prefix": masks.prefix_lm(torch.tensor([9, 2]), 23),
     "window": masks.both(
         masks.causal, lambda row, query, key: query - key < 5
     ),  # rows with nothing in their first tile
@@ -117,8 +118,8 @@ def test_tiles_without_work_are_skipped(monkeypatch, rule, expected):
     """32 queries and keys in tiles of 8: causality leaves a triangle of tiles, a window of 5 the diagonal and the tiles
     left of it."""
     computed = []
-    scores = flash_attention._scores
-    monkeypatch.setattr(flash_attention, "_scores", lambda *arguments: computed.append(1) or scores(*arguments))
+    scores = tiled_module._scores
+    monkeypatch.setattr(tiled_module, "_scores", lambda *arguments: computed.append(1) or scores(*arguments))
     inputs, upstream = draw(torch.float32, 32, 32)
     tiled_attention(*inputs, scale=0.4, rule=rule, query_tile=8, key_tile=8).backward(upstream)
     assert len(computed) == 2 * expected  # forward, and again backward

@@ -45,8 +45,8 @@ def sentences_of(texts: Iterable[str | Sequence[str]], lowercase: bool = True) -
         raise ValueError("texts are several: give a list of strings, or [text] for a single one")
     for text in texts:
         if isinstance(text, str):
-            for part in _END.split(text):
-                yield from _cut(words_of(part, lowercase))
+            for passage in _END.split(text):
+                yield from _cut(words_of(passage, lowercase))
         else:
             yield from _cut(list(text))
 
@@ -147,7 +147,7 @@ def _frequent(words: list[str], ids: np.ndarray, min_count: int, max_words: int)
     new[-1] = END  # which the id -1 finds
     new[order] = np.arange(len(order), dtype=np.int32)
     renamed = on_disk((row[row != _RARE] for row in (new[block] for block in blocks(ids))), np.int32)
-    return Corpus(tuple(words[place] for place in order.tolist()), counts[order], renamed, int(counts.sum()))
+    return Corpus(tuple(words[word] for word in order.tolist()), counts[order], renamed, int(counts.sum()))
 
 
 def _count(ids: np.ndarray, words: int) -> np.ndarray:
@@ -175,10 +175,10 @@ def cuts(ids: np.ndarray, size: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def on_disk(parts: Iterable[np.ndarray], dtype: np.dtype | type) -> np.ndarray:
-    """The parts one after the other, mapped from a temporary file that nothing else sees."""
+def on_disk(arrays: Iterable[np.ndarray], dtype: np.dtype | type) -> np.ndarray:
+    """The arrays one after the other, mapped from a temporary file that nothing else sees."""
     with tempfile.TemporaryFile(prefix="lmworks-vectors-") as file:
-        for part in parts:
-            part.astype(dtype, copy=False).tofile(file)
+        for values in arrays:
+            values.astype(dtype, copy=False).tofile(file)
         file.flush()
         return np.memmap(file, dtype, mode="r+") if file.tell() else np.empty(0, dtype)

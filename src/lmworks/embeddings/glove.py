@@ -34,8 +34,7 @@ def train_glove(texts: Iterable[str | Sequence[str]], config: GloveConfig, progr
     entries = count_neighbours(corpus.ids, len(corpus.words), config.window, seed=config.seed, progress=progress)
     factors = new_factors(len(corpus.words), config)
     _factorise(entries, factors, config, progress)
-    vectors = factors.rows[0][:, : config.dimensions] + factors.rows[1][:, : config.dimensions]
-    return WordVectors(corpus.words, vectors, corpus.counts)
+    return WordVectors(corpus.words, factors.rows[..., : config.dimensions].sum(axis=0), corpus.counts)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -48,7 +47,7 @@ def count_neighbours(
     """Cooccurrence counts of a text of ids, with -1 behind each sentence: (n,) of `ENTRY`.
 
     Every pair of words that are neighbours is there in both directions, in an order that is random but the same for the
-    same seed. Memory follows the different pairs, about 90 bytes for each, not the length of the text.
+    same seed. Memory follows the different pairs, about 100 bytes for each, not the length of the text.
     """
     from scipy.sparse import csr_array
 
@@ -87,14 +86,14 @@ def _count_block(ids: np.ndarray, words: int, window: int) -> "csr_array":
 class Factors:
     """Both sides of the factorisation: [0] words, [1] the words next to them.
 
-    rows, row_squares      (words, width) float32 each: rows as in `library.zero_rows`
-    biases, bias_squares   (words,) float32 each
+    rows, row_squares      (2, words, width) float32: rows as in `library.zero_rows`, and sums of squared gradients
+    biases, bias_squares   (2, words) float32
     """
 
-    rows: tuple[np.ndarray, np.ndarray]
-    row_squares: tuple[np.ndarray, np.ndarray]
-    biases: tuple[np.ndarray, np.ndarray]
-    bias_squares: tuple[np.ndarray, np.ndarray]
+    rows: np.ndarray
+    row_squares: np.ndarray
+    biases: np.ndarray
+    bias_squares: np.ndarray
     learning_rate: float
 
 
@@ -116,11 +115,11 @@ def learn_entries(
         factor = weight * error
         loss += 0.5 * float(factor) * float(error)
         gradients = (factor * other, factor * row)
-        for side, place in enumerate((word, context)):
-            factors.row_squares[side][place] += gradients[side] * gradients[side]
-            factors.rows[side][place] -= rate * gradients[side] / np.sqrt(factors.row_squares[side][place])
-            factors.bias_squares[side][place] += factor * factor
-            factors.biases[side][place] -= rate * factor / np.sqrt(factors.bias_squares[side][place])
+        for side, index in enumerate((word, context)):
+            factors.row_squares[side][index] += gradients[side] * gradients[side]
+            factors.rows[side][index] -= rate * gradients[side] / np.sqrt(factors.row_squares[side][index])
+            factors.bias_squares[side][index] += factor * factor
+            factors.biases[side][index] -= rate * factor / np.sqrt(factors.bias_squares[side][index])
     return loss
 
 
@@ -128,30 +127,23 @@ def new_factors(words: int, config: GloveConfig) -> Factors:
     """Rows and biases are uniform between -0.5 and 0.5, over the dimensions, as in the program of the paper."""
     generator = np.random.default_rng(config.seed)
 
-    def begin(shape: tuple[int, ...]) -> np.ndarray:
+    def begin(*shape: int) -> np.ndarray:
         return (generator.random(shape, np.float32) - np.float32(0.5)) / np.float32(config.dimensions)
 
-    def rows() -> np.ndarray:
-        made = library.zero_rows(words, config.dimensions)
-        made[:, : config.dimensions] = begin((words, config.dimensions))
-        return made
-
-    def squares() -> np.ndarray:
-        return library.zero_rows(words, config.dimensions, fill=1.0)
-
-    ones = (np.ones(words, np.float32), np.ones(words, np.float32))
-    biases = (begin((words,)), begin((words,)))
-    return Factors((rows(), rows()), (squares(), squares()), biases, ones, config.learning_rate)
+    biases = begin(2, words)
+    rows, squares = (library.zero_rows(2 * words, config.dimensions, fill).reshape(2, words, -1) for fill in (0.0, 1.0))
+    rows[..., : config.dimensions] = begin(2, words, config.dimensions)
+    return Factors(rows, squares, biases, np.ones_like(biases), config.learning_rate)
 
 
 def _factorise(entries: np.ndarray, factors: Factors, config: GloveConfig, progress: Report) -> None:
     learn = _learner(factors)
 
     def job(start: int) -> float:
-        part = entries[start : start + _PART]
-        counts = part["count"]
+        batch = entries[start : start + _PART]
+        counts = batch["count"]
         return learn(
-            part["word"].copy(), part["context"].copy(), np.log(counts),
+            batch["word"].copy(), batch["context"].copy(), np.log(counts),
             weights(counts, config.count_limit, config.weight_power),
         )  # fmt: skip
 
@@ -167,7 +159,7 @@ def _learner(factors: Factors) -> Callable[[np.ndarray, np.ndarray, np.ndarray, 
     compiled = library.load()
     if compiled is None:
         return partial(learn_entries, factors)
-    structure = library.Factors(parts=factors.rows[0].shape[1] // library.LANES, rate=factors.learning_rate)
+    structure = library.Factors(parts=factors.rows.shape[-1] // library.LANES, rate=factors.learning_rate)
     for name in ("rows", "row_squares", "biases", "bias_squares"):
         for side in range(2):
             getattr(structure, name)[side] = getattr(factors, name)[side].ctypes.data

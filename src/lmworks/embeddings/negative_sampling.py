@@ -158,25 +158,27 @@ def learn(model: Model, ids: np.ndarray, seed: int, done: int) -> int:
     done  how many words of all epochs came before
     """
     random = Random(seed)
-    kept = 0
+    learnt = 0
     for sentence in np.split(ids, np.flatnonzero(ids == END) + 1):
         words = sentence[sentence != END]
         rate = np.float32(model.learning_rate * max(LEAST_RATE, 1.0 - done / model.words))
         done += len(words)
         words = words[(random.draw(len(words)) >> np.uint64(32)) <= model.keep[words]]
-        kept += len(words)
-        for place in range(len(words)):
-            _learn_word(model, words, place, rate, random)
-    return kept
+        learnt += len(words)
+        for position in range(len(words)):
+            _learn_word(model, words, position, rate, random)
+    return learnt
 
 
-def _learn_word(model: Model, sentence: np.ndarray, place: int, rate: np.float32, random: Random) -> None:
+def _learn_word(model: Model, sentence: np.ndarray, position: int, rate: np.float32, random: Random) -> None:
     reach = 1 + int(below(random.draw(1), model.window)[0])
-    around = np.concatenate([sentence[max(place - reach, 0) : place], sentence[place + 1 : place + reach + 1]])
+    around = np.concatenate(
+        [sentence[max(position - reach, 0) : position], sentence[position + 1 : position + reach + 1]]
+    )
     if not len(around):
         return
-    predicted = around if model.skip_gram else sentence[place : place + 1]
-    given = sentence[place : place + 1] if model.skip_gram else around
+    predicted = around if model.skip_gram else sentence[position : position + 1]
+    given = sentence[position : position + 1] if model.skip_gram else around
     inputs = np.concatenate([model.rows_of(int(word)) for word in given])
     targets, labels = _with_noise(model, predicted, random)
     step(model, inputs, targets, labels, rate)
@@ -208,8 +210,8 @@ def dot(rows: np.ndarray, row: np.ndarray) -> np.ndarray:
     """(n,) float32: products of (n, width) rows with one, or with n; added up in the order of cpp/rows.h."""
     products = (rows * row).reshape(len(rows), -1, LANES)
     sums = products[:, 0].copy()
-    for part in range(1, products.shape[1]):
-        sums += products[:, part]
+    for group in range(1, products.shape[1]):
+        sums += products[:, group]
     while sums.shape[1] > 1:
         half = sums.shape[1] // 2
         sums = sums[:, :half] + sums[:, half:]
@@ -219,9 +221,9 @@ def dot(rows: np.ndarray, row: np.ndarray) -> np.ndarray:
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """(n,) float32, at most 3e-6 from 1 / (1 + exp(-x)); beyond 10 on either side it is that of 10, 4.5e-5 off.
 
-    NaN, of vectors that diverge, is taken for -10: it would be no place in the table.
+    NaN, of vectors that diverge, is taken for -10: it would be no position in the table.
     """
     limit, density = np.float32(SIGMOID_LIMIT), np.float32(SIGMOID_DENSITY)
-    place = (np.minimum(np.fmax(x, -limit), limit) + limit) * density
-    cell = np.minimum(place.astype(np.int32), len(SIGMOID) - 2)
-    return SIGMOID[cell] + (place - cell.astype(np.float32)) * (SIGMOID[cell + 1] - SIGMOID[cell])
+    position = (np.minimum(np.fmax(x, -limit), limit) + limit) * density
+    cell = np.minimum(position.astype(np.int32), len(SIGMOID) - 2)
+    return SIGMOID[cell] + (position - cell.astype(np.float32)) * (SIGMOID[cell + 1] - SIGMOID[cell])

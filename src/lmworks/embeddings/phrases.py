@@ -47,13 +47,13 @@ def merged(ids: np.ndarray, pairs: np.ndarray, first: int) -> np.ndarray:
     if not len(pairs) or len(ids) < 2:
         return ids
     width = int(max(ids.max(), pairs.max())) + 2
-    known = pairs[:, 0].astype(np.int64) * width + pairs[:, 1]  # sorted, as the pairs are
+    keys_of_pairs = pairs[:, 0].astype(np.int64) * width + pairs[:, 1]  # sorted, as the pairs are
     keys = ids[:-1].astype(np.int64) * width + ids[1:]
-    place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    is_pair = (known[place] == keys) & (ids[:-1] >= 0) & (ids[1:] >= 0)
+    pair_row = np.minimum(np.searchsorted(keys_of_pairs, keys), len(keys_of_pairs) - 1)
+    is_pair = (keys_of_pairs[pair_row] == keys) & (ids[:-1] >= 0) & (ids[1:] >= 0)
     number = np.arange(len(keys))
     run_start = np.maximum.accumulate(np.where(is_pair & ~np.append(False, is_pair[:-1]), number, 0))
     taken = is_pair & ((number - run_start) % 2 == 0)
     result = ids.copy()
-    result[:-1][taken] = first + place[taken]
+    result[:-1][taken] = first + pair_row[taken]
     return result[np.append(True, ~taken)]

@@ -47,7 +47,7 @@ def section(vectors: WordVectors) -> Section:
         f"{numbers['vocabulary']:,} words have vectors of {numbers['dimensions']} dimensions, learnt from "
         f"{numbers['words']:,} words of text."
     )
-    chosen = sorted({len(vectors) * place // (4 * _SHOWN) for place in range(1, _SHOWN + 1)})
+    chosen = sorted({len(vectors) * number // (4 * _SHOWN) for number in range(1, _SHOWN + 1)})
     rows = tuple(
         (vectors.words[row], ", ".join(near.word for near in vectors.neighbours(vectors.words[row], _NEIGHBOURS)))
         for row in chosen

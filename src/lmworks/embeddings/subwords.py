@@ -49,7 +49,7 @@ def ngram_buckets(words: Sequence[str], subwords: Subwords) -> tuple[np.ndarray,
 
 
 def _buckets_and_counts(words: Sequence[str], subwords: Subwords) -> tuple[np.ndarray, np.ndarray]:
-    """Of all n-grams that begin at a character, one more character at a time."""
+    """Buckets as above, and how many each word has: hashes grow from every character on, one more at a time."""
     lengths = np.array([len(word) + 2 for word in words])
     word_ends = np.cumsum(lengths)
     utf8 = np.frombuffer("".join(f"<{word}>" for word in words).encode(), np.uint8)

@@ -29,24 +29,21 @@ def project(vectors: np.ndarray, projection: Projection = "pca", seed: int = 0) 
         raise ValueError(f"a map needs at least three words, got {len(vectors)}")
     rows = unit(vectors.astype(np.float64))
     if projection == "pca":
-        return principal_components(rows)[0]
+        return principal_components(rows)
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(rows) - 1) / 3)
     return TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=seed).fit_transform(rows)
 
 
-def principal_components(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, dimensions) → (n, 2) along the two directions of largest variance, and (2,) the shares of it they have.
+def principal_components(rows: np.ndarray) -> np.ndarray:
+    """(n, dimensions) → (n, 2) along the two directions of largest variance.
 
     Of each direction the sign is chosen that makes its largest coordinate positive, so that pictures do not flip.
     """
-    centred = rows - rows.mean(axis=0)
-    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    left, values, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     points = left[:, :2] * values[:2]
-    points *= np.sign(points[np.abs(points).argmax(axis=0), np.arange(points.shape[1])])
-    variance = values**2
-    return points, variance[:2] / max(variance.sum(), np.finfo(float).tiny)
+    return points * np.sign(points[np.abs(points).argmax(axis=0), np.arange(points.shape[1])])
 
 
 def draw_map(points: np.ndarray, words: Sequence[str], groups: Mapping[str, str] | None = None, title: str = "") -> Any:
@@ -59,7 +56,7 @@ def draw_map(points: np.ndarray, words: Sequence[str], groups: Mapping[str, str]
     axes = figure.subplots()
     names = [(groups or {}).get(word, "") for word in words]
     for name in dict.fromkeys(names):
-        chosen = np.array([each == name for each in names])
+        chosen = np.array([name_of_word == name for name_of_word in names])
         axes.scatter(points[chosen, 0], points[chosen, 1], s=14, label=name or "other words")
     line = {"arrowstyle": "-", "linewidth": 0.5, "color": "#a0a3b0", "shrinkA": 0, "shrinkB": 2}
     labels = []

@@ -42,16 +42,18 @@ def train_on(corpus: Corpus, config: WordVectorsConfig, progress: Report = no_re
     inputs = _inputs(corpus.words, config)
     model = _new_model(corpus, inputs, config)
     learn = _learner(model)
-    parts = [corpus.ids[start:stop] for start, stop in cuts(corpus.ids, _PART)]
-    words = [int(np.count_nonzero(part != END)) for part in parts] * config.epochs  # of each job
+    batches = [corpus.ids[start:stop] for start, stop in cuts(corpus.ids, _PART)]
+    words = [int(np.count_nonzero(batch != END)) for batch in batches] * config.epochs  # of each job
     before = [0, *accumulate(words)]
     jobs = [
-        partial(learn, part, negative_sampling.stream_seed(config.seed, epoch, number), done)
-        for done, (epoch, (number, part)) in zip(before, product(range(config.epochs), enumerate(parts)), strict=False)
+        partial(learn, batch, negative_sampling.stream_seed(config.seed, epoch, number), done)
+        for done, (epoch, (number, batch)) in zip(
+            before, product(range(config.epochs), enumerate(batches)), strict=False
+        )
     ]
     for number, _ in enumerate(in_turn(jobs, config.threads), start=1):
         progress(before[number], before[-1], "words learnt")
-        if number % len(parts) == 0:
+        if number % len(batches) == 0:
             check_learnt((model.input, model.output), config.learning_rate)
     return _finished(corpus, model, inputs, config)
 
@@ -92,9 +94,9 @@ class _Inputs:
 def _inputs(words: Sequence[str], config: WordVectorsConfig) -> _Inputs:
     if config.subwords is None:
         return _Inputs(len(words))
-    found, ends = ngram_buckets(words, config.subwords)
-    buckets, places = np.unique(found, return_inverse=True)
-    rows = np.insert(len(words) + places, np.append(0, ends[:-1]), np.arange(len(words)))  # a word's own row first
+    all_buckets, ends = ngram_buckets(words, config.subwords)
+    buckets, numbers = np.unique(all_buckets, return_inverse=True)
+    rows = np.insert(len(words) + numbers, np.append(0, ends[:-1]), np.arange(len(words)))  # a word's own row first
     return _Inputs(
         len(words) + len(buckets), rows.astype(np.int32), ends + np.arange(1, len(words) + 1), buckets.astype(np.int32)
     )

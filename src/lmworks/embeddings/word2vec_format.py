@@ -65,8 +65,8 @@ def read_word2vec(path: Path, binary: bool | None = None, errors: Errors = "stri
 
 
 def _header(line: bytes) -> tuple[int, int] | None:
-    parts = line.split()
-    return (int(parts[0]), int(parts[1])) if len(parts) == 2 and all(part.isdigit() for part in parts) else None
+    fields = line.split()
+    return (int(fields[0]), int(fields[1])) if len(fields) == 2 and all(field.isdigit() for field in fields) else None
 
 
 def _fields(line: bytes, dimensions: int = -1) -> list[bytes]:
@@ -88,15 +88,15 @@ def _is_binary(stream: BinaryIO, dimensions: int) -> bool:
 def _binary_rows(
     stream: BinaryIO, number: int | None, dimensions: int, path: Path
 ) -> Iterator[tuple[bytes, np.ndarray]]:
-    for place in range(number or 0):
+    for row in range(number or 0):
         word = bytearray()
         while (character := stream.read(1)) != b" ":
             if not character or len(word) > _LONGEST:
-                raise ValueError(f"{path} ends in word {place + 1:,} of {number:,}; is it whole, and is it binary?")
+                raise ValueError(f"{path} ends in word {row + 1:,} of {number:,}; is it whole, and is it binary?")
             word += character
         numbers = stream.read(4 * dimensions)
         if len(numbers) != 4 * dimensions:
-            raise ValueError(f"{path} ends in the vector of word {place + 1:,} of {number:,}; is it whole?")
+            raise ValueError(f"{path} ends in the vector of word {row + 1:,} of {number:,}; is it whole?")
         yield bytes(word).lstrip(b"\n"), np.frombuffer(numbers, "<f4")
 
 
@@ -106,14 +106,14 @@ def _text_rows(stream: BinaryIO, number: int | None, dimensions: int, path: Path
     lines = 0
     for line in stream:
         lines += 1
-        parts = _fields(line, dimensions)  # from the right: GloVe has words with spaces in them
+        fields = _fields(line, dimensions)  # from the right: GloVe has words with spaces in them
         try:
-            vector = np.array([float(part) for part in parts[1:]], np.float32)
+            vector = np.array([float(field) for field in fields[1:]], np.float32)
         except ValueError:
             vector = np.zeros(0, np.float32)
         if len(vector) != dimensions:
             raise ValueError(f"{path}, word {lines:,}: not a word and {dimensions} numbers; is this a file of vectors?")
-        yield parts[0], vector
+        yield fields[0], vector
     if number is not None and lines != number:
         raise ValueError(f"{path} says that it holds {number:,} words, and holds {lines:,}; is it whole?")
 

@@ -34,9 +34,12 @@ def cohen_kappa(
     values that occur, sorted). Kappa is unscored where both raters give all items one category.
     """
     scale = list(dict.fromkeys(categories)) if categories is not None else sorted({*first, *second})
-    size, places = len(scale), np.arange(len(scale))
-    one, two = _one_hot([[value] for value in first], scale), _one_hot([[value] for value in second], scale)
-    apart = np.abs(places[:, None] - places).astype(np.float64)
+    size, positions = len(scale), np.arange(len(scale))
+    first_hot, second_hot = (
+        _one_hot([[value] for value in first], scale),
+        _one_hot([[value] for value in second], scale),
+    )
+    apart = np.abs(positions[:, None] - positions).astype(np.float64)
     apart = {None: np.sign(apart), "linear": apart, "quadratic": apart**2}[weights]
 
     def kappa(sums: np.ndarray) -> np.ndarray:
@@ -44,7 +47,7 @@ def cohen_kappa(
         expected = table.sum(-1)[..., :, None] * table.sum(-2)[..., None, :] / table.sum((-2, -1))[..., None, None]
         return 1 - (table * apart).sum((-2, -1)) / (expected * apart).sum((-2, -1))
 
-    rows = (one[:, :, None] * two[:, None, :]).reshape(len(one), size * size)
+    rows = (first_hot[:, :, None] * second_hot[:, None, :]).reshape(len(first_hot), size * size)
     return _chance_corrected(rows, kappa, ["kappa", weights, signature], clusters)
 
 
@@ -71,8 +74,8 @@ def krippendorff_alpha(
     def alpha(sums: np.ndarray) -> np.ndarray:
         table = sums.reshape(*sums.shape[:-1], size, size)
         counts = table.sum(-1)
-        place = counts.cumsum(-1) - counts / 2 if level == "ordinal" else np.array(scale)
-        apart = 1 - np.eye(size) if level == "nominal" else (place[..., :, None] - place[..., None, :]) ** 2
+        position = counts.cumsum(-1) - counts / 2 if level == "ordinal" else np.array(scale)
+        apart = 1 - np.eye(size) if level == "nominal" else (position[..., :, None] - position[..., None, :]) ** 2
         expected = (counts[..., :, None] * counts[..., None, :] * apart).sum((-2, -1)) / (counts.sum(-1) - 1)
         return 1 - (table * apart).sum((-2, -1)) / expected
 
@@ -84,13 +87,13 @@ def krippendorff_alpha(
 
 def _one_hot(units: Sequence[Sequence[Any]], scale: Sequence[Any]) -> np.ndarray:
     """How often each value of the scale occurs in each unit, (units, values)."""
-    place = {value: number for number, value in enumerate(scale)}
+    column = {value: number for number, value in enumerate(scale)}
     counts = np.zeros((len(units), len(scale)))
     for number, unit in enumerate(units):
         for value in unit:
-            if value not in place:
+            if value not in column:
                 raise ValueError(f"item {number + 1} is rated {value!r}, which is not among the categories {scale}")
-            counts[number, place[value]] += 1
+            counts[number, column[value]] += 1
     return counts
 
 

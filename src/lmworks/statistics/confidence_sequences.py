@@ -35,20 +35,20 @@ def betting_sequence(values: np.ndarray, alpha: float, grid: int = 200) -> np.nd
     values = np.asarray(values, dtype=np.float64)
     if len(values) and not (values.min() >= 0 and values.max() <= 1):
         raise ValueError("betting needs values in [0, 1]")
-    places = np.arange(1, len(values) + 1)
-    mean = (0.5 + np.cumsum(values)) / (places + 1)
-    variance = (0.25 + np.cumsum((values - mean) ** 2)) / (places + 1)
+    counts = np.arange(1, len(values) + 1)
+    mean = (0.5 + np.cumsum(values)) / (counts + 1)
+    variance = (0.25 + np.cumsum((values - mean) ** 2)) / (counts + 1)
     before = np.concatenate([[0.25], variance[:-1]])  # what was known before each value
-    bets = np.sqrt(2 * np.log(2 / alpha) / (before * places * np.log(places + 1)))[:, None]  # (n, 1)
+    bets = np.sqrt(2 * np.log(2 / alpha) / (before * counts * np.log(counts + 1)))[:, None]  # (n, 1)
     means = np.linspace(0, 1, grid + 1)  # (means,)
     with np.errstate(divide="ignore"):
         up, down = np.minimum(bets, 0.5 / means), np.minimum(bets, 0.5 / (1 - means))  # (n, means)
     gap = values[:, None] - means
     capital = np.maximum(*(np.cumsum(np.log1p(won), axis=0) for won in (up * gap, -down * gap))) - np.log(2)
-    kept = np.maximum.accumulate(capital, axis=0) < -np.log(alpha)
+    inside = np.maximum.accumulate(capital, axis=0) < -np.log(alpha)
     step = 1 / grid  # a mean between two of the grid may still be in
-    low = np.where(kept.any(axis=1), means[kept.argmax(axis=1)] - step, mean)
-    high = np.where(kept.any(axis=1), means[grid - kept[:, ::-1].argmax(axis=1)] + step, mean)
+    low = np.where(inside.any(axis=1), means[inside.argmax(axis=1)] - step, mean)
+    high = np.where(inside.any(axis=1), means[grid - inside[:, ::-1].argmax(axis=1)] + step, mean)
     return np.stack([np.maximum(low, 0), np.minimum(high, 1)], axis=1)
 
 

@@ -71,7 +71,7 @@ def cuped(values: Sequence[np.ndarray], before: Sequence[np.ndarray]) -> tuple[l
     known = np.isfinite(past)
     if known.sum() < 30 or np.ptp(past[known]) == 0:
         return [*values], 0.0
-    centred = [np.where(np.isfinite(one), one - past[known].mean(), 0.0) for one in before]
+    centred = [np.where(np.isfinite(arm), arm - past[known].mean(), 0.0) for arm in before]
     # Within arms, so that an effect of the experiment is not taken for one of the past.
     inside = [(value - value.mean(), past - past.mean()) for value, past in zip(values, centred, strict=True)]
     covariance = sum(float(value @ past) for value, past in inside)

@@ -50,7 +50,7 @@ def cross_fit(
     Groups are dealt to the folds by whether they hold a positive outcome, so that every fold has its share of both.
     """
     order = sorted(range(len(rows)), key=lambda group: any(outcomes[group]))
-    fold_of = {group: place % folds for place, group in enumerate(order)}
+    fold_of = {group: rank % folds for rank, group in enumerate(order)}
     models: dict[int, Logistic] = {}
     for fold in sorted(set(fold_of.values())):
         others = [group for group in range(len(rows)) if fold_of[group] != fold]

@@ -67,7 +67,7 @@ def linearised_ratio_score(numerators: np.ndarray, denominators: np.ndarray, sig
 
 def difference_score(first: Sequence[float], second: Sequence[float], signature: object) -> Score:
     """Mean of `first - second` over the same items in the same order (paired bootstrap)."""
-    differences = [one - two for one, two in zip(first, second, strict=True)]
+    differences = [value - other for value, other in zip(first, second, strict=True)]
     return ratio_score(differences, [1.0] * len(differences), signature)
 
 

@@ -51,8 +51,8 @@ def bradley_terry(
         return {}
     players = sorted({player for pair in pairs for player in pair})
     k, first_won = len(players), np.array(outcomes, dtype=np.float64)
-    one, two = np.searchsorted(players, np.array(pairs)).T
-    cells = (np.tile(np.arange(len(pairs)), 2), np.concatenate([one * k + two, two * k + one]))
+    first, second = np.searchsorted(players, np.array(pairs)).T
+    cells = (np.tile(np.arange(len(pairs)), 2), np.concatenate([first * k + second, second * k + first]))
     rows = cluster_sums(
         csr_array((np.concatenate([first_won, 1 - first_won]), cells), shape=(len(pairs), k * k)), clusters
     )
@@ -60,12 +60,12 @@ def bradley_terry(
     if len(groups := connected_groups(pairs)) > 1:
         apart = ", ".join(sorted(min(groups, key=len)))
         raise ValueError(f"{apart} never met the other players, even through a chain: have them compared, or left out")
-    part = connected_components(wins > 0, connection="strong")[1]
-    kept = part == np.bincount(part).argmax()
+    component = connected_components(wins > 0, connection="strong")[1]
+    strongly_connected = component == np.bincount(component).argmax()
 
     def strengths(sums: np.ndarray) -> np.ndarray:  # (..., k * k) -> (..., k)
         b = _mode(sums.reshape(*sums.shape[:-1], k, k))
-        return b - b[..., kept].mean(axis=-1, keepdims=True)
+        return b - b[..., strongly_connected].mean(axis=-1, keepdims=True)
 
     value = strengths(wins.reshape(-1))
     samples = np.concatenate([*replicate_sums(rows, strengths, 0, replicates)])  # (replicates, k)
@@ -73,7 +73,7 @@ def bradley_terry(
     scores: dict[str, Score] = {}
     for i in np.argsort(-value, kind="stable"):
         won, n = wins[i].sum(), (wins[i] + wins[:, i]).sum()
-        if kept[i] and kept.sum() > 1 and rows.shape[0] > 1:
+        if strongly_connected[i] and strongly_connected.sum() > 1 and rows.shape[0] > 1:
             interval = percentiles(samples[:, i], rows.shape[0])
             scores[players[i]] = Scored(float(value[i]), interval, round(n), signed)
         else:

@@ -54,9 +54,9 @@ def rate_test(hits: np.ndarray, recent: np.ndarray, strata: np.ndarray) -> TestR
     counts, start = np.ones(1), 0  # distribution of the recent hits over all strata, from `start` on
     for code in np.unique(strata[hits]):
         inside = strata == code
-        n, found, drawn = int(inside.sum()), int(hits[inside].sum()), int(recent[inside].sum())
-        low, high = max(0, found + drawn - n), min(found, drawn)
-        counts = np.convolve(counts, hypergeom.pmf(np.arange(low, high + 1), n, found, drawn))
+        n, hits_inside, drawn = int(inside.sum()), int(hits[inside].sum()), int(recent[inside].sum())
+        low, high = max(0, hits_inside + drawn - n), min(hits_inside, drawn)
+        counts = np.convolve(counts, hypergeom.pmf(np.arange(low, high + 1), n, hits_inside, drawn))
         start += low
     place = int((hits & recent).sum()) - start
     half = counts[place] / 2

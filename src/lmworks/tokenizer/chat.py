@@ -140,8 +140,8 @@ class ChatRenderer:
         learnt, untrained = self._learnt(conversation, layout, encoded)
         mask = tuple(any(low <= start < high for low, high in learnt) for start in encoded.starts)
         ids, starts = tuple(encoded.ids), tuple(encoded.starts)
-        places = set(encoded.places)
-        special = tuple(index in places for index in range(len(ids)))
+        special_indices = set(encoded.special_indices)
+        special = tuple(index in special_indices for index in range(len(ids)))
         return Rendered(layout.marked.text, ids, mask, self.stop_ids, starts, untrained, special)
 
     @cached_property
@@ -186,7 +186,7 @@ class ChatRenderer:
         layout = self._layout(_Conversation([_USER, _ASSISTANT]))
         marked = layout.marked
         encoded = self._special.encode(marked.text, marked.guarded)
-        answers = [self._with_turn_end(marked, encoded, found) for found in marked.contents.get(1, ())[-1:]]
+        answers = [self._with_turn_end(marked, encoded, content) for content in marked.contents.get(1, ())[-1:]]
         after = [start for start, end in encoded.special if answers and end == answers[0][1]]
         ends = [token for token, start in zip(encoded.ids, encoded.starts, strict=True) if start in after]
         return ends[0] if ends else None
@@ -262,8 +262,8 @@ class ChatRenderer:
     ) -> dict[str, Any]:
         """The variables of a template; without functions `tools` is left out, as in `transformers`."""
         functions = {"tools": [dict(tool) for tool in tools]} if tools else {}
-        own = {**functions, "messages": rows, "add_generation_prompt": add_generation_prompt}
-        return {**self.tokenizer.roles, **self.settings, **own}
+        conversation = {**functions, "messages": rows, "add_generation_prompt": add_generation_prompt}
+        return {**self.tokenizer.roles, **self.settings, **conversation}
 
     def _content(self, text: str) -> str | list[dict[str, str]]:
         return [{"type": "text", "text": text}] if self._in_parts else text
@@ -349,7 +349,7 @@ class ChatRenderer:
         messages: Sequence[Message], fragments: Sequence[Sequence[Fragment]], marked: ContentSpans
     ) -> None:
         for index, (message, parts) in enumerate(zip(messages, fragments, strict=True)):
-            is_marked = any(text and kept for text, kept in parts)
+            is_marked = any(text and has_marks for text, has_marks in parts)
             if message.role != "assistant" and is_marked and index not in marked.contents:
                 raise ChatTemplateError(
                     f"the chat template leaves out what message {index + 1} says, of the role {message.role!r}: it "

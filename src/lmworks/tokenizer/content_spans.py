@@ -66,8 +66,8 @@ def split_content(content: str, marking: Marking, searched: re.Pattern[str] | No
 def _bare(text: str) -> list[Fragment]:
     core = text.strip()
     start = text.index(core) if core else len(text)
-    parts = ((text[:start], False), (core, True), (text[start + len(core) :], False))
-    return [part for part in parts if part[0]]
+    pieces = ((text[:start], False), (core, True), (text[start + len(core) :], False))
+    return [piece for piece in pieces if piece[0]]
 
 
 @dataclass
@@ -93,21 +93,21 @@ class SentinelMarks:
     def read(self, output: str) -> ContentSpans | None:
         """Takes the marks out again; None if one came out without its partner."""
         partner = dict(zip(*[iter(self._owner)] * 2, strict=True))
-        kept: list[str] = []
+        unmarked: list[str] = []
         opened: dict[str, int] = {}  # the closing mark that is waited for -> where its fragment starts
         contents: dict[int, list[Range]] = {}
         for character in output:
             message, closes = self._owner.get(character, (None, False))
             if message is None:
-                kept.append(character)
+                unmarked.append(character)
             elif not closes and partner[character] not in opened:
-                opened[partner[character]] = len(kept)
+                opened[partner[character]] = len(unmarked)
             elif closes and character in opened:
-                contents.setdefault(message, []).append((opened.pop(character), len(kept)))
+                contents.setdefault(message, []).append((opened.pop(character), len(unmarked)))
             else:
                 return None
         generation = contents.pop(-1, [])
-        return None if opened else ContentSpans("".join(kept), contents, generation)
+        return None if opened else ContentSpans("".join(unmarked), contents, generation)
 
 
 def unused_characters(texts: Iterable[str]) -> Iterator[str]:
@@ -126,10 +126,10 @@ def content_ranges(marked: ContentSpans, message: int, fragments: Sequence[Fragm
     if not ranges:
         return []
     start, end = ranges[0][0], ranges[-1][1]
-    others = chain.from_iterable(found for index, found in marked.contents.items() if index != message)
+    others = chain.from_iterable(spans for index, spans in marked.contents.items() if index != message)
     if any(low >= start and high <= end for low, high in others):
         return ranges
-    kinds = [kept for _, kept in fragments]
+    kinds = [has_marks for _, has_marks in fragments]
     first, last = kinds.index(True), len(kinds) - 1 - kinds[::-1].index(True)
     head = "".join(text for text, _ in fragments[:first]).strip()
     tail = "".join(text for text, _ in fragments[last + 1 :]).strip()

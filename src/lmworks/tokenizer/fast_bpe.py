@@ -81,8 +81,8 @@ class CompiledEncoding:
         if threads < 2:
             return self.encode(texts)
         with ThreadPoolExecutor(threads) as pool:
-            parts = pool.map(self.encode, library.batches(texts, size // (threads * 4) + 1))
-            return [ids for part in parts for ids in part]
+            results = pool.map(self.encode, library.batches(texts, size // (threads * 4) + 1))
+            return [ids for result in results for ids in result]
 
     def _new_encoder(self) -> int:
         encoder = self._library.lmworks_encoder_new(self._vocabulary, *self._rule)
@@ -123,8 +123,8 @@ def _rule_of(pre_tokenizer: Mapping[str, Any]) -> tuple[int, int] | None:
     if cut["type"] != "Split" or cut["behavior"] != "Isolated" or cut["invert"]:
         return None
     known = {WordRule(rule, digits).pattern(): WordRule(rule, digits) for rule in ("gpt2", "gpt4") for digits in DIGITS}
-    found = known.get(cut["pattern"].get("Regex"))
-    return None if found is None else found.codes
+    known_rule = known.get(cut["pattern"].get("Regex"))
+    return None if known_rule is None else known_rule.codes
 
 
 def _vocabulary(compiled: Any, model: Mapping[str, Any]) -> int:

@@ -122,10 +122,10 @@ def _framing(tokenizer: Tokenizer) -> dict[str, bool]:
 
 def _pre_tokenizer(state: dict[str, Any]) -> str:
     """GGUF's name for the rule that cuts a text into words."""
-    wanted = _steps(state["pre_tokenizer"]), _steps(state["normalizer"])
+    stored = _steps(state["pre_tokenizer"]), _steps(state["normalizer"])
     for name in PRE_TOKENIZERS:
         known = json.loads(byte_level_bpe([], [], [], name).to_str())
-        if wanted == (_steps(known["pre_tokenizer"]), _steps(known["normalizer"])):
+        if stored == (_steps(known["pre_tokenizer"]), _steps(known["normalizer"])):
             return name
     raise ValueError(f"GGUF has no name that is known here for the pre-tokenizer {state['pre_tokenizer']}")
 

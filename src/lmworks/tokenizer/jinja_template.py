@@ -77,13 +77,15 @@ def _environment() -> jinja2.Environment:
 
 
 def _searched(tree: nodes.Template) -> Iterator[str]:
-    found: list[nodes.Node] = []
+    candidates: list[nodes.Node] = []
     for call in tree.find_all((nodes.Call, nodes.Filter)):
         if isinstance(call, nodes.Filter) or isinstance(call.node, nodes.Getattr):
-            found += call.args
-    found += [test.expr for test in tree.find_all(nodes.Compare) if any(op.op in ("in", "notin") for op in test.ops)]
-    found += [assignment.node for assignment in tree.find_all(nodes.Assign)]
-    for node in found:
+            candidates += call.args
+    candidates += [
+        test.expr for test in tree.find_all(nodes.Compare) if any(op.op in ("in", "notin") for op in test.ops)
+    ]
+    candidates += [assignment.node for assignment in tree.find_all(nodes.Assign)]
+    for node in candidates:
         if isinstance(node, nodes.Const) and isinstance(node.value, str) and node.value.strip():
             yield node.value
 

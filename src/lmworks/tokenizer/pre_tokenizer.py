@@ -113,7 +113,7 @@ def digit_classes() -> np.ndarray:
         text = "".join(f"a{chr(code)}" for code in points.tolist())  # only a number stands alone between letters
         cuts = pre_tokenizers.Digits(individual_digits=True).pre_tokenize_str(text)
         alone = [start // 2 for _, (start, end) in cuts if end - start == 1 and start % 2]
-        alone = [place for place in alone if place != len(points) - 1 or _is_digit(text[-1])]
+        alone = [index for index in alone if index != len(points) - 1 or _is_digit(text[-1])]
         table[points[alone]] = 2
     table.setflags(write=False)
     return table
@@ -130,8 +130,8 @@ def _classify(text: str) -> np.ndarray:
     starts = "".join(run[0] for run, _ in runs)
     classes = np.zeros(len(text), np.uint8)
     for number, pattern in enumerate(_CLASSES, start=1):
-        found = pre_tokenizers.Split(Regex(pattern.rstrip("+")), "removed", invert=True).pre_tokenize_str(starts)
-        for _, (place, _) in found:
-            start, end = runs[place][1]
+        matches = pre_tokenizers.Split(Regex(pattern.rstrip("+")), "removed", invert=True).pre_tokenize_str(starts)
+        for _, (run_index, _) in matches:
+            start, end = runs[run_index][1]
             classes[start:end] = number
     return classes

@@ -88,9 +88,9 @@ def _reached_in_context(tokenizer: Tokenizer, waiting: Mapping[int, str]) -> set
         around = [(i, f"{before}{text}{after}") for i, text in left.items()]
         around += [(i, f"{before}{text[1:]}{after}") for i, text in left.items() if text.startswith(" ")]
         encoded = _encode(tokenizer, [text for _, text in around])
-        found = {index for (index, _), ids in zip(around, encoded, strict=True) if index in ids}
-        reached |= found
-        left = {index: text for index, text in left.items() if index not in found}
+        reached_here = {index for (index, _), ids in zip(around, encoded, strict=True) if index in ids}
+        reached |= reached_here
+        left = {index: text for index, text in left.items() if index not in reached_here}
     return reached
 
 

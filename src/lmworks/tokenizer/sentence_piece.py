@@ -44,8 +44,8 @@ def sentence_piece_backend(model: SentencePieceModel) -> tokenizers.Tokenizer:
     """
     _refuse(model)
     symbols = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind == USER_DEFINED]
-    parts = model.pieces, model.scores, model.types
-    tokenizer = tokenizers.Tokenizer(_bpe(*parts) if model.kind == BPE else _unigram(*parts))
+    columns = model.pieces, model.scores, model.types
+    tokenizer = tokenizers.Tokenizer(_bpe(*columns) if model.kind == BPE else _unigram(*columns))
     rules = model.normalisation
     whole = symbols if model.kind == BPE else []  # Unigram finds them by their scores
     if (steps := normaliser(rules, symbols, whole)) is not None:

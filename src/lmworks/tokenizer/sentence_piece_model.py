@@ -144,11 +144,11 @@ def _protobuf_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 def _varint(message: bytes, at: int) -> tuple[int, int]:
     """A number in groups of seven bits, the lowest first, and where it ends."""
     value = 0
-    for place in range(10):
-        if at + place >= len(message):
+    for index in range(10):
+        if at + index >= len(message):
             raise ValueError("the message ends inside a number")
-        byte = message[at + place]
-        value |= (byte & 0x7F) << 7 * place
+        byte = message[at + index]
+        value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            return value, at + place + 1
+            return value, at + index + 1
     raise ValueError("a number of more than ten bytes")

@@ -99,8 +99,10 @@ def _read_charsmap(blob: bytes) -> tuple["Charsmap", list[normalizers.Normalizer
     if not strings:
         return table, alone
     composed = _each(normalizers.NFKC(), strings)
-    wrong = [key for key, found in zip(strings, composed, strict=True) if _letters(table, found) != table.keys[key]]
-    held = [c for c, found in _changed_by_nfkc().items() if _letters(table, found) != table.keys.get(c, c)]
+    wrong = [
+        key for key, normalised in zip(strings, composed, strict=True) if _letters(table, normalised) != table.keys[key]
+    ]
+    held = [c for c, normalised in _changed_by_nfkc().items() if _letters(table, normalised) != table.keys.get(c, c)]
     if len(wrong) > _NEWER * len(strings) or len(held) > len(_HELD):
         example = (wrong or held)[0]
         raise ValueError(
@@ -117,7 +119,7 @@ def _read_charsmap(blob: bytes) -> tuple["Charsmap", list[normalizers.Normalizer
 def _changed_by_nfkc() -> dict[str, str]:
     characters = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
     both = zip(characters, _each(normalizers.NFKC(), characters), strict=True)
-    return {character: found for character, found in both if found != character}
+    return {character: normalised for character, normalised in both if normalised != character}
 
 
 def _letters(table: "Charsmap", text: str) -> str:
@@ -150,11 +152,11 @@ class Charsmap:
         out, at = [], 0
         while at < len(text):
             for size in range(min(self._longest, len(text) - at), 0, -1):
-                if (found := self.keys.get(text[at : at + size])) is not None:
+                if (replacement := self.keys.get(text[at : at + size])) is not None:
                     break
             else:
-                size, found = 1, text[at]
-            out.append(found)
+                size, replacement = 1, text[at]
+            out.append(replacement)
             at += size
         return "".join(out)
 
@@ -163,14 +165,14 @@ def _entries(units: np.ndarray, replacements: bytes) -> dict[str, str]:
     """Every key and its replacement, by walking down the trie, all keys of one length at a time."""
     offsets = (units >> 10) << ((units & 0x200) >> 6)
     entries: dict[str, str] = {}
-    keys, places = np.zeros((1, 0), np.uint8), offsets[:1]
+    keys, bases = np.zeros((1, 0), np.uint8), offsets[:1]
     while len(keys):
-        parents, letters = _children(units, places)
-        numbers = places[parents] ^ letters
+        parents, letters = _children(units, bases)
+        numbers = bases[parents] ^ letters
         keys = np.concatenate([keys[parents], letters[:, None].astype(np.uint8)], axis=1)
-        places = numbers ^ offsets[numbers]
+        bases = numbers ^ offsets[numbers]
         for row in np.flatnonzero(units[numbers] >> 8 & 1):  # whose child without a label holds a value
-            value = int(units[places[row]]) & 0x7FFFFFFF if places[row] < len(units) else len(replacements)
+            value = int(units[bases[row]]) & 0x7FFFFFFF if bases[row] < len(units) else len(replacements)
             if value >= len(replacements):
                 raise ValueError("a replacement of the normalisation table lies outside it")
             end = replacements.find(b"\0", value)
@@ -180,15 +182,15 @@ def _entries(units: np.ndarray, replacements: bytes) -> dict[str, str]:
     return entries
 
 
-def _children(units: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _children(units: np.ndarray, bases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows of `places` that have children, one for each child, and the children's letters."""
     labels = units & 0x800000FF  # the highest bit marks values, which are nobody's child
     letters = np.arange(1, 256, dtype=np.uint32)
-    rows, found = [np.zeros(0, np.int64)], [np.zeros(0, np.uint32)]
-    for start in range(0, len(places), _AT_ONCE):
-        numbers = places[start : start + _AT_ONCE, None] ^ letters
+    rows, child_letters = [np.zeros(0, np.int64)], [np.zeros(0, np.uint32)]
+    for start in range(0, len(bases), _AT_ONCE):
+        numbers = bases[start : start + _AT_ONCE, None] ^ letters
         inside = np.minimum(numbers, len(units) - 1)
         row, column = np.nonzero((labels[inside] == letters) & (numbers == inside))
         rows.append(row + start)
-        found.append(letters[column])
-    return np.concatenate(rows), np.concatenate(found)
+        child_letters.append(letters[column])
+    return np.concatenate(rows), np.concatenate(child_letters)

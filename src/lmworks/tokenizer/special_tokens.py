@@ -34,13 +34,13 @@ _SPACES_BEFORE = re.compile(r"[^\S\x1c-\x1f]+\Z")
 class Encoded:
     """Ids, for each the code point of the text where it starts, and the ranges of the special tokens among them.
 
-    places  the indices of these among the ids: a character that the vocabulary lacks may have the id of one.
+    special_indices  where these are among the ids: a character that the vocabulary lacks may have the id of one.
     """
 
     ids: list[int]
     starts: list[int]
     special: list[Range]
-    places: list[int]
+    special_indices: list[int]
 
 
 class SpecialTokens:
@@ -94,7 +94,7 @@ class SpecialTokens:
             if token.lstrip and (spaces := _SPACES_BEFORE.search(text, done, end)):
                 end = spaces.start()
             self._add_text(encoded, text, done, end)
-            encoded.places.append(len(encoded.ids))
+            encoded.special_indices.append(len(encoded.ids))
             encoded.ids.append(self.ids[match.group()])
             encoded.starts.append(match.start())
             encoded.special.append(match.span())
@@ -114,11 +114,11 @@ class SpecialTokens:
         if not piece:
             return
         if encoded.ids and _LEAD not in piece:
-            found = encoding_of(self._backend, _LEAD + piece)
-            ids, offsets = found.ids[1:], [(low - 1, high - 1) for low, high in found.offsets[1:]]
+            encoding = encoding_of(self._backend, _LEAD + piece)
+            ids, offsets = encoding.ids[1:], [(low - 1, high - 1) for low, high in encoding.offsets[1:]]
         else:
-            found = encoding_of(self._plain, piece)
-            ids, offsets = found.ids, found.offsets
+            encoding = encoding_of(self._plain, piece)
+            ids, offsets = encoding.ids, encoding.offsets
         encoded.ids.extend(ids)
         encoded.starts.extend(start + low for low, _ in offsets)
 

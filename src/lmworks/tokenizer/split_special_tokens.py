@@ -58,13 +58,15 @@ def split_special_tokens(backend: tokenizers.Tokenizer, roles: Collection[str] =
     unknown = _unknown(model)
     dropped = _isolate_dropped(backend, model, suspects)
     for _ in range(len(suspects) + 1):
-        if not (found := _found(backend, suspects, unknown, dropped)):
+        if not (leaking := _reached_names(backend, suspects, unknown, dropped)):
             return
-        _cut(backend, model, found, backend.get_vocab(with_added_tokens=False).keys() - ids.keys())
+        _cut(backend, model, leaking, backend.get_vocab(with_added_tokens=False).keys() - ids.keys())
         # What a cut leaves may be another name; and the unknown token is reached by what is unknown now.
         suspects.pop(unknown, None)
-    if found := _found(backend, suspects, unknown, dropped):
-        raise ValueError(f"the special token {found[0]!r} is what texts become, however its name is cut: not supported")
+    if leaking := _reached_names(backend, suspects, unknown, dropped):
+        raise ValueError(
+            f"the special token {leaking[0]!r} is what texts become, however its name is cut: not supported"
+        )
 
 
 def split_pattern(names: Collection[str], pieces: Collection[str], bytes_: bool = False, whole: bool = False) -> str:
@@ -80,8 +82,8 @@ def split_pattern(names: Collection[str], pieces: Collection[str], bytes_: bool 
             'an ordinary token ("special": false in tokenizer.json)'
         )
     pairs = {name: [left + right for left, right in pairwise(name)] for name in names}
-    wanted = {pair for those in pairs.values() for pair in those}
-    having = Counter(pair for piece in pieces for pair in wanted.intersection(map("".join, pairwise(piece))))
+    of_names = {pair for those in pairs.values() for pair in those}
+    having = Counter(pair for piece in pieces for pair in of_names.intersection(map("".join, pairwise(piece))))
     first, last = (r"\A", r"\z") if whole else ("", "")
     known, places = set(pieces), list[str]()
     for name, those in pairs.items():
@@ -180,7 +182,7 @@ def _may_find(backend: tokenizers.Tokenizer, name: str, index: int) -> bool:
     return text != name or index in {token.id for token in backend.model.tokenize(text)}
 
 
-def _found(backend: tokenizers.Tokenizer, names: Mapping[str, int], unknown: str, dropped: str) -> list[str]:
+def _reached_names(backend: tokenizers.Tokenizer, names: Mapping[str, int], unknown: str, dropped: str) -> list[str]:
     """Those of `names` that some text becomes: the text of a name, alone and in contexts, and with a `dropped` letter
     anywhere in it."""
     texts = {name: _texts(_inside_words(backend, name)) for name in names}
@@ -191,13 +193,13 @@ def _found(backend: tokenizers.Tokenizer, names: Mapping[str, int], unknown: str
     if dropped:
         probes += [text[:at] + dropped + text[at:] for text in alike for at in range(len(text) + 1)]
         probes += [dropped + text + dropped for text in alike]
-    found = {by_id[token] for ids in _encode(backend, probes) for token in ids if token in by_id}
+    reached = {by_id[token] for ids in _encode(backend, probes) for token in ids if token in by_id}
     for text in alone:  # a word with an unknown letter is unknown with reason, and not because of its name
         if names[unknown] in _encode(backend, [text])[0] and not any(
             names[unknown] in i for i in _encode(backend, text)
         ):
-            found.add(unknown)
-    return sorted(found)
+            reached.add(unknown)
+    return sorted(reached)
 
 
 def _encode(backend: tokenizers.Tokenizer, texts: Iterable[str]) -> list[list[int]]:

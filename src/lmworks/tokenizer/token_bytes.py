@@ -97,16 +97,16 @@ def partial_tokens(tokenizer: Tokenizer) -> np.ndarray:
     names = token_names(tokenizer)
     falls_back = json.loads(tokenizer.backend.to_str())["model"].get("byte_fallback", False)
     single = [falls_back and re.fullmatch(r"<0x[0-9A-F]{2}>", name or "") is not None for name in names]
-    parts = [isinstance(text, bytes) for text in token_texts(tokenizer)]
-    return np.array(single, dtype=bool) | np.array(parts, dtype=bool)
+    incomplete = [isinstance(text, bytes) for text in token_texts(tokenizer)]
+    return np.array(single, dtype=bool) | np.array(incomplete, dtype=bool)
 
 
 def unknown_ids(tokenizer: Tokenizer) -> set[int]:
     """The ids that stand for whatever the vocabulary lacks."""
     model = json.loads(tokenizer.backend.to_str())["model"]
     names = {tokenizer.roles.get("unk_token"), model.get("unk_token")} - {None}
-    found = {tokenizer.backend.token_to_id(name) for name in names if name is not None}
-    return {index for index in (*found, model.get("unk_id")) if index is not None}
+    indices = {tokenizer.backend.token_to_id(name) for name in names if name is not None}
+    return {index for index in (*indices, model.get("unk_id")) if index is not None}
 
 
 def spelled_tokens(tokenizer: Tokenizer) -> list[str]:

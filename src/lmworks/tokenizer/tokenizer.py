@@ -56,8 +56,8 @@ class Tokenizer:
         split_special_tokens(backend, [token for role, token in self.roles.items() if role != "unk_token"])
         self._results: dict[str, Any] = {}
         self._results_of = 0  # tokens in the backend that they were worked out of
-        own = [] if self.eos_id is None else [self.eos_id]
-        self.eos_ids = tuple(dict.fromkeys([*own, *eos_ids]))
+        of_role = [] if self.eos_id is None else [self.eos_id]
+        self.eos_ids = tuple(dict.fromkeys([*of_role, *eos_ids]))
 
     @classmethod
     def load(cls, folder: str | Path, eos_ids: Sequence[int] = ()) -> "Tokenizer":
@@ -118,8 +118,8 @@ class Tokenizer:
 
     def _fast(self, size: int) -> CompiledEncoding | None:
         """The compiled way to encode, made for the first `size` that is worth it; None: not yet, or there is none."""
-        wanted = size >= WORTH_COMPILING or "compiled" in self._current_results()
-        return self._once("compiled", lambda: compiled_encoding(self.backend)) if wanted else None
+        worthwhile = size >= WORTH_COMPILING or "compiled" in self._current_results()
+        return self._once("compiled", lambda: compiled_encoding(self.backend)) if worthwhile else None
 
     def encode_with_offsets(self, text: str, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids, and for each the code points `[start, end)` of `text` it stands for.

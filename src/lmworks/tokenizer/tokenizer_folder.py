@@ -61,8 +61,8 @@ def read_chat_template(folder: Path) -> str | None:
 
 def stated_eos_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> list[int]:
     """End-of-text ids, by `generation_config.json` if it says so, else by `config.json`; empty where neither does."""
-    found = generation.get("eos_token_id", config.get("eos_token_id"))
-    return found if isinstance(found, list) else [found] if isinstance(found, int) else []
+    stated = generation.get("eos_token_id", config.get("eos_token_id"))
+    return stated if isinstance(stated, list) else [stated] if isinstance(stated, int) else []
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -70,12 +70,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path.name} holds a JSON {type(found).__name__}, not an object")
-    return found
+    if not isinstance(document, dict):
+        raise ValueError(f"{path.name} holds a JSON {type(document).__name__}, not an object")
+    return document
 
 
 def _content(token: str | Mapping[str, Any]) -> str:
@@ -144,7 +144,7 @@ def _added_tokens(
     elif kind == "T5Tokenizer":
         count = config.get("extra_ids", _SENTINELS)
         names = [f"<extra_id_{number}>" for number in reversed(range(count))]
-        tokens = [(size + place, AddedToken(name, special=True)) for place, name in enumerate(names)]
+        tokens = [(size + offset, AddedToken(name, special=True)) for offset, name in enumerate(names)]
     else:
         tokens = []
     return sorted(tokens, key=lambda token: token[0])

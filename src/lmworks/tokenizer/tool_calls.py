@@ -81,11 +81,11 @@ def read_tool_form(render: Render, cut: Callable[[str], str]) -> ToolForm:
         for json_text in (False, True):  # text only where objects are refused, else it is no form of theirs
             form = ToolForm("", "", "", None, native=True, json_text=json_text, no_words=no_words)
             try:
-                found = _read(render, cut, form)
+                complete = _read(render, cut, form)
             except ChatTemplateError:
                 continue
-            if found is not None:
-                return found
+            if complete is not None:
+                return complete
             break
     return OWN_FORM
 
@@ -135,11 +135,11 @@ def _read(render: Render, cut: Callable[[str], str], form: ToolForm) -> ToolForm
         whole = render([_QUESTION, answer(count)], [_TOOL], False)
         return next((cut(whole[len(text) :]) for text in (lead, start) if whole.startswith(text)), "")
 
-    one = written(1)
-    before, _, rest = one.partition(_NAME)
+    single_call = written(1)
+    before, _, rest = single_call.partition(_NAME)
     arguments = next((json_text for json_text in _ARGUMENTS if json_text in rest), "")
     between, _, after = rest.partition(arguments) if arguments else ("", "", "")
-    if not arguments or not before.strip() or _NAME in rest or _ID in one:
+    if not arguments or not before.strip() or _NAME in rest or _ID in single_call:
         return None
     if not between or re.match(r"[\w-]", between):  # nothing would tell where the name ends
         return None

@@ -151,11 +151,11 @@ class _Draft:
 
     def add_characters(self, words: Mapping[Names, int], count: int, least: int) -> None:
         """Characters that are spelled by bytes so far (SentencePiece's BPE), the most frequent first."""
-        found: Counter[str] = Counter()
+        occurrences: Counter[str] = Counter()
         for word, times in words.items() if self._falls_back else ():
             for character in characters_in_bytes(word):
-                found[character] += times
-        for character, times in sorted(found.items(), key=lambda item: (-item[1], item[0])):
+                occurrences[character] += times
+        for character, times in sorted(occurrences.items(), key=lambda item: (-item[1], item[0])):
             if times >= least and len(self._pieces) < count:
                 self._add_character(character)
 
@@ -181,9 +181,9 @@ class _Draft:
             model = tokenizers.Tokenizer.from_str(json.dumps(self._state)).model
             model.ignore_merges = False
         for name in self._old:
-            parts = self._spelled([token.value for token in model.tokenize(name)])
-            if len(parts) > 1 and "".join(parts) == name:
-                yield tuple(parts)
+            pieces = self._spelled([token.value for token in model.tokenize(name)])
+            if len(pieces) > 1 and "".join(pieces) == name:
+                yield tuple(pieces)
 
     def chain(self, word: Names) -> bool:
         """Merges that make one token of a word; False where they would have to make tokens that there are already."""
@@ -221,8 +221,8 @@ class _Draft:
 
     def _merge(self, left: str, right: str) -> None:
         self._merges.append((left, right))
-        parts = (part for name in (left, right) for part in self._pieces.get(name, (name,)))
-        self._pieces[left + right] = tuple(parts)
+        pieces = (piece for name in (left, right) for piece in self._pieces.get(name, (name,)))
+        self._pieces[left + right] = tuple(pieces)
 
     # -----------------------------------------------------------------------------------------------------------------
     # Making
@@ -232,9 +232,10 @@ class _Draft:
             raise ValueError(nothing)
         first = max(self._old.values()) + 1
         pieces = {
-            first + place: tuple(map(self._old.__getitem__, names)) for place, names in enumerate(self._pieces.values())
+            first + number: tuple(map(self._old.__getitem__, names))
+            for number, names in enumerate(self._pieces.values())
         }
-        whole = {token: first + len(pieces) + place for place, token in enumerate(self._whole)}
+        whole = {token: first + len(pieces) + number for number, token in enumerate(self._whole)}
         pieces |= {index: self._whole[token] for token, index in whole.items()}
         if self._state["model"]["type"] == "BPE":
             self._write(self._state["model"], first, whole)

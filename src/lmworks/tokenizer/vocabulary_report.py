@@ -112,8 +112,8 @@ def _losses(comparison: Comparison) -> Section:
     names = ("unknown tokens", "parts of characters", "lost characters")
     tables, nothing = [], []
     for name in names:
-        found = [values[name] for values in comparison.scores.values()]
-        if any(isinstance(score, Scored) and score.value for score in found):
+        measured = [values[name] for values in comparison.scores.values()]
+        if any(isinstance(score, Scored) and score.value for score in measured):
             tables.append(_table(comparison, name, nothing_too=False))
         else:
             nothing.append(name)
@@ -159,21 +159,21 @@ def _use(comparison: Comparison) -> Section:
 
 
 def _thinned(values: np.ndarray, points: int = 300) -> tuple[list[float], list[float]]:
-    """Ranks and values at places that are evenly spread on a logarithmic axis."""
-    places = np.unique(np.geomspace(1, max(len(values), 1), points).astype(int)) if len(values) else np.zeros(0, int)
-    return places.tolist(), values[places - 1].tolist()
+    """Ranks and values at ranks that are evenly spread on a logarithmic axis."""
+    ranks = np.unique(np.geomspace(1, max(len(values), 1), points).astype(int)) if len(values) else np.zeros(0, int)
+    return ranks.tolist(), values[ranks - 1].tolist()
 
 
 def _unreachable(comparison: Comparison) -> Section:
-    tallies = {name: Counter(found.kinds) for name, found in comparison.reaches.items()}
+    tallies = {name: Counter(reach.kinds) for name, reach in comparison.reaches.items()}
     kinds: list[Kind] = [kind for kind in KINDS if any(tally[kind] for tally in tallies.values())]
     rows = tuple((kind, *(tally[kind] for tally in tallies.values())) for kind in kinds)
     examples = []
-    for name, found in comparison.reaches.items():
+    for name, reach in comparison.reaches.items():
         spelled = spelled_tokens(comparison.vocabularies[name])
-        for reason, _ in Counter(found.reasons.values()).most_common():
-            for index in [i for i, why in found.reasons.items() if why == reason][: EXAMPLES // 2]:
-                becomes = " ".join(spelled[piece] for piece in found.becomes.get(index, ())[:8])
+        for reason, _ in Counter(reach.reasons.values()).most_common():
+            for index in [i for i, why in reach.reasons.items() if why == reason][: EXAMPLES // 2]:
+                becomes = " ".join(spelled[piece] for piece in reach.becomes.get(index, ())[:8])
                 examples.append((name, _unbroken(reason), index, spelled[index], becomes))
     tables = [Table(("kind", *tallies), rows, "Ids by what leads to them")]
     if examples:
@@ -193,16 +193,16 @@ def _undertrained(comparison: Comparison) -> Iterator[Section]:
     if not comparison.undertrained:
         return
     rows, figures, notes = [], [], []
-    for name, found in comparison.undertrained.items():
-        if not isinstance(found, Undertrained):
-            notes.append(f"{name}: {found}.")
+    for name, judged in comparison.undertrained.items():
+        if not isinstance(judged, Undertrained):
+            notes.append(f"{name}: {judged}.")
             continue
         uses, spelled = comparison.uses(name), spelled_tokens(comparison.vocabularies[name])
-        notes.append(f"{name}: {found.method}; {len(found.candidates):,} candidates.")
-        for index in found.candidates[: 2 * EXAMPLES]:
-            rows.append((name, index, spelled[index], float(found.indicator[index]), int(uses[index])))
-        values = found.indicator[np.isfinite(found.indicator)]
-        drawn = histogram(values.tolist(), x=found.method, y="tokens", marks={f"lowest {SHARE:.0%}": found.threshold})
+        notes.append(f"{name}: {judged.method}; {len(judged.candidates):,} candidates.")
+        for index in judged.candidates[: 2 * EXAMPLES]:
+            rows.append((name, index, spelled[index], float(judged.indicator[index]), int(uses[index])))
+        values = judged.indicator[np.isfinite(judged.indicator)]
+        drawn = histogram(values.tolist(), x=judged.method, y="tokens", marks={f"lowest {SHARE:.0%}": judged.threshold})
         figures.append(Figure(drawn, f"{name}: the rows of all tokens. A heap apart on the left was not trained."))
     columns = ("vocabulary", "id", "token", "indicator", "occurrences in the texts")
     tables = (Table(columns, tuple(rows), "The most suspicious tokens that text can reach"),) if rows else ()

@@ -52,7 +52,7 @@ def continue_merges(
     spelling = _spell(words, apart)
     names = list(spelling.alphabet)
     number = {name: symbol for symbol, name in enumerate(names)}
-    banned = [tuple(map(number.__getitem__, parts)) for parts in taken if number.keys() >= set(parts)]
+    banned = [tuple(map(number.__getitem__, spelt)) for spelt in taken if number.keys() >= set(spelt)]
     learnt = merge_symbols(spelling, count, least=least, banned=banned, progress=progress)
     pairs: list[tuple[str, str]] = []
     for left, right in zip(learnt["left"].tolist(), learnt["right"].tolist(), strict=True):
@@ -96,11 +96,11 @@ def _cut(encoding: Encoding) -> Iterator[Names]:
     """An added token is a word of its own. To SentencePiece a text is one word; it is cut before spaces here."""
     tokens, numbers = encoding.tokens, encoding.word_ids
     start = 0
-    for place in range(1, len(tokens) + 1):
-        ends = place == len(tokens) or numbers[place] != numbers[start]
-        if ends or (tokens[place].startswith(SPACE) and not tokens[place - 1].endswith(SPACE)):
-            yield tuple(tokens[start:place])
-            start = place
+    for end in range(1, len(tokens) + 1):
+        ends = end == len(tokens) or numbers[end] != numbers[start]
+        if ends or (tokens[end].startswith(SPACE) and not tokens[end - 1].endswith(SPACE)):
+            yield tuple(tokens[start:end])
+            start = end
 
 
 # ---------------------------------------------------------------------------------------------------------------------

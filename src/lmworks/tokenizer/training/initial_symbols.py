@@ -68,13 +68,13 @@ class Spelling:
 
     def words(self) -> list[tuple[list[int], int]]:
         """The words as lists of symbols, cut at the boundaries, and how often each occurs."""
-        found: list[tuple[list[int], int]] = []
+        spelt: list[tuple[list[int], int]] = []
         edges = np.flatnonzero(self.cells == BOUNDARY)
         run = np.searchsorted(self.starts, edges[:-1] + 1, side="right") - 1
         for start, end, weight in zip(edges[:-1] + 1, edges[1:], self.weights[run], strict=True):
             if end > start:
-                found.append((self.cells[start:end].tolist(), int(weight)))
-        return found
+                spelt.append((self.cells[start:end].tolist(), int(weight)))
+        return spelt
 
 
 def spell_bytes(words: WordCounts) -> Spelling:
@@ -95,10 +95,10 @@ def spell_characters(words: WordCounts, coverage: float = 1.0, continuing: str =
     begins = (words.text & 0xC0) != 0x80
     ends = np.cumsum(begins)[words.ends - 1] if len(words) else words.ends
     lengths = np.diff(ends, prepend=0)
-    kept, left_out = _covering(points, np.repeat(words.counts, lengths), coverage)
-    places = np.searchsorted(kept, points).clip(max=max(len(kept) - 1, 0))
-    symbols = np.where(kept[places] == points, places, BOUNDARY).astype(np.int32) if len(kept) else places
-    alphabet = tuple(map(chr, kept.tolist()))
+    covered, left_out = _covering(points, np.repeat(words.counts, lengths), coverage)
+    indices = np.searchsorted(covered, points).clip(max=max(len(covered) - 1, 0))
+    symbols = np.where(covered[indices] == points, indices, BOUNDARY).astype(np.int32) if len(covered) else indices
+    alphabet = tuple(map(chr, covered.tolist()))
     if not continuing:
         return replace(lay_out(alphabet, symbols, lengths, words.counts), uncovered=left_out)
     inside = np.ones(len(points), bool)
@@ -114,14 +114,14 @@ def spell_characters(words: WordCounts, coverage: float = 1.0, continuing: str =
 def _covering(points: np.ndarray, weights: np.ndarray, coverage: float) -> tuple[np.ndarray, Uncovered]:
     """The most frequent code points that together have this share, ascending, and what of the others there is to say.
     Of equally frequent ones the lower are kept."""
-    different, place = np.unique(points, return_inverse=True)
+    different, index = np.unique(points, return_inverse=True)
     # Exact up to 2^53 characters.
-    frequency = np.bincount(place, weights=weights, minlength=len(different)).astype(np.int64)
+    frequency = np.bincount(index, weights=weights, minlength=len(different)).astype(np.int64)
     order = np.lexsort((different, -frequency))
     needed = coverage * frequency.sum()
     before = np.cumsum(frequency[order]) - frequency[order]
-    kept, others = order[before < needed], order[before >= needed]
-    return np.sort(different[kept]), uncovered(different[others], frequency[others], int(frequency.sum()))
+    covered, others = order[before < needed], order[before >= needed]
+    return np.sort(different[covered]), uncovered(different[others], frequency[others], int(frequency.sum()))
 
 
 def lay_out(alphabet: tuple[str, ...], symbols: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> Spelling:

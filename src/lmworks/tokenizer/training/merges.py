@@ -94,7 +94,7 @@ def merge_symbols(
 def _symbols(text: str, alphabet: tuple[str, ...], continuing: str) -> tuple[int, ...] | None:
     """A text in symbols; None for one that the alphabet cannot spell."""
     number = {token: symbol for symbol, token in enumerate(alphabet)}
-    spelt = [number.get(letter if place == 0 else continuing + letter) for place, letter in enumerate(text)]
+    spelt = [number.get(letter if index == 0 else continuing + letter) for index, letter in enumerate(text)]
     return None if None in spelt else tuple(symbol for symbol in spelt if symbol is not None)
 
 
@@ -164,11 +164,11 @@ def reference_merges(
     texts = [(list(symbols), count) for symbols, count in words]
     spelling: list[tuple[int, ...]] = [(symbol,) for symbol in range(alphabet)]
     count_of: Counter[Pair] = Counter()
-    places: defaultdict[Pair, set[int]] = defaultdict(set)
+    words_with: defaultdict[Pair, set[int]] = defaultdict(set)
     for number, (tokens, count) in enumerate(texts):
         for pair in pairwise(tokens):
             count_of[pair] += count
-            places[pair].add(number)
+            words_with[pair].add(number)
     queue = [(-count, pair) for pair, count in count_of.items()]
     heapq.heapify(queue)
     while queue:
@@ -184,14 +184,14 @@ def reference_merges(
         spelling.append(symbols)
         yield *pair, count
         made: set[Pair] = set()
-        for number in places.pop(pair):
+        for number in words_with.pop(pair):
             tokens, times = texts[number]
             for old in pairwise(tokens):
                 count_of[old] -= times
             tokens[:] = merged(tokens, pair, token)
             for new in pairwise(tokens):
                 count_of[new] += times
-                places[new].add(number)
+                words_with[new].add(number)
                 if token in new:
                     made.add(new)
         for new in made:

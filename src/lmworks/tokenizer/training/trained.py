@@ -1,4 +1,4 @@
-"""What training gives: a tokenizer, and what its vocabulary was learnt from."""
+"""Result of a training: a tokenizer, and what its vocabulary was learnt from."""
 
 from dataclasses import dataclass, field
 

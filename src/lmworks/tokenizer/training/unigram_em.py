@@ -103,13 +103,13 @@ def prune(lattice: Lattice, scores: np.ndarray, number: int, size: int, pool: Th
     """
     counts = sum(pool.map(lambda block: lattice.best(block, scores), range(BLOCKS)), np.zeros(len(scores), np.int64))
     ends, others = lattice.alternatives(scores)
-    parts = np.diff(ends, prepend=0)
+    lengths = np.diff(ends, prepend=0)
     total = float(counts.sum())
-    own = np.log(counts.clip(min=1) / total)
-    joined = np.log((counts[others] + np.repeat(counts, parts)).clip(min=1))
+    alone = np.log(counts.clip(min=1) / total)
+    joined = np.log((counts[others] + np.repeat(counts, lengths)).clip(min=1))
     sums = np.concatenate([[0.0], np.cumsum(joined)])
-    instead = sums[ends] - sums[ends - parts] - parts * np.log(total + counts * (parts - 1.0))
-    losses = counts * (own - instead)
+    instead = sums[ends] - sums[ends - lengths] - lengths * np.log(total + counts * (lengths - 1.0))
+    losses = counts * (alone - instead)
     losses[: lattice.alphabet] = np.inf
     chosen = _highest(lattice, losses, max(size, min(number, int(np.count_nonzero(losses > 0)))))
     lattice.keep(chosen)
@@ -129,8 +129,8 @@ def _highest(lattice: Lattice, values: np.ndarray, number: int) -> np.ndarray:
 def _forbid(lattice: Lattice, forbidden: Collection[str]) -> None:
     suspects = np.flatnonzero(np.isin(lattice.lengths, [len(text) for text in forbidden]))
     suspects = suspects[suspects >= lattice.alphabet].tolist()
-    found = [number for number, name in zip(suspects, lattice.names(suspects), strict=True) if name in set(forbidden)]
-    if found:
+    numbers = [number for number, name in zip(suspects, lattice.names(suspects), strict=True) if name in set(forbidden)]
+    if numbers:
         chosen = np.ones(len(lattice.lengths), bool)
-        chosen[found] = False
+        chosen[numbers] = False
         lattice.keep(chosen)

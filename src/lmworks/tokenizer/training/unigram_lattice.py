@@ -98,8 +98,8 @@ class PythonLattice:
     def _rescale(self, sums: list[float], start: int) -> int:
         if sums[start] >= 2.0**-SCALE:
             return 0
-        for place in range(start, min(start + self._longest, len(sums) - 1) + 1):
-            sums[place] *= 2.0**SCALE
+        for index in range(start, min(start + self._longest, len(sums) - 1) + 1):
+            sums[index] *= 2.0**SCALE
         return 1
 
     def best(self, block: int, scores: np.ndarray) -> np.ndarray:
@@ -119,11 +119,11 @@ class PythonLattice:
                 total = best[start] + score[piece]
                 if total > best[end] and not (others and end - start == len(symbols)):
                     best[end], last[end] = total, (piece, start)
-        found, place = [], len(symbols)
-        while place:
-            piece, place = last[place]
-            found.append(piece)
-        return found
+        best_pieces, position = [], len(symbols)
+        while position:
+            piece, position = last[position]
+            best_pieces.append(piece)
+        return best_pieces
 
     def alternatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`(ends, others)`: the pieces that each piece is best cut into without itself, behind each other, the last one
@@ -150,8 +150,8 @@ def find_seeds(words: Iterable[Word], longest: int, least: int) -> list[tuple[Pi
                 frequencies[piece] += times
                 if end == len(symbols) or follower.setdefault(piece, symbols[end]) != symbols[end]:
                     parting.add(piece)
-    found = [(piece, frequency) for piece, frequency in frequencies.items() if piece in parting and frequency >= least]
-    return sorted(found, key=lambda seed: (-seed[1] * len(seed[0]), seed[0]))
+    seeds = [(piece, frequency) for piece, frequency in frequencies.items() if piece in parting and frequency >= least]
+    return sorted(seeds, key=lambda seed: (-seed[1] * len(seed[0]), seed[0]))
 
 
 class CompiledLattice:

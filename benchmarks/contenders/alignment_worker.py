@@ -24,10 +24,10 @@ def letters(text: str) -> float:
 def lmworks(options: Namespace, exchange: Exchange) -> None:
     from lmworks.adapt import LoraConfig
     from lmworks.align import log_probabilities, sampled_completions, stage_online
+    from lmworks.align.dpo import REFERENCE, Pairs
+    from lmworks.align.grpo import PolicyOptimization
     from lmworks.align.online_config import GRPOConfig, OnlineConfig
     from lmworks.align.policy import policy_of
-    from lmworks.align.policy_gradient import PolicyOptimization
-    from lmworks.align.preference_losses import REFERENCE, Pairs
     from lmworks.align.rollout_loader import RolloutLoader
     from lmworks.data.token_groups import GroupBatch
     from lmworks.data.training_rows import group_completions, read_preference_rows

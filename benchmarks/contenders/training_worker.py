@@ -25,7 +25,7 @@ def lmworks(family: str, size: str, ids: Tensor, precision: str, compiled: bool,
     from lmworks.model.initialisation import PUBLISHED, initialise
     from lmworks.model.presets import gpt2, llama
     from lmworks.model.transformer import Transformer
-    from lmworks.train.activation_checkpointing import blocks, recompute
+    from lmworks.train.activation_checkpointing import blocks, checkpoint_activations
     from lmworks.train.losses import token_cross_entropy
     from lmworks.train.master_weights import Weights
     from lmworks.train.optimizer_config import AdamW
@@ -36,7 +36,7 @@ def lmworks(family: str, size: str, ids: Tensor, precision: str, compiled: bool,
         if family == "llama"
         else gpt2(VOCABULARY, width, layers, heads, context_length=LENGTH)
     )
-    model = recompute(initialise(Transformer(config), 0, scheme=PUBLISHED[family]).train(), policy)  # type: ignore[arg-type]
+    model = checkpoint_activations(initialise(Transformer(config), 0, scheme=PUBLISHED[family]).train(), policy)  # type: ignore[arg-type]
     weights = Weights(model, AdamW(rate=1e-3), precision)  # type: ignore[arg-type]
     if compiled:
         for block in blocks(model):

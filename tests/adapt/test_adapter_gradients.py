@@ -7,13 +7,13 @@ from small_models import LLAMA, build, random_ids, random_lora
 
 from lmworks.adapt import trainable_lora
 from lmworks.adapt.low_rank_product import LowRankLinear
-from lmworks.train.activation_checkpointing import blocks, recompute
+from lmworks.train.activation_checkpointing import blocks, checkpoint_activations
 from lmworks.train.losses import token_cross_entropy
 
 
 def gradients(dtype, policy="nothing", compiled=False):
     """By weight, of the mean loss of two rows."""
-    model = recompute(trainable_lora(build(LLAMA), random_lora(LLAMA, 1)).train().to(dtype), policy)
+    model = checkpoint_activations(trainable_lora(build(LLAMA), random_lora(LLAMA, 1)).train().to(dtype), policy)
     for block in blocks(model) if compiled else ():
         block.compile()
     hidden, targets = model.hidden(random_ids(2, 48)).flatten(0, 1), random_ids(2, 48, seed=1).flatten()

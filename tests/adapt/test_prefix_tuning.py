@@ -12,7 +12,7 @@ from lmworks.model import config as configs
 from lmworks.model import dot_product_attention, masks
 from lmworks.model.kv_cache import KVCache
 from lmworks.model.presets import gopher, mistral, transformer
-from lmworks.train.activation_checkpointing import recompute
+from lmworks.train.activation_checkpointing import checkpoint_activations
 from training_cases import new_checkpoint
 
 P, LENGTH, PREFIX = 5, 12, PrefixConfig(5)
@@ -114,7 +114,9 @@ def test_a_block_mask(softcap, monkeypatch):
 def test_activation_checkpointing_changes_no_gradient(policy):
     gradients = []
     for chosen in ("nothing", policy):
-        adapted = recompute(add_adapter(build(WINDOWED), PrefixConfig(P, prefix_projection=True)).train(), chosen)
+        adapted = checkpoint_activations(
+            add_adapter(build(WINDOWED), PrefixConfig(P, prefix_projection=True)).train(), chosen
+        )
         adapted(random_ids(2, LENGTH)).square().mean().backward()
         gradients.append([weight.grad for weight in adapted.get_submodule("prefix").parameters()])
     assert all(kept.any() and torch.equal(kept, computed) for kept, computed in zip(*gradients, strict=True))

@@ -6,10 +6,10 @@ import torch
 
 from align.rl_cases import config_of, run_of
 from lmworks.adapt.config import LoraConfig
-from lmworks.align import policy_gradient, ppo
+from lmworks.align import grpo, ppo
+from lmworks.align.grpo import PolicyOptimization
 from lmworks.align.log_probabilities import Sequences
 from lmworks.align.online_config import PPOConfig
-from lmworks.align.policy_gradient import PolicyOptimization
 from lmworks.align.ppo import generalised_advantages, token_rewards, whiten
 from lmworks.train.loop import train
 from lmworks.train.run_log import read_log
@@ -60,8 +60,8 @@ def test_advantages_and_losses_are_those_of_the_reference(beta, monkeypatch):
     def wide(array):  # behind a prompt of one token
         return torch.cat([torch.zeros(len(LENGTHS), 1, dtype=torch.float64), torch.from_numpy(array).double()], 1)
 
-    monkeypatch.setattr(policy_gradient, "log_probabilities_and_values", lambda *_: (wide(policy), wide(values)))
-    monkeypatch.setattr(policy_gradient, "critic_of", lambda _: None)
+    monkeypatch.setattr(grpo, "log_probabilities_and_values", lambda *_: (wide(policy), wide(values)))
+    monkeypatch.setattr(grpo, "critic_of", lambda _: None)
     names = {"old": old, "reference": reference, "values": old_values, "advantages": normal, "returns": returns}
     columns = {name: wide(array) for name, array in names.items()} | {"sampled": wide(old)}
     moved = wide(mask).bool()

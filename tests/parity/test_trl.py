@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lmworks.align.config import DPOConfig, KTOConfig, RewardConfig
+from lmworks.align.dpo import REFERENCE, Pairs
 from lmworks.align.kto import KTO, with_baseline
 from lmworks.align.log_probabilities import completion_log_probabilities, sequences_of
-from lmworks.align.preference_losses import REFERENCE, Pairs
 from lmworks.align.reward_model import Reward
 from lmworks.data.token_groups import GroupBatch
 from parity import trl_losses

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
-from lmworks.train.activation_checkpointing import blocks, recompute
+from lmworks.train.activation_checkpointing import blocks, checkpoint_activations
 from lmworks.train.config import CheckpointConfig, GuardConfig, TrainConfig
 from lmworks.train.embedder_config import EmbedderConfig
 from lmworks.train.loop import train
@@ -170,7 +170,7 @@ def test_a_policy_of_recomputing_takes_the_place_of_the_one_before():
     calls = []
     block.attention.register_forward_pre_hook(lambda *_: calls.append(1))
     for policy, expected in (("blocks", 2), ("blocks", 2), ("selective", 2), ("nothing", 1)):
-        recompute(model, policy)
+        checkpoint_activations(model, policy)
         calls.clear()
         model(torch.arange(9)[None]).sum().backward()
         assert len(calls) == expected

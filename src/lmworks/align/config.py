@@ -16,7 +16,7 @@ class DPOConfig:
     """Direct preference optimisation (Rafailov et al. 2023), on preferences.
 
     beta             How strongly the policy is held to its reference.
-    loss             `sigmoid`; `ipo`, `robust`, `cdpo`, `sigmoid_norm`: see `align/preference_losses.py`.
+    loss             `sigmoid`; `ipo`, `robust`, `cdpo`, `sigmoid_norm`: see `align/dpo.py`.
     label_smoothing  ε, the share of pairs that are the wrong way round; `robust` and `cdpo` read it.
     nll              Weight of the chosen completion's own loss next to it; 0: none.
     """

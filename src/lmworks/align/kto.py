@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from lmworks.align.config import KTOConfig
+from lmworks.align.dpo import REFERENCE
 from lmworks.align.early_stopping import RowLoader
 from lmworks.align.log_probabilities import completion_sums, sequences_of
-from lmworks.align.preference_losses import REFERENCE
 from lmworks.data.token_groups import GroupBatch, TokenGroup, TokenGroups, join_groups
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss

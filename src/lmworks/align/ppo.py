@@ -1,7 +1,7 @@
 """The critic of proximal policy optimisation (Schulman et al. 2017), for language models (Ziegler et al. 2019).
 
 r_t = -β (ln π_old - ln π_ref)_t + 1[t is the last] R        δ_t = r_t + γ V_(t+1) - V_t        A_t = δ_t + γλ A_(t+1)
-policy  max(-A ρ, -A clip(ρ, 1 - ε, 1 + ε))                  ρ = π / π_old; see `policy_gradient.py`
+policy  max(-A ρ, -A clip(ρ, 1 - ε, 1 + ε))                  ρ = π / π_old; see `grpo.py`
 value   ½ max((V - V̂)², (clip(V, V_old - ε_v, V_old + ε_v) - V̂)²)                            V̂ = A + V_old
 
 t counts the tokens that the policy chose: what an environment says in between is passed over. V_t is the critic's value

@@ -2,7 +2,7 @@
 
     rows Rated → groups by prompt → ln p under the policy at its beginning, once → `RolloutLoader`
 
-The ratios of `align/policy_gradient.py` are then to the policy at its beginning. With `raft` the best completion of
+The ratios of `align/grpo.py` are then to the policy at its beginning. With `raft` the best completion of
 each prompt is imitated (best-of-n, or rejection-sampling fine-tuning): the control that the others have to beat.
 """
 

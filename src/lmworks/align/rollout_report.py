@@ -9,6 +9,7 @@ import numpy as np
 
 from lmworks.report import Figure, Section, Table, as_svg, new_axes
 from lmworks.train.run_log import LOG, read_log
+from lmworks.train.run_report import draw_intervals, running_mean
 
 _PARTS, _SMOOTH = 5, 20  # of a run: in the table, and those that a drawn mean is over
 _COLOURS = ("#0b6e8f", "#c2410c")
@@ -62,15 +63,12 @@ def _figure(names: Sequence[str], steps: Sequence[Line], held_out: Sequence[Line
         lines = [line for line in steps if name in line]
         at, values = [line["step"] for line in lines], np.array([line[name] for line in lines], float)
         axes.plot(at, values, color=colour, linewidth=0.6, alpha=0.4)
-        axes.plot(at, _smooth(values), color=colour, linewidth=1.6, label=name)
+        axes.plot(at, running_mean(values, _SMOOTH), color=colour, linewidth=1.6, label=name)
     dots = False
     for name, colour in zip(("reward",) if first == "reward" else _passes(held_out, first), _COLOURS, strict=False):
         if measured := [line for line in held_out if f"{name}_interval" in line]:
-            dots, values = True, np.array([line[name] for line in measured])
-            low, high = np.array([line[f"{name}_interval"] for line in measured]).T
-            at = [line["step"] for line in measured]
-            label = f"{name}, held-out prompts"
-            axes.errorbar(at, values, [values - low, high - values], fmt="o", color=colour, ms=4, label=label)
+            dots = True
+            draw_intervals(axes, measured, name, colour, f"{name}, held-out prompts")
     if len(names) > 1 or dots:
         axes.legend(frameon=False)
     beside = ", and with 95 % intervals that of held-out prompts" if dots else ""
@@ -81,11 +79,3 @@ def _passes(held_out: Sequence[Line], name: str) -> list[str]:
     """The pass@k that were measured of held-out prompts, next to that of rollouts."""
     found = dict.fromkeys(key for line in held_out for key in line if key.startswith("pass@"))
     return [key for key in found if not key.endswith("_interval")] if name.startswith("pass@") else []
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """The mean of a twentieth of the run up to each step."""
-    window, sums = max(len(values) // _SMOOTH, 1), np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.task_head import with_head
 from lmworks.align.config import AlignConfig, DPOConfig, KTOConfig, OfflineConfig, RewardConfig
+from lmworks.align.dpo import REFERENCE, Pairs
 from lmworks.align.early_stopping import EarlyStopping, RowLoader
 from lmworks.align.kto import KTO, KTOLoader, WithBaseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
 from lmworks.align.policy_evaluation import suite_config, suite_section
-from lmworks.align.preference_losses import REFERENCE, Pairs
 from lmworks.align.reward_model import KINDS, Reward
 from lmworks.align.reward_report import held_out_section, reward_section
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json

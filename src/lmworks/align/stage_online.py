@@ -11,7 +11,9 @@ import numpy as np
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.config import FullConfig, Method
+from lmworks.align.dpo import Pairs
 from lmworks.align.environments import Episodes, episodes
+from lmworks.align.grpo import PolicyOptimization
 from lmworks.align.log_probabilities import check_temperature
 from lmworks.align.offline_settings import RATES
 from lmworks.align.online_config import STEPS, OnlineConfig, OnlineDPOConfig, PPOConfig
@@ -22,9 +24,7 @@ from lmworks.align.policy_evaluation import (
     suite_section,
     validation_of_rollouts,
 )
-from lmworks.align.policy_gradient import PolicyOptimization
 from lmworks.align.ppo import add_critic
-from lmworks.align.preference_losses import Pairs
 from lmworks.align.rated_completions import RatedCompletions
 from lmworks.align.reward_report import held_out_section
 from lmworks.align.rewards import RewardSum, items_of

@@ -30,7 +30,7 @@ _KEPT = {
 }
 
 
-def recompute(model: Transformer, policy: Recompute) -> Transformer:
+def checkpoint_activations(model: Transformer, policy: Recompute) -> Transformer:
     """Changes how the blocks of `model` run while it is trained; the numbers stay the same, bit for bit. Returns it.
 
     The policy takes the place of an earlier one.

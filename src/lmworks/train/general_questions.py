@@ -16,6 +16,7 @@ from lmworks.model.transformer import Transformer
 from lmworks.records import Message, Scored
 from lmworks.report import Section, Table
 from lmworks.statistics import difference_score, mean_score
+from lmworks.train.held_out import continue_text
 
 QUESTIONS = [json.loads(line) for line in Path(__file__).with_name("general_prompts.jsonl").open("rb")]
 _KNOWN, _LOST = 0.5, 0.05  # chances of an answer that a model knew, and of one that is gone
@@ -60,11 +61,7 @@ def general_answers(model: Transformer, checkpoint: Checkpoint, before: Sequence
         answers.append(Answer(float(chances.sum().exp())))
     for n in [n for n, was in enumerate(before) if was.chance >= _KNOWN and answers[n].chance <= _LOST]:
         own, first = rows[n]
-        asked = list(own[:first])
-        for _ in range(_TOKENS):
-            following = model.logits(model.hidden(torch.tensor([asked], device=device))[0, -1])
-            asked.append(int(following.argmax()))
-        words = tokenizer.decode(asked[first:]).split()
+        words = tokenizer.decode(continue_text(model, own[:first], _TOKENS)).split()
         answers[n] = Answer(answers[n].chance, " ".join(words[:-1] or words))  # the last one may not be whole
     model.train(training)
     return answers

@@ -1,13 +1,15 @@
 """The report of a training run: the reasons for its settings, its loss curve, and samples of the model."""
 
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from lmworks.progress import readable_duration
-from lmworks.report import Figure, Section, Table
+from lmworks.report import Figure, Section, Table, as_svg, new_axes
 from lmworks.train.config import PretrainConfig
 from lmworks.train.derived_settings import Derived
 from lmworks.train.held_out import CONTINUED, TEMPERATURE
@@ -166,30 +168,31 @@ def _caption(steps: list[dict[str, Any]], validations: list[dict[str, Any]], uni
 
 
 def _draw(steps: list[dict[str, Any]], validations: list[dict[str, Any]], unit: str) -> str:
-    from matplotlib.figure import Figure as Drawing
-
-    figure = Drawing(figsize=(5, 3), layout="constrained")  # legible where it is scaled to a phone
-    axes = figure.subplots()
+    figure, axes = new_axes("step", f"loss{unit and ', '}{unit}", height=3.0)  # legible where it is scaled to a phone
     at, losses = [line["step"] for line in steps], [line["loss"] for line in steps]
-    window = max(len(steps) // 50, 1)
-    smooth = [sum(losses[max(i - window + 1, 0) : i + 1]) / min(i + 1, window) for i in range(len(losses))]
     axes.plot(at, losses, color="#b6ccd4", linewidth=0.6)
-    axes.plot(at, smooth, color="#0b6e8f", linewidth=1.6, label="training")
+    axes.plot(at, running_mean(losses, 50), color="#0b6e8f", linewidth=1.6, label="training")
     colours = {"validation": ("#c2410c", "held out"), "average_validation": ("#5b21b6", "held out, averaged weights")}
     for kind, (colour, label) in colours.items():
-        lines = [line for line in validations if line["kind"] == kind]
-        if lines:
-            values = [line["loss"] for line in lines]
-            low, high = zip(*(line["loss_interval"] for line in lines), strict=True)
-            ends = [
-                [value - end for value, end in zip(values, low, strict=True)],
-                [end - value for value, end in zip(values, high, strict=True)],
-            ]
-            axes.errorbar([line["step"] for line in lines], values, ends, fmt="o", color=colour, ms=4, label=label)
-    axes.set_xlabel("step")
-    axes.set_ylabel(f"loss{unit and ', '}{unit}")
-    axes.spines[["top", "right"]].set_visible(False)
+        if lines := [line for line in validations if line["kind"] == kind]:
+            draw_intervals(axes, lines, "loss", colour, label)
     axes.legend(frameon=False)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    return as_svg(figure)
+
+
+def running_mean(values: ArrayLike, parts: int) -> NDArray[np.float64]:
+    """The mean of one of so many parts of a run up to each step."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(sums))
+    starts = np.maximum(ends - max(len(ends) // parts, 1), 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def draw_intervals(axes: Any, lines: Sequence[Mapping[str, Any]], name: str, colour: str, label: str) -> None:
+    """Dots with 95 % intervals for the validations of a log."""
+    values, (low, high) = (
+        np.array([line[name] for line in lines]),
+        np.array([line[f"{name}_interval"] for line in lines]).T,
+    )
+    at, ends = [line["step"] for line in lines], [values - low, high - values]
+    axes.errorbar(at, values, ends, fmt="o", color=colour, ms=4, label=label)

@@ -18,7 +18,7 @@ from divided_cases import LENGTH, MODELS, new_batch, objective_of
 from lmworks.model import config as configs
 from lmworks.model.presets import t5
 from lmworks.model.transformer import Transformer
-from lmworks.train.activation_checkpointing import blocks, recompute
+from lmworks.train.activation_checkpointing import blocks, checkpoint_activations
 from lmworks.train.losses import reported
 from lmworks.train.objectives.contrastive import Contrastive
 from lmworks.train.objectives.objective import Objective, count_rows, select_rows
@@ -143,7 +143,7 @@ def _equal_to_one_process(cases: Sequence[Case]) -> None:
         place = PipelineRank(case.layout, group, case.dtype)
         model = split(model_of(case), case.layout, place.rank)
         if case.recompute:
-            recompute(model, "blocks")
+            checkpoint_activations(model, "blocks")
         if case.compile:
             for block in blocks(model):
                 block.compile(backend="aot_eager")

@@ -27,7 +27,7 @@ from lmworks.model.config import ModelConfig
 from lmworks.model.heads import VocabularyProjection
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
-from lmworks.train.activation_checkpointing import blocks, recompute
+from lmworks.train.activation_checkpointing import blocks, checkpoint_activations
 from lmworks.train.config import Recompute
 from lmworks.train.losses import token_cross_entropy, token_log_probabilities
 from lmworks.train.objectives.objective import select_rows
@@ -103,7 +103,7 @@ def _sent(sequence: bool, policy: Recompute) -> tuple[float, float]:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),), mesh_dim_names=("tensor",))
     batch, objective = new_batch(), objective_of("llama")
     batch = replace(batch, mask=torch.ones_like(batch.mask))
-    model = recompute(shard_tensors(new_model("llama").float(), mesh, sequence), policy)
+    model = checkpoint_activations(shard_tensors(new_model("llama").float(), mesh, sequence), policy)
     with CommunicationCounter(least=0) as sent:
         loss = objective.losses(model, batch)["next_token"].sum
         loss.backward()
@@ -127,7 +127,7 @@ def _fsdp_beside_tensors(names: list[str], sequence: bool, policy: Recompute) ->
         objective, batch = objective_of(name), new_batch(rows=4)
         examples = objective.examples(batch, 0)
         expected = take(new_model(name), objective, examples)
-        model = recompute(shard_tensors(new_model(name), mesh["tensor"], sequence), policy)
+        model = checkpoint_activations(shard_tensors(new_model(name), mesh["tensor"], sequence), policy)
         for block in blocks(model):
             fully_shard(block, mesh=data)
         fully_shard(model, mesh=data, reshard_after_forward=False)

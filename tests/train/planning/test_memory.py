@@ -15,7 +15,7 @@ from lmworks.model.model_costs import count_parameters
 from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.presets.sizes import SIZES
 from lmworks.model.transformer import Transformer
-from lmworks.train.activation_checkpointing import recompute
+from lmworks.train.activation_checkpointing import checkpoint_activations
 from lmworks.train.losses import token_cross_entropy
 from lmworks.train.planning.activation_memory import block_activations
 from lmworks.train.planning.layout import NUMBERS, Layout
@@ -115,7 +115,7 @@ def test_steps_ahead_are_in_the_peak_and_recomputed(policy):
     """Six layers and two steps; each loss keeps gradients of its own."""
     config = with_further_tokens(MODELS["llama"], 2)
     config = replace(config, decoder=replace(config.decoder, blocks=config.decoder.blocks * 2))
-    model, ids = recompute(build(config), policy), draw()
+    model, ids = checkpoint_activations(build(config), policy), draw()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     before = [tensor for parameter in model.parameters() for tensor in (parameter, parameter.grad)]
@@ -194,7 +194,7 @@ def test_the_whole_is_the_peak_of_a_real_step(name, vocabulary, policy, logits):
         embedding=replace(config.embedding, vocabulary=vocabulary),
         decoder=replace(config.decoder, blocks=config.decoder.blocks * 2),
     )
-    model = recompute(build(config), policy)
+    model = checkpoint_activations(build(config), policy)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     before = [tensor for parameter in model.parameters() for tensor in (parameter, parameter.grad)]

@@ -9,7 +9,7 @@ import torch
 
 from lmworks.model.mixture_of_experts import MixtureOfExperts
 from lmworks.model.transformer import Transformer
-from lmworks.train.activation_checkpointing import blocks, recompute
+from lmworks.train.activation_checkpointing import blocks, checkpoint_activations
 from lmworks.train.config import TrainConfig
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.objective import Objective, to_device
@@ -36,7 +36,7 @@ def parallelize(model: Transformer, config: TrainConfig, ranks: Ranks) -> Transf
         model = shard_experts(model, ranks.expert_mesh["expert"])
     if parallel.context > 1:
         model = shard_context(model, ranks.along("context"))
-    model = recompute(model, config.recompute)
+    model = checkpoint_activations(model, config.recompute)
     if config.compile:
         for block in blocks(model):
             block.compile()

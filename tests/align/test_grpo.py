@@ -1,6 +1,6 @@
 """Policy gradients against TRL in float64, and against their formulas in NumPy where TRL has none.
 
-python tests/align/test_policy_gradient.py     # records what TRL computes, where it is installed
+python tests/align/test_grpo.py     # records what TRL computes, where it is installed
 """
 
 import json
@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from lmworks.align import policy_gradient
+from lmworks.align import grpo
 from lmworks.align.advantages import group_advantages
+from lmworks.align.grpo import PolicyOptimization, kl_estimate, policy_loss
 from lmworks.align.log_probabilities import Sequences
 from lmworks.align.online_config import GRPOConfig
-from lmworks.align.policy_gradient import PolicyOptimization, kl_estimate, policy_loss
 
-RECORDED = Path(__file__).with_name("trl_policy_gradient.json")
+RECORDED = Path(__file__).with_name("trl_grpo.json")
 LENGTHS, MOST, PROMPT = (5, 3, 1, 0, 4), 6, 2  # one completion has nothing to learn
 CASES = {
     "grpo": {"loss_type": "grpo"},
@@ -50,7 +50,7 @@ def ours(name: str, updates: int, beta: float, cap: float, monkeypatch: Any) -> 
     leaf = given["policy"].clone().requires_grad_()
     front = torch.zeros(len(leaf), PROMPT, dtype=torch.float64)
     policy = torch.cat([front, leaf], 1)
-    monkeypatch.setattr(policy_gradient, "log_probabilities_and_values", lambda *_: (policy, policy))
+    monkeypatch.setattr(grpo, "log_probabilities_and_values", lambda *_: (policy, policy))
     wide = {key: torch.cat([front, given[key]], 1) for key in ("old", "reference", "sampled")}
     mask = torch.cat([front.bool(), given["mask"]], 1)
     columns = {**wide, "advantages": given["advantages"][:, None] * mask}

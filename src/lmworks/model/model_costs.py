@@ -134,23 +134,29 @@ def _embedding(embedding: configs.Embedding) -> Size:
 
 
 def _stack(stack: configs.Stack, width: int) -> dict[str, Size]:
-    parts: dict[str, Size] = dict.fromkeys(("attention", "cross-attention", "feed-forward", "norms"), Size())
+    parts: dict[str, Size] = {}
     for block in stack.blocks:
-        count = (3 if block.cross else 2) * (2 if block.norm_at == "sandwich" else 1)
-        parts["attention"] += attention_size(block.attention, width)
-        parts["cross-attention"] += attention_size(block.cross, width) if block.cross else Size()
-        parts["feed-forward"] += feed_forward_size(block.feed_forward, width)
-        parts["norms"] += norms_size(block.norm, width, count)
+        for part, size in block_sizes(block, width).items():
+            parts[part] = parts.get(part, Size()) + size
     if stack.relative_bias is not None:
         parts["attention"] += Size(vectors=stack.relative_bias.buckets * stack.blocks[0].attention.heads)
     parts["norms"] += norms_size(stack.final_norm, width)
     return parts
 
 
-def attention_size(attention: configs.Attention, width: int, tensor: int = 1) -> Size:
-    """On one of `tensor` devices that divide the heads; with fewer key heads than devices, each has all of these."""
-    heads, head_dim, kv_heads = attention.heads // tensor, attention.head_dim, attention.kv_heads
-    kv_heads = kv_heads if kv_heads < tensor else kv_heads // tensor
+def block_sizes(block: configs.Block, width: int) -> dict[str, Size]:
+    """Each part of one layer and its size."""
+    norms = (3 if block.cross else 2) * (2 if block.norm_at == "sandwich" else 1)
+    return {
+        "attention": _attention(block.attention, width),
+        "cross-attention": _attention(block.cross, width) if block.cross else Size(),
+        "feed-forward": feed_forward_size(block.feed_forward, width),
+        "norms": norms_size(block.norm, width, norms),
+    }
+
+
+def _attention(attention: configs.Attention, width: int) -> Size:
+    heads, head_dim, kv_heads = attention.heads, attention.head_dim, attention.kv_heads
     size = _linear(width, (heads + 2 * kv_heads) * head_dim, attention.bias)
     size += _linear(heads * head_dim, width, attention.has_output_bias) + norms_size(attention.qk_norm, head_dim, 2)
     size += Size(vectors=heads if attention.sinks else 0)
@@ -195,18 +201,16 @@ def _head_matrices(config: configs.ModelConfig) -> int:
             return 0
 
 
-def feed_forward_size(config: configs.FeedForward | configs.MixtureOfExperts, width: int, tensor: int = 1) -> Size:
-    """On one of `tensor` devices that divide the hidden width."""
+def feed_forward_size(config: configs.FeedForward | configs.MixtureOfExperts, width: int) -> Size:
     if isinstance(config, configs.FeedForward):
-        hidden = -(-config.hidden // tensor)
-        up = _linear(width, hidden, config.bias)
-        return up + (up if config.gated else Size()) + _linear(hidden, width, config.bias)
-    expert, shared = feed_forward_size(config.expert, width, tensor), config.shared
+        up = _linear(width, config.hidden, config.bias)
+        return up + (up if config.gated else Size()) + _linear(config.hidden, width, config.bias)
+    expert, shared = feed_forward_size(config.expert, width), config.shared
     size = Size(
         config.top_k * expert.matrices, config.top_k * expert.vectors, (config.experts - config.top_k) * expert.total
     )
     size += _linear(width, config.experts)
-    return size if shared is None else size + feed_forward_size(shared, width, tensor)
+    return size if shared is None else size + feed_forward_size(shared, width)
 
 
 def _head(head: configs.Head | None, width: int, vocabulary: int) -> Size:

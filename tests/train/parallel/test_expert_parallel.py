@@ -31,8 +31,8 @@ from lmworks.train.parallel.context_parallel import shard_context, shard_sequenc
 from lmworks.train.parallel.expert_parallel import shard_experts
 from lmworks.train.parallel.tensor_parallel import shard_tensors
 from lmworks.train.planning.communication import communication_bytes
+from lmworks.train.planning.device_share import device_share
 from lmworks.train.planning.layout import NUMBERS, Layout
-from lmworks.train.planning.parameter_shards import parameters_held
 from ranks import on_ranks
 
 
@@ -109,7 +109,7 @@ def _held() -> tuple[int, int]:
 
 
 def test_each_device_holds_what_the_plan_says() -> None:
-    plan = parameters_held(MODELS["mixtral"], Layout(data=2, expert=2))
+    plan = device_share(MODELS["mixtral"], Layout(data=2, expert=2))
     assert on_ranks(2, _held) == [(plan.dense, plan.experts)] * 2
 
 

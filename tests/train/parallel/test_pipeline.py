@@ -37,8 +37,8 @@ from lmworks.train.parallel.pipeline_split import shared_weights, split
 from lmworks.train.parallel.ranks import join
 from lmworks.train.parallel.tensor_parallel import shard_tensors
 from lmworks.train.planning.communication import communication_bytes
+from lmworks.train.planning.device_share import device_share
 from lmworks.train.planning.layout import Layout, Numbers, pieces_in_flight
-from lmworks.train.planning.parameter_shards import parameters_held
 from ranks import on_ranks
 from slow_cases import slow
 
@@ -167,7 +167,7 @@ def _equal_to_one_process(cases: Sequence[Case]) -> None:
 def _as_planned(case: Case, place: PipelineRank, model: Transformer, passed: PipelineLosses, sent: list[int]) -> None:
     """What is held, kept and sent."""
     layout = Layout(**asdict(case.layout), sequences=2, micro_batches=case.micro_batches, length=LENGTH)
-    held = parameters_held(model.config, layout, place.rank).total
+    held = device_share(model.config, layout, place.rank).parameters
     assert sum(weight.numel() for weight in model.parameters()) == held
     assert passed.in_flight == pieces_in_flight(layout, place.rank)
     # A small table that all share is exchanged as well; of what is frozen, no gradient is sent.

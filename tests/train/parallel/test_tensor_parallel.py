@@ -33,10 +33,10 @@ from lmworks.train.losses import token_cross_entropy, token_log_probabilities
 from lmworks.train.objectives.objective import select_rows
 from lmworks.train.parallel.tensor_parallel import shard_tensors
 from lmworks.train.parallel.vocabulary_parallel import DividedProjection
-from lmworks.train.planning.activation_memory import block_activations
 from lmworks.train.planning.communication import communication_bytes
+from lmworks.train.planning.device_share import device_share
 from lmworks.train.planning.layout import NUMBERS, Layout, Numbers
-from lmworks.train.planning.parameter_shards import parameters_held
+from lmworks.train.planning.memory import expected_memory
 from ranks import on_ranks
 from slow_cases import slow
 
@@ -93,7 +93,7 @@ def _held(names: list[str]) -> list[int]:
 @pytest.mark.parametrize("devices", [2, 4])
 def test_each_device_holds_what_the_plan_says(devices: int) -> None:
     names = list(MODELS) if devices == 2 else FEWER_KEYS
-    expected = [parameters_held(MODELS[name], Layout(tensor=devices)).total for name in names]
+    expected = [device_share(MODELS[name], Layout(tensor=devices)).parameters for name in names]
     first, *_, last = on_ranks(devices, _held, names)
     assert first == expected
     assert all(0 < less <= most for less, most in zip(last, first, strict=True))  # the rest of the vocabulary
@@ -231,8 +231,7 @@ def _wide(layers: int) -> ModelConfig:
 @pytest.mark.parametrize("sequence", [False, True])
 def test_each_device_keeps_the_activations_that_the_plan_says(sequence: bool) -> None:
     """To 1 %: statistics of norms are float32 in the plan."""
-    layout, numbers = Layout(tensor=2, sequence_parallel=sequence), Numbers(8, 8, 8)
-    decoder = _wide(1).decoder
-    assert decoder is not None
-    expected = 2 * 64 * sum(block_activations(decoder.blocks[0], 64, layout, numbers, "composed").values())
+    layout, numbers = Layout(tensor=2, sequence_parallel=sequence, sequences=2, length=64), Numbers(8, 8, 8)
+    one, two = (expected_memory(_wide(layers), layout, numbers, norms="composed").parts for layers in (1, 2))
+    expected = sum(two[part] - one[part] for part in one if part.startswith("activations"))
     assert on_ranks(2, _kept_by_a_layer, sequence) == pytest.approx([expected] * 2, rel=0.01)

@@ -18,8 +18,8 @@ from lmworks.train.planning.compute import (
     train_flops_per_token,
     utilisation,
 )
+from lmworks.train.planning.device_share import device_share
 from lmworks.train.planning.layout import NUMBERS, Layout
-from lmworks.train.planning.parameter_shards import parameters_held
 
 SMALL = presets.llama(97, 64, 2, 4, 4, 176, 32)
 
@@ -106,7 +106,7 @@ def test_a_device_is_known_by_its_name():
 def test_data_parallelism_sends_what_zero_says():
     """Rajbhandari et al. 2020, section 7: 2 Ψ without ZeRO and with stages 1 and 2, 3 Ψ with stage 3, for many devices;
     here (n − 1) / n of that, of values of 2 bytes. The ends of the model are gathered once, and not twice."""
-    count, ends = count_parameters(SMALL), parameters_held(SMALL, Layout()).ends
+    count, ends = count_parameters(SMALL), device_share(SMALL, Layout()).ends
     for stage, values in ((0, 2 * count), (1, 2 * count), (2, 2 * count), (3, 3 * count - ends)):
         sent = communication_bytes(SMALL, Layout(data=64, zero=stage, length=32))
         assert sent == {"data": pytest.approx(2 * values * 63 / 64)}
@@ -140,7 +140,7 @@ def test_pipeline_context_and_experts_send_what_they_hold():
     mixtral = SIZES["mixtral-8x7b"].config
     sent = communication_bytes(mixtral, Layout(data=8, expert=8, length=1024))
     assert sent["expert"] == pytest.approx(32 * (4 * 1024 * 2 * 4096 * 2 + 8 * 8) * 7 / 8)
-    held = parameters_held(mixtral, Layout(data=8, expert=8))
+    held = device_share(mixtral, Layout(data=8, expert=8))
     assert sent["data"] == pytest.approx(2 * 2 * held.dense * 7 / 8)  # each expert is on one device alone
 
 

@@ -2,6 +2,7 @@
 
 import weakref
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import pytest
@@ -17,10 +18,9 @@ from lmworks.model.presets.sizes import SIZES
 from lmworks.model.transformer import Transformer
 from lmworks.train.activation_checkpointing import checkpoint_activations
 from lmworks.train.losses import token_cross_entropy
-from lmworks.train.planning.activation_memory import block_activations
+from lmworks.train.planning.device_share import device_share
 from lmworks.train.planning.layout import NUMBERS, Layout
 from lmworks.train.planning.memory import expected_memory
-from lmworks.train.planning.parameter_shards import parameters_held
 from slow_cases import slow
 
 WIDTH, VOCABULARY, BATCH, LENGTH = 128, 97, 4, 64
@@ -212,19 +212,27 @@ def test_the_whole_is_the_peak_of_a_real_step(name, vocabulary, policy, logits):
     assert expected == pytest.approx(peak.most, rel=0.02)
 
 
+def of_the_blocks(config, layout, rank=0):
+    """Bytes of the activations of all blocks of a device."""
+    parts = expected_memory(config, layout, rank=rank).parts
+    return sum(parts[f"activations: {name}"] for name in ("norms", "attention", "feed-forward"))
+
+
+def of_a_token_and_layer(config, layout):
+    return of_the_blocks(config, layout) / layout.tokens_per_device / len(config.decoder.blocks)
+
+
 def test_a_plain_block_keeps_what_the_paper_says_but_for_dropout_and_scores():
     """Korthikanti et al. 2022, section 4.1: 34 h bytes a token, of which 2 h are masks of dropout. What we keep besides
     are statistics of norms and attention, in float32."""
     config = SIZES["gpt3-175b"].config
     width, heads = config.embedding.width, 96
-    block = config.decoder.blocks[0]
-    ours = sum(block_activations(block, width, Layout(), NUMBERS["mixed"]).values())
-    assert ours == 32 * width + 2 * 2 * 4 + heads * 4
-    divided = Layout(tensor=8, sequence_parallel=True)
+    ours = of_a_token_and_layer(config, Layout())
+    assert ours == pytest.approx(32 * width + 2 * 2 * 4 + heads * 4)
     whole = 2 * 2 * width  # what the projections read: their devices keep a part of it, ours all
-    sequence = sum(block_activations(block, width, divided, NUMBERS["mixed"]).values())
+    sequence = of_a_token_and_layer(config, Layout(tensor=8, sequence_parallel=True))
     assert sequence == pytest.approx((ours - whole) / 8 + whole)
-    outside = sum(block_activations(block, width, Layout(tensor=8), NUMBERS["mixed"]).values())
+    outside = of_a_token_and_layer(config, Layout(tensor=8))
     assert outside == pytest.approx((8 + 24 / 8) * width + 16 + heads * 4 / 8)  # their 10 + 24 / t, without the masks
 
 
@@ -250,29 +258,29 @@ def test_zero_is_as_published():
 @pytest.mark.parametrize("name", SIZES)
 def test_one_device_holds_every_parameter(name):
     config = SIZES[name].config
-    assert parameters_held(config, Layout()).total == count_parameters(config)
+    assert device_share(config, Layout()).parameters == count_parameters(config)
 
 
 @pytest.mark.parametrize("name", ["llama3.1-405b", "gpt-neox-20b", "mixtral-8x7b"])
 def test_the_devices_of_a_pipeline_hold_every_parameter_once(name):
     config = SIZES[name].config
     for layout in (Layout(pipeline=4), Layout(pipeline=4, chunks=2, micro_batches=4)):
-        held = sum(parameters_held(config, layout, rank).total for rank in range(4))
+        held = sum(device_share(config, layout, rank).parameters for rank in range(4))
         assert held == count_parameters(config)
 
 
 def test_tensor_and_expert_devices_divide_all_but_norms_and_routers():
     config = SIZES["mixtral-8x7b"].config
-    whole, part = parameters_held(config, Layout()), parameters_held(config, Layout(tensor=4))
+    whole, part = device_share(config, Layout()), device_share(config, Layout(tensor=4))
     replicated = (65 + 32 * 8) * 4096  # norms and routers
-    assert part.total == (whole.total - replicated) / 4 + replicated
-    spread = parameters_held(config, Layout(data=8, expert=8))
+    assert part.parameters == (whole.parameters - replicated) / 4 + replicated
+    spread = device_share(config, Layout(data=8, expert=8))
     assert spread.experts == whole.experts / 8 and spread.dense == whole.dense
 
 
 def test_a_tied_table_is_at_both_ends_of_a_pipeline():
     config = SIZES["gpt2-124m"].config
-    held = sum(parameters_held(config, Layout(pipeline=2), rank).total for rank in range(2))
+    held = sum(device_share(config, Layout(pipeline=2), rank).parameters for rank in range(2))
     assert held == count_parameters(config) + 50_257 * 768
 
 
@@ -280,12 +288,7 @@ def test_the_pipeline_keeps_as_many_micro_batches_as_its_schedule_has_in_flight(
     """Korthikanti et al. 2022, section 4.2.3: the first device keeps L layers' worth with 1f1b, whatever the number of
     devices, and 1 + (p − 1) / (p v) times that interleaved."""
     config = SIZES["gpt3-175b"].config
-
-    def activations(layout, rank=0):
-        parts = expected_memory(config, layout, rank=rank).parts
-        names = ("activations: norms", "activations: attention", "activations: feed-forward")
-        return sum(parts[name] for name in names)
-
+    activations = partial(of_the_blocks, config)
     alone = activations(Layout())
     assert activations(Layout(pipeline=8, micro_batches=64)) == pytest.approx(alone)
     assert activations(Layout(pipeline=8, micro_batches=64), rank=7) == pytest.approx(alone / 8)

@@ -17,9 +17,8 @@ from lmworks.model import config as configs
 from lmworks.model.stack import Stack
 from lmworks.model.transformer import Embedding, Transformer
 from lmworks.train.parallel.config import ParallelConfig
+from lmworks.train.parallel.model_division import check_layout, chunk_layers, head_reads_tokens
 from lmworks.train.parallel.module_override import override_methods
-from lmworks.train.planning.layout import Layout, check_layout, stage_layers
-from lmworks.train.planning.parameter_shards import head_reads_tokens
 
 
 def split(model: Transformer, parallel: ParallelConfig, rank: int) -> Transformer:
@@ -28,8 +27,7 @@ def split(model: Transformer, parallel: ParallelConfig, rank: int) -> Transforme
     The first device has the embedding, the last one the final norm and the head, and the token vectors too where the
     head reads them; `shared_weights` names what several hold. ValueError for a model that cannot be divided like that.
     """
-    pipeline = Layout(pipeline=parallel.pipeline, chunks=parallel.chunks, micro_batches=parallel.pipeline)
-    check_layout(model.config, pipeline)
+    check_layout(model.config, ParallelConfig(pipeline=parallel.pipeline, chunks=parallel.chunks))
     first, last = rank == 0, rank == parallel.pipeline - 1
     stack = _stack(model)
     blocks = dict(enumerate(stack.blocks))
@@ -44,12 +42,6 @@ def split(model: Transformer, parallel: ParallelConfig, rank: int) -> Transforme
     override_methods(embedding, _Arrival, arrived=None)
     override_methods(model, _PipelineStage)
     return model
-
-
-def chunk_layers(layers: int, parallel: ParallelConfig, rank: int) -> list[list[int]]:
-    """The numbers of the layers in each chunk of device `rank`: those of `planning.layout.stage_layers`."""
-    pieces = Layout(pipeline=parallel.pipeline * parallel.chunks)
-    return [stage_layers(layers, pieces, chunk * parallel.pipeline + rank) for chunk in range(parallel.chunks)]
 
 
 class Blocks(nn.ModuleList):

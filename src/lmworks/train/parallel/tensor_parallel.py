@@ -27,9 +27,10 @@ from lmworks.model.heads import LanguageModelHead, MaskedLanguageModelHead, Span
 from lmworks.model.stack import Block, Stack
 from lmworks.model.transformer import Embedding, Transformer
 from lmworks.train.parallel.collectives import add, add_and_divide, divide, enter, gather, join
+from lmworks.train.parallel.config import ParallelConfig
+from lmworks.train.parallel.model_division import check_layout
 from lmworks.train.parallel.module_override import override_methods, read_parameters
 from lmworks.train.parallel.vocabulary_parallel import DividedHead, VocabularyEmbedding
-from lmworks.train.planning.layout import Layout, check_layout
 
 LENGTH = 1  # the dimension of hidden states (batch, length, width) that sequence parallelism divides
 
@@ -88,7 +89,7 @@ def shard_tensors(model: Transformer, mesh: DeviceMesh, sequence: bool = False) 
     ValueError for sizes that do not divide, naming what to change, and for a model with adapters. A `KVCache`, which is
     of all heads, does not fit the divided model.
     """
-    check_layout(model.config, Layout(tensor=mesh.size()))
+    check_layout(model.config, ParallelConfig(tensor=mesh.size()))
     _check(model, mesh.size())
     group, blocks = mesh.get_group(), [module for module in model.modules() if isinstance(module, Block)]
     stacks = [module for module in model.modules() if isinstance(module, Stack)]

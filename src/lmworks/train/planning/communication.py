@@ -5,8 +5,9 @@ all-reduce twice that (Patarasu & Yuan 2009). Whether it costs time depends on w
 """
 
 from lmworks.model import config as configs
-from lmworks.train.planning.layout import NUMBERS, Layout, Numbers, stage_blocks
-from lmworks.train.planning.parameter_shards import head_reads_tokens, parameters_held, split
+from lmworks.train.parallel.model_division import head_reads_tokens
+from lmworks.train.planning.device_share import DeviceShare, device_share
+from lmworks.train.planning.layout import NUMBERS, Layout, Numbers
 
 _INDEX = 8  # bytes of an int64
 _OF_LOGITS = 3 * 4  # bytes for each token: the maximum, the sum of exponentials and the target's, in float32
@@ -36,13 +37,13 @@ def communication_bytes(
 
     ValueError for a layout that does not fit the model.
     """
-    blocks = stage_blocks(config, layout, rank)
+    share = device_share(config, layout, rank)
     parts = {
-        "data": _data(config, layout, numbers, rank),
-        "tensor": _tensor(config, blocks, layout, numbers, rank),
-        "pipeline": _pipeline(config, layout, numbers, rank),
-        "context": _context(blocks, layout, numbers),
-        "expert": _expert(config, blocks, layout, numbers),
+        "data": _data(share, numbers),
+        "tensor": _tensor(share, numbers),
+        "pipeline": _pipeline(share, numbers),
+        "context": _context(share, numbers),
+        "expert": _expert(share, numbers),
     }
     return {name: size for name, size in parts.items() if size}
 
@@ -52,74 +53,68 @@ def _ring(size: float, devices: int) -> float:
     return size * (devices - 1) / devices
 
 
-def _data(config: configs.ModelConfig, layout: Layout, numbers: Numbers, rank: int) -> float:
-    held = parameters_held(config, layout, rank)
-    total = 0.0
-    for count, devices in ((held.dense, layout.shards), (held.experts, layout.shards // layout.expert)):
+def _data(share: DeviceShare, numbers: Numbers) -> float:
+    layout, total = share.layout, 0.0
+    rounds = layout.micro_batches if layout.zero >= 2 else 1
+    for count, devices in ((share.dense, layout.shards), (share.experts, layout.shards // layout.expert)):
         weights, gradients = _ring(count * numbers.weights, devices), _ring(count * numbers.gradients, devices)
-        times = layout.micro_batches
-        match layout.zero:
-            case 0:
-                total += 2 * gradients
-            case 1:
-                total += gradients + weights
-            case 2:
-                total += times * gradients + weights
-            case 3:
-                total += times * (gradients + 2 * weights)
+        gathered = (gradients, weights, weights, 2 * rounds * weights)[layout.zero]
+        total += rounds * gradients + gathered
     if layout.zero == 3:
-        total -= times * _ring(held.ends * numbers.weights, layout.shards)
+        total -= rounds * _ring(share.ends * numbers.weights, layout.shards)
     return total
 
 
-def _tensor(
-    config: configs.ModelConfig, blocks: list[configs.Block], layout: Layout, numbers: Numbers, rank: int
-) -> float:
-    reduced = 2 * _ring(layout.tokens_per_device * config.embedding.width * numbers.activations, layout.tensor)
-    times = 0.0
-    for block in blocks:
+def _hidden_states(share: DeviceShare, numbers: Numbers) -> int:
+    """Bytes of a micro-batch's."""
+    return share.layout.tokens_per_device * share.config.embedding.width * numbers.activations
+
+
+def _tensor(share: DeviceShare, numbers: Numbers) -> float:
+    layout, all_reduces = share.layout, 0.0
+    for block in share.blocks:
         sublayers = 3 if block.cross is not None else 2
-        times += 2 * sublayers + (block.cross is not None)  # the gradient of what cross-attention reads
+        all_reduces += 2 * sublayers + (block.cross is not None)  # the gradient of what cross-attention reads
         if layout.recompute != "nothing":
             unread = block.norm_at in ("pre", "parallel")
-            times += sublayers - unread * (0.5 if layout.sequence_parallel else 1)
+            all_reduces += sublayers - unread * (0.5 if layout.sequence_parallel else 1)
     if layout.sequence_parallel:
-        times += len(config.stacks) * ((rank == 0) + (rank == layout.pipeline - 1)) / 2
+        all_reduces += len(share.config.stacks) * (share.first + share.last) / 2
+    all_reduces += share.first
     logits = 0.0
-    if rank == layout.pipeline - 1 and isinstance(config.head, configs.VocabularyHead):
-        times += 1
+    if share.last and isinstance(share.config.head, configs.VocabularyHead):
+        all_reduces += 1
         logits = 2 * _ring(layout.tokens_per_device * _OF_LOGITS, layout.tensor)
-    times += rank == 0
-    return layout.micro_batches * (times * reduced + logits)
+    reduced = 2 * _ring(_hidden_states(share, numbers), layout.tensor)
+    return layout.micro_batches * (all_reduces * reduced + logits)
 
 
-def _pipeline(config: configs.ModelConfig, layout: Layout, numbers: Numbers, rank: int) -> float:
-    size = layout.tokens_per_device * config.embedding.width * numbers.activations
-    size /= layout.tensor if layout.sequence_parallel else 1
-    last = layout.pipeline - 1
-    if not last:
+def _pipeline(share: DeviceShare, numbers: Numbers) -> float:
+    layout = share.layout
+    if layout.pipeline == 1:
         return 0.0
+    size = _hidden_states(share, numbers) / (layout.tensor if layout.sequence_parallel else 1)
     # Interleaved, the last device sends to the first but for the last chunk, and the first back but for the first one.
-    forward = layout.chunks - (rank == last)
-    backward = layout.chunks - (rank == 0)
+    forward, backward = layout.chunks - share.last, layout.chunks - share.first
     total = layout.micro_batches * (forward + backward) * size
-    if rank in (0, last) and head_reads_tokens(config.head):
-        table = split(config.embedding.vocabulary, layout.tensor) * config.embedding.width
+    if (share.first or share.last) and head_reads_tokens(share.config.head):
+        table = share.config.embedding.vocabulary * share.config.embedding.width
         total += table * numbers.gradients / (layout.shards if layout.zero >= 2 else 1)
     return total
 
 
-def _context(blocks: list[configs.Block], layout: Layout, numbers: Numbers) -> float:
-    values = sum(2 * split(b.attention.kv_heads, layout.tensor) * b.attention.head_dim for b in blocks)
+def _context(share: DeviceShare, numbers: Numbers) -> float:
+    layout = share.layout
+    values = sum(2 * block.attention.kv_heads * block.attention.head_dim for block in share.blocks)
     times = 2 + (layout.recompute != "nothing")
     sent = layout.tokens_per_device * (times * values * numbers.activations + _INDEX)
     return layout.micro_batches * sent * (layout.context - 1)
 
 
-def _expert(config: configs.ModelConfig, blocks: list[configs.Block], layout: Layout, numbers: Numbers) -> float:
-    mixtures = [b.feed_forward for b in blocks if isinstance(b.feed_forward, configs.MixtureOfExperts)]
-    repeated = layout.recompute != "nothing"
-    tokens = layout.tokens_per_device * sum(mixture.top_k for mixture in mixtures)
-    sent = (4 + 2 * repeated) * tokens * config.embedding.width * numbers.activations
+def _expert(share: DeviceShare, numbers: Numbers) -> float:
+    networks = [block.feed_forward for block in share.blocks]
+    mixtures = [network for network in networks if isinstance(network, configs.MixtureOfExperts)]
+    repeated = share.layout.recompute != "nothing"
+    sent = (4 + 2 * repeated) * sum(mixture.top_k for mixture in mixtures) * _hidden_states(share, numbers)
     counts = (1 + repeated) * sum(mixture.experts for mixture in mixtures) * _INDEX
-    return layout.micro_batches * _ring(sent + counts, layout.expert)
+    return share.layout.micro_batches * _ring(sent + counts, share.layout.expert)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lmworks.config_checks import positive
-from lmworks.model.config import Block, MixtureOfExperts, ModelConfig
 from lmworks.train.config import Recompute
 from lmworks.train.parallel.config import ParallelConfig
 
@@ -82,60 +81,6 @@ NUMBERS: dict[str, Numbers] = {
 
 # Values that an optimizer keeps for each parameter.
 OPTIMIZERS: dict[str, int] = {"adamw": 2, "lion": 1, "momentum": 1, "sgd": 0}
-
-
-def check_layout(config: ModelConfig, layout: Layout) -> None:
-    """ValueError, with what to change, where the model cannot be divided like that."""
-    if layout.pipeline > 1 and config.encoder is not None and config.decoder is not None:
-        raise ValueError("a pipeline through an encoder and a decoder is not planned here: set pipeline to 1")
-    blocks = [block for stack in config.stacks for block in stack.blocks]
-    if layout.pipeline * layout.chunks > len(blocks):
-        raise ValueError(
-            f"{len(blocks)} layers do not fill {layout.pipeline} devices of {layout.chunks} chunks: lower "
-            "pipeline or chunks"
-        )
-    for block in blocks:
-        for attention in filter(None, (block.attention, block.cross)):
-            heads, kv_heads = attention.heads, attention.kv_heads
-            if heads % layout.tensor:
-                raise ValueError(f"tensor {layout.tensor} does not divide the {heads} heads: use a divisor of them")
-            if kv_heads % layout.tensor and layout.tensor % kv_heads:
-                raise ValueError(
-                    f"tensor {layout.tensor} neither divides the {kv_heads} key heads nor is divided by them"
-                )
-        network = block.feed_forward
-        mixture = isinstance(network, MixtureOfExperts)
-        for each in filter(None, (network.expert, network.shared) if mixture else (network,)):
-            if each.hidden % layout.tensor:
-                raise ValueError(f"tensor {layout.tensor} does not divide the hidden width {each.hidden}")
-        if mixture and network.experts % layout.expert:
-            raise ValueError(f"expert {layout.expert} does not divide the {network.experts} experts")
-    if layout.expert > 1 and not any(isinstance(block.feed_forward, MixtureOfExperts) for block in blocks):
-        raise ValueError("there is no mixture of experts in this model: set expert to 1")
-
-
-def stage_layers(layers: int, layout: Layout, rank: int) -> list[int]:
-    """The numbers of the layers on one device of the pipeline, 0 the first.
-
-    The model is cut into pipeline · chunks pieces, and device r has the pieces r, r + pipeline, and so on. What does
-    not divide evenly goes to the pieces in the middle, as the first and the last carry the embedding and the head:
-    LLaMA 3 405B has a layer less on both (Grattafiori et al. 2024, section 3.3.2).
-    """
-    if not 0 <= rank < layout.pipeline:
-        raise ValueError(f"the devices of the pipeline are 0 to {layout.pipeline - 1}, got {rank}")
-    pieces = layout.pipeline * layout.chunks
-    base, more = divmod(layers, pieces)
-    first = (pieces - more) // 2
-    sizes = [base + (1 if first <= piece < first + more else 0) for piece in range(pieces)]
-    starts = [sum(sizes[:piece]) for piece in range(pieces)]
-    mine = range(rank, pieces, layout.pipeline)
-    return [layer for piece in mine for layer in range(starts[piece], starts[piece] + sizes[piece])]
-
-
-def stage_blocks(config: ModelConfig, layout: Layout, rank: int) -> list[Block]:
-    """The blocks on one device of the pipeline; of an encoder–decoder, which has no pipeline here, all."""
-    blocks = [block for stack in config.stacks for block in stack.blocks]
-    return [blocks[layer] for layer in stage_layers(len(blocks), layout, rank)]
 
 
 def pieces_in_flight(layout: Layout, rank: int) -> float:

@@ -4,25 +4,20 @@ States follow Rajbhandari et al. 2020, section 5, activations Korthikanti et al.
 shapes of a config. Free of torch.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from lmworks.model import config as configs
-from lmworks.train.planning.activation_memory import block_activations, kept_by_norm
-from lmworks.train.planning.layout import (
-    NUMBERS,
-    OPTIMIZERS,
-    Layout,
-    Norms,
-    Numbers,
-    pieces_in_flight,
-    stage_blocks,
-)
-from lmworks.train.planning.parameter_shards import Held, parameters_held, split
+from lmworks.train.config import Recompute
+from lmworks.train.planning.device_share import DeviceShare, device_share
+from lmworks.train.planning.layout import NUMBERS, OPTIMIZERS, Layout, Norms, Numbers, pieces_in_flight
 
 # Bytes of each logit at the peak of a loss of whole logits, in float32: its log-probability, which is kept, and during
 # the backward the gradients of that and of itself. The logits are gone by then, unless somebody holds on to them.
 _LOSS_BYTES = 12
 _PROJECTED_LOGITS = 2**22  # that exist at a time where they are projected in parts (`losses.LOGITS_AT_A_TIME`)
+_STATISTIC = 4  # bytes of a mean, a scale, a log-sum-exp: float32 whatever the model's numbers
+_INDEX = 8  # bytes of an int64
 NOT_COUNTED = "not counted: the context of the device, buffers of collectives, workspaces, fragmentation"
 
 
@@ -32,7 +27,6 @@ class Memory:
 
     parts: dict[str, float]
     rank: int
-    held: Held
     notes: tuple[str, ...] = field(default=(NOT_COUNTED,))
 
     @property
@@ -61,8 +55,11 @@ def expected_memory(
     """
     if optimizer not in OPTIMIZERS:
         raise LookupError(f"there is no optimizer {optimizer!r} in the plan; choose one of {', '.join(OPTIMIZERS)}")
-    ranks = range(layout.pipeline) if rank is None else [rank]
-    memories = [_of_rank(config, layout, numbers, OPTIMIZERS[optimizer], norms, each) for each in ranks]
+    memories = []
+    for number in range(layout.pipeline) if rank is None else [rank]:
+        share = device_share(config, layout, number)
+        parts = _states(share, numbers, OPTIMIZERS[optimizer]) | _Activations(share, numbers.activations, norms).parts()
+        memories.append(Memory({name: size for name, size in parts.items() if size}, number, _notes(config)))
     return max(memories, key=lambda memory: memory.total)
 
 
@@ -80,19 +77,11 @@ def adapter_memory(
     }
 
 
-def _of_rank(
-    config: configs.ModelConfig, layout: Layout, numbers: Numbers, state_values: int, norms: Norms, rank: int
-) -> Memory:
-    held = parameters_held(config, layout, rank)
-    parts = _states(held, layout, numbers, state_values)
-    parts |= _activations(config, layout, numbers, norms, rank)
-    return Memory({name: size for name, size in parts.items() if size}, rank, held, _notes(config))
-
-
-def _states(held: Held, layout: Layout, numbers: Numbers, state_values: int) -> dict[str, float]:
+def _states(share: DeviceShare, numbers: Numbers, state_values: int) -> dict[str, float]:
     """An expert is on fewer devices than a dense weight, and divided among fewer."""
-    sharded = held.dense / layout.shards + held.experts / (layout.shards // layout.expert)
-    whole, zero = float(held.total), layout.zero
+    layout = share.layout
+    sharded = share.dense / layout.shards + share.experts / (layout.shards // layout.expert)
+    whole, zero = float(share.parameters), layout.zero
     per_optimizer = numbers.master + state_values * numbers.state
     parts = {
         "weights": numbers.weights * (sharded if zero >= 3 else whole),
@@ -100,85 +89,179 @@ def _states(held: Held, layout: Layout, numbers: Numbers, state_values: int) -> 
         "optimizer": per_optimizer * (sharded if zero >= 1 else whole),
     }
     if zero >= 3 and layout.shards > 1:  # this block and the next, which is fetched meanwhile, and the two ends
-        parts["gathered weights"] = numbers.weights * (2 * held.largest_block + held.ends)
+        parts["gathered weights"] = numbers.weights * (2 * share.largest_block + share.ends)
     if zero >= 2 and layout.shards > 1:  # of one block, before they are summed and divided
-        parts["gradients of a block"] = numbers.gradients * held.largest_block
+        parts["gradients of a block"] = numbers.gradients * share.largest_block
     return parts
 
 
-def _activations(
-    config: configs.ModelConfig, layout: Layout, numbers: Numbers, norms: Norms, rank: int
-) -> dict[str, float]:
-    width, tokens, in_flight = config.embedding.width, layout.tokens_per_device, pieces_in_flight(layout, rank)
-    parts: dict[str, float] = {}
-    recomputed = passing = 0.0
-    last = rank == layout.pipeline - 1
-    further = config.head if last and isinstance(config.head, configs.MultiTokenHead) else None
-    for block in (*stage_blocks(config, layout, rank), *([further.block] * further.depth if further else ())):
-        kept = block_activations(block, width, layout, numbers, norms)
-        for part, size in kept.items():
-            name = f"activations: {part}"
-            parts[name] = parts.get(name, 0.0) + size * tokens * in_flight
-        passing = max(passing, _passing(block, width, layout, numbers.activations) * tokens)
-        if layout.recompute != "nothing":
-            whole = sum(block_activations(block, width, layout, numbers, norms, "nothing").values())
-            recomputed = max(recomputed, (whole - sum(kept.values())) * tokens)
-    if further is not None:
-        parts["activations: further tokens"] = _joining(further, width, layout, numbers.activations, norms) * tokens
-    if last:
-        parts |= _head(config, layout, numbers, norms)
-    # A block runs backward when what the loss took is free again.
-    parts["working block"] = max(recomputed + passing - parts.get("loss", 0.0), 0.0)
-    return parts
+@dataclass(frozen=True)
+class _Activations:
+    """What autograd saves of our modules on one device, whose activations have `value` bytes each; where no total is
+    said, bytes of each token of a micro-batch.
 
+    For a pre-norm block of width h with a plain feed-forward of 4 h and 16-bit numbers this is 32 h bytes a token: the
+    34 h of Korthikanti et al. 2022, section 4.1, without their two dropout masks, and without their 5 · heads · length,
+    since scaled dot-product attention keeps no scores (Dao et al. 2022).
 
-def _passing(block: configs.Block, width: int, layout: Layout, value: int) -> float:
-    """Gradients that exist at a time while the backward goes through a block: of the hidden states and of the inner
-    ones of the feed-forward; bytes for each token."""
-    network = block.feed_forward
-    dense = isinstance(network, configs.FeedForward)
-    inner = network.hidden if dense else network.top_k * network.expert.hidden
-    return (width + split(inner, layout.tensor)) * value
+    Tensor parallelism divides what lies between a block's norms, sequence parallelism the norms and residuals as well
+    (Korthikanti et al. 2022, section 4.2), but for what the projections read and what is to be summed: gathered for the
+    forward, it is kept whole, where they keep a part and gather again. With context parallelism attention keeps the
+    keys and values of the whole sequence. Experts are taken to be used evenly. Not counted: see `_notes`.
+    """
 
+    share: DeviceShare
+    value: int
+    norms: Norms
 
-def _joining(head: configs.MultiTokenHead, width: int, layout: Layout, value: int, norms: Norms) -> float:
-    """Bytes that the steps ahead keep of each token outside of their blocks: inputs of two norms, their outputs side by
-    side, and the final norm's. The first input is the output of a final norm, and counted there."""
-    outside = layout.tensor if layout.sequence_parallel else 1
-    kept = kept_by_norm(head.norm, width, value, norms)
-    shared = width * value if head.norm.kind == "layer" or norms == "fused" or value == 4 else 0
-    return head.depth * (3 * kept - shared + 3 * width * value) / outside
+    @property
+    def layout(self) -> Layout:
+        return self.share.layout
 
+    @property
+    def width(self) -> int:
+        return self.share.config.embedding.width
 
-def _head(config: configs.ModelConfig, layout: Layout, numbers: Numbers, norms: Norms) -> dict[str, float]:
-    """The final norms, of as many tokens as the batch has, and a language model's logits with what its loss takes."""
-    width, value, tokens = config.embedding.width, numbers.activations, layout.tokens_per_device
-    outside = layout.tensor if layout.sequence_parallel else 1
-    final = sum(_final_norm(stack, width, value, norms) for stack in config.stacks) / outside
-    parts = {"activations: final norm": final * tokens}
-    if not isinstance(config.head, configs.VocabularyHead):
+    @property
+    def hidden(self) -> int:
+        """Bytes of a token's hidden state."""
+        return self.width * self.value
+
+    @property
+    def outside(self) -> int:
+        """Among how many devices norms and residuals are divided."""
+        return self.layout.tensor if self.layout.sequence_parallel else 1
+
+    def parts(self) -> dict[str, float]:
+        """Bytes of the device by part, at the peak."""
+        share, layout, tokens = self.share, self.layout, self.layout.tokens_per_device
+        in_flight, head = pieces_in_flight(layout, share.rank), share.config.head
+        parts: defaultdict[str, float] = defaultdict(float)
+        recomputed = passing = 0.0
+        further = [head.block] * head.depth if share.last and isinstance(head, configs.MultiTokenHead) else []
+        for block in (*share.blocks, *further):
+            kept = self._block(block, layout.recompute)
+            for part, size in kept.items():
+                parts[f"activations: {part}"] += size * tokens * in_flight
+            passing = max(passing, self._passing(block) * tokens)
+            if layout.recompute != "nothing":
+                whole = sum(self._block(block, "nothing").values())
+                recomputed = max(recomputed, (whole - sum(kept.values())) * tokens)
+        if share.last:
+            if isinstance(head, configs.MultiTokenHead):
+                parts["activations: further tokens"] = self._joining(head) * tokens
+            parts["activations: final norm"] = self._final_norms() * tokens
+            if isinstance(head, configs.VocabularyHead):
+                parts["loss"] = self._loss(1 + len(further))
+        # A block runs backward when what the loss took is free again.
+        parts["working block"] = max(recomputed + passing - parts.get("loss", 0.0), 0.0)
         return parts
-    vocabulary = split(config.embedding.vocabulary, layout.tensor)
-    losses = 1 + config.head.depth if isinstance(config.head, configs.MultiTokenHead) else 1
-    if layout.logits == "whole":
-        return parts | {"loss": losses * tokens * vocabulary * float(_LOSS_BYTES)}
-    return parts | {"loss": _projected_loss(tokens, width, vocabulary, value, losses)}
 
+    def _block(self, block: configs.Block, recompute: Recompute) -> dict[str, float]:
+        """What a block keeps, by part."""
+        attentions = {"attention": block.attention, "cross-attention": block.cross}
+        attentions = {name: attention for name, attention in attentions.items() if attention is not None}
+        if recompute == "blocks":
+            return {"block inputs": self.hidden / self.outside}
+        if recompute == "selective":  # its input, the outputs of all its matrix products, and attention
+            return {
+                "block inputs": self.hidden / self.outside,
+                "attention": sum(self._core(attention) + self.hidden for attention in attentions.values()),
+                "feed-forward": self._products(block.feed_forward),
+            }
+        read = (1 + len(attentions)) * self.hidden  # by the projections, on every device whole
+        return {
+            "norms": self._norms(block) / self.outside + read,
+            **{name: self._attention(attention) for name, attention in attentions.items()},
+            "feed-forward": self._feed_forward(block.feed_forward),
+        }
 
-def _projected_loss(tokens: int, width: int, vocabulary: int, value: int, losses: int) -> float:
-    """While a part of the last loss's logits exists, in float32 and, where that is another, in the model's numbers,
-    with the gradients of features and projection; or later, while these gradients are scaled, the projection's in
-    float32. Other losses have theirs meanwhile."""
-    logits = min(tokens * vocabulary, _PROJECTED_LOGITS) * (4 + (value if value < 4 else 0))
-    projection, features = vocabulary * width, tokens * width * value
-    kept = projection * 4 + features
-    return float((losses - 1) * kept + max(logits + projection * (4 + value) + features, 2 * kept))
+    def _norms(self, block: configs.Block) -> float:
+        """Inputs of the norms and their statistics."""
+        inputs = 3 if block.cross is not None else 2
+        if block.norm_at == "sandwich":
+            inputs *= 2  # what the second norms give is added, and not kept
+        total = inputs * self._norm(block.norm, self.width)
+        if block.norm_at == "parallel":  # both norms read one input
+            total -= self.width * (self.value if block.norm.kind == "layer" or self.norms == "fused" else 4)
+        return total
 
+    def _norm(self, norm: configs.Norm, width: int) -> float:
+        """What a norm keeps of each row besides its output."""
+        if norm.kind == "layer":
+            return width * self.value + 2 * _STATISTIC
+        if self.norms == "composed":
+            return width * 2 * max(self.value, 4) + _STATISTIC  # the input and the normalised one, in float32
+        return width * (max(self.value, 4) if norm.offset else self.value) + _STATISTIC
 
-def _final_norm(stack: configs.Stack, width: int, value: int, norms: Norms) -> float:
-    """Bytes a token: what it keeps, and its output, which the head keeps. Without one, the head keeps the last block's
-    output."""
-    return width * value + (kept_by_norm(stack.final_norm, width, value, norms) if stack.final_norm else 0)
+    def _core(self, attention: configs.Attention) -> float:
+        """Queries, keys, values, what attention gives, and the log-sum-exp of each head."""
+        values = 2 * (attention.heads + attention.kv_heads) * attention.head_dim
+        return values * self.value + attention.heads * _STATISTIC
+
+    def _attention(self, attention: configs.Attention) -> float:
+        heads, kv_heads, head_dim = attention.heads, attention.kv_heads, attention.head_dim
+        context, value = self.layout.context, self.value
+        total = self._core(attention) + 2 * kv_heads * head_dim * value * (context - 1)
+        if attention.qk_norm is not None:
+            total += (heads + kv_heads) * self._norm(attention.qk_norm, head_dim)
+        if attention.softcap is not None or attention.sinks:  # computed plainly: the scores are kept
+            scores = (value if attention.softcap is not None else 0) + max(value, 4) + (value if value < 4 else 0)
+            total += heads * self.layout.length * scores
+            repeated = (heads - kv_heads) * context
+            total += 2 * repeated * head_dim * value - heads * _STATISTIC  # of keys and values
+        return total
+
+    def _feed_forward(self, network: configs.FeedForward | configs.MixtureOfExperts) -> float:
+        """An activation keeps its input, but ReLU and tanh their output, which is also what the next product keeps."""
+        if isinstance(network, configs.FeedForward):
+            kept = 1 if network.activation in ("relu", "tanh") else 2
+            return network.hidden * (kept + 2 if network.gated else kept) * self.value
+        copies = 2 * self.hidden  # the tokens sent to an expert, and its output, which the weights multiply
+        # Probabilities, weights, choices and their orders; and the router's input in float32.
+        routing = 4 * network.experts + network.top_k * (3 * 4 + 3 * _INDEX) + (self.width * 4 if self.value < 4 else 0)
+        shared = self._feed_forward(network.shared) if network.shared is not None else 0
+        return network.top_k * (self._feed_forward(network.expert) + copies) + routing + shared
+
+    def _products(self, network: configs.FeedForward | configs.MixtureOfExperts) -> float:
+        """The outputs of the matrix products of a feed-forward."""
+        if isinstance(network, configs.FeedForward):
+            return network.hidden * (2 if network.gated else 1) * self.value + self.hidden
+        shared = self._products(network.shared) if network.shared is not None else 0
+        return network.top_k * self._products(network.expert) + shared
+
+    def _passing(self, block: configs.Block) -> float:
+        """Gradients that exist at a time while the backward goes through a block: of the hidden states and of the inner
+        ones of the feed-forward."""
+        network = block.feed_forward
+        dense = isinstance(network, configs.FeedForward)
+        return (self.width + (network.hidden if dense else network.top_k * network.expert.hidden)) * self.value
+
+    def _joining(self, head: configs.MultiTokenHead) -> float:
+        """What the steps ahead keep outside of their blocks: inputs of two norms, their outputs side by side, and the
+        final norm's. The first input is the output of a final norm, and counted there."""
+        same = head.norm.kind == "layer" or self.norms == "fused" or self.value == 4
+        norms = 3 * self._norm(head.norm, self.width) - (self.hidden if same else 0)
+        return head.depth * (norms + 3 * self.hidden) / self.outside
+
+    def _final_norms(self) -> float:
+        """What they keep, and their outputs, which the head keeps; without one, it keeps the last block's output."""
+        norms = [stack.final_norm for stack in self.share.config.stacks]
+        return sum(self.hidden + (self._norm(norm, self.width) if norm else 0) for norm in norms) / self.outside
+
+    def _loss(self, losses: int) -> float:
+        """Bytes of the logits of so many losses, and of what these take.
+
+        Projected in parts: while a part of the last loss's logits exists, in float32 and, where that is another, in the
+        model's numbers, with the gradients of features and projection; or later, while these gradients are scaled, the
+        projection's in float32. Other losses have theirs meanwhile."""
+        tokens, vocabulary, value = self.layout.tokens_per_device, self.share.config.embedding.vocabulary, self.value
+        if self.layout.logits == "whole":
+            return losses * tokens * vocabulary * float(_LOSS_BYTES)
+        logits = min(tokens * vocabulary, _PROJECTED_LOGITS) * (4 + (value if value < 4 else 0))
+        projection, features = vocabulary * self.width, tokens * self.hidden
+        kept = projection * 4 + features
+        return float((losses - 1) * kept + max(logits + projection * (4 + value) + features, 2 * kept))
 
 
 def _notes(config: configs.ModelConfig) -> tuple[str, ...]:

@@ -7,7 +7,7 @@
 from dataclasses import dataclass
 
 from lmworks.model.presets.sizes import SIZES
-from lmworks.train.planning.compute import DEVICES, Count, train_flops_per_token, utilisation
+from lmworks.train.planning.compute import DEVICES, Count, train_flops_per_token
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.memory import expected_memory
 from lmworks.train.planning.scaling_laws import training_flops
@@ -37,10 +37,10 @@ class Run:
         return self.tokens * train_flops_per_token(SIZES[self.size].config, self.length, count)
 
     def utilisation(self) -> float | None:
-        """Share of the device's peak, over all its published hours."""
+        """Share of the device's peak, over all its published hours (Chowdhery et al. 2022, appendix B)."""
         if self.device is None or self.device_hours is None:
             return None
-        return utilisation(self.computed_flops(), self.device_hours, DEVICES[self.device].peak)
+        return self.computed_flops() / (self.device_hours * 3600 * DEVICES[self.device].peak)
 
 
 _GPT3 = "Brown et al. 2020, table D.1"

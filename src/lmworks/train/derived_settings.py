@@ -52,7 +52,8 @@ def derive(config: PretrainConfig, vocabulary: int, available: int, measure: Mea
             plan, tokens = _larger(config, vocabulary, plan, tokens, measure)
     if plan.speed is not None and config.minutes is not None:
         reasons.insert(0, ("speed", f"{plan.speed.rate / 1e9:,.0f} GFLOP/s", plan.speed.source))
-    shape = explain_shape(plan.allocation.parameters, config.family, vocabulary, config.length)
+    shape = plan.shape
+    assert shape is not None  # there is a rule for each family
     reasons += [*shape.reasons]
     limit = "as given" if config.tokens else f"at most {EPOCHS} times"
     reasons.append(("tokens", short(tokens), f"{tokens / available:.2f} times the data, {limit}"))

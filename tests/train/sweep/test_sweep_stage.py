@@ -15,7 +15,7 @@ from lmworks.config import to_mapping
 from lmworks.records import Unscored
 from lmworks.train.planning.plan import PlanConfig, make_plan
 from lmworks.train.planning.plan_explanation import allocation_lines
-from lmworks.train.planning.published_laws import OwnLaw, read_law, write_law
+from lmworks.train.planning.published_laws import PublishedLaw, read_law, write_law
 from lmworks.train.planning.scaling_law_fit import FittedLaw, Interval
 from lmworks.train.planning.scaling_laws import ParametricLaw
 from lmworks.train.sweep import stage
@@ -178,7 +178,7 @@ def test_a_plan_tells_what_speaks_against_the_law_of_a_sweep(tmp_path):
 def test_a_law_of_an_older_sweep_is_read(tmp_path):
     kept = {"law": to_mapping(LAW), "intervals": {}, "n": 12, "source": "a sweep"}
     (tmp_path / "law.json").write_text(json.dumps(kept))
-    assert read_law(tmp_path) == OwnLaw(LAW, "a sweep")
+    assert read_law(tmp_path) == PublishedLaw(LAW, "a sweep", "of your own text and vocabulary")
     (tmp_path / "law.json").write_text(json.dumps({"law": to_mapping(LAW)}))
     with pytest.raises(ValueError, match=r"law\.json"):
         read_law(tmp_path)

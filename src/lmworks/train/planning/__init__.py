@@ -7,12 +7,12 @@ from lmworks.lazy import lazy_exports
 if TYPE_CHECKING:
     from lmworks.train.planning.communication import communication_bytes
     from lmworks.train.planning.compute import train_flops_per_token
-    from lmworks.train.planning.hyperparameters import TradeOff, critical_batch_tokens
+    from lmworks.train.planning.hyperparameters import critical_batch_tokens
     from lmworks.train.planning.layout import Layout
     from lmworks.train.planning.measured_throughput import calibrate, measured_speed
     from lmworks.train.planning.memory import Memory, expected_memory
     from lmworks.train.planning.model_shape import choose_shape, explain_shape
-    from lmworks.train.planning.plan import Plan, PlanConfig, allocate, make_plan
+    from lmworks.train.planning.plan import Plan, PlanConfig, make_plan
     from lmworks.train.planning.published_laws import LAWS
     from lmworks.train.planning.scaling_law_fit import (
         FittedLaw,

@@ -79,8 +79,3 @@ def bubble_share(layout: Layout) -> float:
     """Time in which a device of the pipeline waits, as a share of the time in which it works: (p − 1) / (v m)
     (Narayanan et al. 2021, section 2.2)."""
     return (layout.pipeline - 1) / (layout.chunks * layout.micro_batches)
-
-
-def utilisation(flops: float, device_hours: float, peak: float) -> float:
-    """Model operations over what the devices could have done at most (Chowdhery et al. 2022, appendix B)."""
-    return flops / (device_hours * 3600 * peak)

@@ -50,46 +50,8 @@ RULES: dict[str, Rule] = {
 }
 
 
-def transfer_by_width(learning_rate: float, from_width: int, to_width: int) -> float:
-    """The learning rate of matrices between hidden layers under Adam in the maximal update parametrisation: inversely
-    proportional to their inputs (Yang et al. 2022, table 3). Embeddings, biases and norms keep theirs, and the head
-    needs its own scale: see the table."""
-    if min(from_width, to_width) < 1:
-        raise ValueError(f"widths are 1 or more, got {from_width} and {to_width}")
-    return learning_rate * from_width / to_width
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The critical batch size
-
 # Kaplan et al. 2020, equation 1.4: B_crit(L) = 2e8 tokens / L^(1 / 0.21), for WebText2 and its vocabulary.
 _KAPLAN_TOKENS, _KAPLAN_EXPONENT = 2e8, 0.21
-
-
-@dataclass(frozen=True)
-class TradeOff:
-    """Steps and examples, in tokens for a language model, to reach one loss (equation 2.11):
-
-        (steps / S_min − 1) (examples / E_min − 1) = 1
-
-    minimum_steps      S_min, with the largest batches; minimum_examples   E_min, with the smallest.
-    """
-
-    minimum_steps: float
-    minimum_examples: float
-
-    @property
-    def critical_batch(self) -> float:
-        """B_crit = E_min / S_min (equation 2.12): twice the least steps and twice the least examples."""
-        return self.minimum_examples / self.minimum_steps
-
-    def steps(self, batch: float) -> float:
-        """S_min (1 + B_crit / batch)."""
-        return self.minimum_steps * (1 + self.critical_batch / batch)
-
-    def examples(self, batch: float) -> float:
-        """E_min (1 + batch / B_crit)."""
-        return self.minimum_examples * (1 + batch / self.critical_batch)
 
 
 def critical_batch_tokens(loss: float) -> float:

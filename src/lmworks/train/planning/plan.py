@@ -29,13 +29,7 @@ from lmworks.train.planning.model_shape import (
     smallest_parameters,
 )
 from lmworks.train.planning.published_laws import DEFAULT_LAW, find_law
-from lmworks.train.planning.scaling_laws import (
-    FLOPS_PER_PARAMETER_AND_TOKEN,
-    Allocation,
-    Law,
-    ParametricLaw,
-    training_flops,
-)
+from lmworks.train.planning.scaling_laws import Allocation, Law, training_flops
 
 THIS_MACHINE = "this"
 _FIRST_RATE = 1e11  # operations a second, of which the first model is guessed
@@ -154,10 +148,11 @@ def make_plan(request: PlanConfig, measure: Measure | None = None) -> Plan:
     given = tuple(name for name, value in known.items() if value is not None)
     if request.device_hours is not None:
         given = (*given, "flops")
-        if len(given) > 2:  # before anything is measured
-            raise ValueError(ONE_OR_TWO)
+    if not 1 <= len(given) <= 2:  # before anything is measured
+        raise ValueError(ONE_OR_TWO)
+    if request.device_hours is not None:
         known["flops"] = _affordable_flops(request, law, fixed, known, measure)
-    allocation = allocate(law, **known)
+    allocation = law.allocate(**known)
     shape = None if fixed is not None else _shape(request, allocation.parameters)
     config = fixed if shape is None else shape.config
     assert config is not None
@@ -165,13 +160,15 @@ def make_plan(request: PlanConfig, measure: Measure | None = None) -> Plan:
     memory = expected_memory(config, layout, NUMBERS[request.numbers], request.optimizer)
     communication = communication_bytes(config, layout, NUMBERS[request.numbers], memory.rank)
     speed, unmeasured = _speed_or_why_not(request, config, layout, measure)
-    duration = None if speed is None else run_duration(config, layout, allocation.tokens, speed, request.price)
-    if request.device_hours is not None and request.tokens is None and duration is not None:
-        # Models come in steps, and none may take the time for exactly what the law allots.
-        assert speed is not None
-        stretched = allocation.tokens * (request.device_hours / duration.device_hours)
-        allocation = allocate(law, parameters=allocation.parameters, tokens=stretched)
-        duration = run_duration(config, layout, allocation.tokens, speed, request.price)
+    duration = None
+    if speed is not None:
+        token_hours = _device_seconds_per_token(config, layout, speed) / 3600
+        if request.device_hours is not None and request.tokens is None:
+            # Models come in steps, and none may take the time for exactly what the law allots.
+            allocation = law.allocate(parameters=allocation.parameters, tokens=request.device_hours / token_hours)
+        hours = allocation.tokens * token_hours
+        cost = None if request.price is None else hours * request.price
+        duration = Duration(hours / layout.devices, hours, cost)
     if allocation.loss is not None and allocation.loss > worst_loss(config):
         allocation = replace(allocation, loss=None)
     return Plan(
@@ -182,30 +179,6 @@ def make_plan(request: PlanConfig, measure: Measure | None = None) -> Plan:
 def worst_loss(config: ModelConfig) -> float:
     """Nats per token of a model that has learnt nothing: it takes all tokens of its vocabulary for equally likely."""
     return math.log(config.embedding.vocabulary)
-
-
-def allocate(
-    law: Law, *, flops: float | None = None, parameters: float | None = None, tokens: float | None = None
-) -> Allocation:
-    """One given: the law says the other two. Two given: C = 6 N D says the third, and a parametric law the loss.
-    ValueError for none or all three."""
-    match flops, parameters, tokens:
-        case float() | int(), None, None:
-            return law.allocate(flops)
-        case None, float() | int(), None:
-            return law.for_parameters(parameters)
-        case None, None, float() | int():
-            return law.for_tokens(tokens)
-        case None, float() | int(), float() | int():
-            size, length = parameters, tokens
-        case float() | int(), None, float() | int():
-            size, length = flops / (FLOPS_PER_PARAMETER_AND_TOKEN * tokens), tokens
-        case float() | int(), float() | int(), None:
-            size, length = parameters, flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters)
-        case _:
-            raise ValueError(ONE_OR_TWO)
-    loss = law.loss(size, length) if isinstance(law, ParametricLaw) else None
-    return Allocation(size, length, training_flops(size, length), loss)
 
 
 def fixed_model(name: str) -> ModelConfig | None:
@@ -222,16 +195,8 @@ def fixed_model(name: str) -> ModelConfig | None:
     raise LookupError(f"{name!r} is no family with a rule and no published size; did you mean {', '.join(near)}?")
 
 
-def run_duration(
-    config: ModelConfig, layout: Layout, tokens: float, speed: Speed, price: float | None = None
-) -> Duration:
-    """At `speed` on each of the layout's devices; unless it is of a whole run, the bubble of a pipeline and what is
-    computed again come on top. `price` is that of one device for an hour."""
-    device_hours = tokens * _device_seconds_per_token(config, layout, speed) / 3600
-    return Duration(device_hours / layout.devices, device_hours, None if price is None else device_hours * price)
-
-
 def _device_seconds_per_token(config: ModelConfig, layout: Layout, speed: Speed) -> float:
+    """At `speed`; unless that is of a whole run, the bubble of a pipeline and what is computed again come on top."""
     overhead = 1.0 if speed.whole_run else (1 + repeated_share(layout.recompute)) * (1 + bubble_share(layout))
     return train_flops_per_token(config, layout.length) / speed.rate * overhead
 
@@ -260,7 +225,7 @@ def _affordable_flops(
         return flops
     before: tuple[float, float] | None = None
     for _ in range(_ROUNDS):
-        allocation = allocate(law, **(known | {"flops": flops}))
+        allocation = law.allocate(**(known | {"flops": flops}))
         took = allocation.tokens * token_seconds(_shape(request, allocation.parameters).config)
         here, missed = math.log(flops), math.log(took / asked)
         if abs(missed) < _CLOSE:
@@ -274,7 +239,7 @@ def _affordable_flops(
 def _first_guess(request: PlanConfig, law: Law, tokens: float | None) -> float:
     """Parameters of the model that is measured before any other is known; a vocabulary makes the smallest one large."""
     assert request.device_hours is not None
-    guess = allocate(law, flops=request.device_hours * 3600 * _FIRST_RATE, tokens=tokens).parameters
+    guess = law.allocate(flops=request.device_hours * 3600 * _FIRST_RATE, tokens=tokens).parameters
     least = smallest_parameters(request.model, request.vocabulary, request.layout.length)
     return min(max(guess, least), max(_FIRST_GUESS, least))
 

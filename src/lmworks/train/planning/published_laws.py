@@ -26,16 +26,6 @@ class PublishedLaw:
     vocabulary: int | None = None
 
 
-# Hoffmann et al. 2022, table 3: parameters and the budget, in FLOPs, for which approach 1 finds them best.
-APPROACH_1_ROWS = (
-    (400e6, 1.92e19),
-    (1e9, 1.21e20),
-    (10e9, 1.23e22),
-    (67e9, 5.76e23),
-    (175e9, 3.85e24),
-    (280e9, 9.90e24),
-)
-
 DEFAULT_LAW = "besiroglu"
 
 LAWS: dict[str, PublishedLaw] = {
@@ -81,8 +71,7 @@ def find_law(name: str) -> PublishedLaw:
         return LAWS[name]
     folder = Path(name).parent if Path(name).name == LAW else Path(name)
     if (folder / LAW).is_file():
-        own = read_law(folder)
-        return PublishedLaw(own.law, own.source, "of your own text and vocabulary", own.doubts, own.vocabulary)
+        return read_law(folder)
     if (folder / RUNS).is_file():
         raise LookupError(
             f"no law follows from the runs of the sweep {folder}: its report.html says why, and how to sweep again. "
@@ -97,29 +86,19 @@ def find_law(name: str) -> PublishedLaw:
 LAW, RUNS = "law.json", "runs.json"  # of a sweep; the law where one follows from the runs
 
 
-@dataclass(frozen=True)
-class OwnLaw:
-    """`source`, and why it is doubted, in words; `vocabulary`: tokens of the tokenizer that it was found with. Sweeps
-    before lmworks kept these have no doubts here, and no vocabulary."""
-
-    law: ParametricLaw
-    source: str
-    doubts: tuple[str, ...] = ()
-    vocabulary: int | None = None
-
-
 def write_law(path: Path, fitted: "FittedLaw", source: str, doubts: Sequence[str], vocabulary: int) -> None:
-    """The fields of an `OwnLaw`, with its intervals and the number of runs."""
+    """What `read_law` reads, with the law's intervals and the number of runs."""
     numbers = {"law": fitted.law, "intervals": fitted.intervals, "n": fitted.n, "source": source}
     write_json(path, to_mapping(numbers | {"doubts": tuple(doubts), "vocabulary": vocabulary}))
 
 
-def read_law(folder: Path) -> OwnLaw:
-    """The law in this folder of a sweep; ValueError names a file that is damaged."""
+def read_law(folder: Path) -> PublishedLaw:
+    """The law in this folder of a sweep; ValueError names a file that is damaged. Sweeps before lmworks kept doubts and
+    the vocabulary have none."""
     path = folder / LAW
     try:
         found = json.loads(path.read_text("utf-8"))
-        kept = {key: found[key] for key in ("law", "source", "doubts", "vocabulary") if key in found}
-        return from_mapping(OwnLaw, kept, [str(path)])
+        law, doubts = from_mapping(ParametricLaw, found["law"], [str(path)]), tuple(found.get("doubts", ()))
+        return PublishedLaw(law, found["source"], "of your own text and vocabulary", doubts, found.get("vocabulary"))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is no law that a sweep wrote: {error!r}") from error

@@ -5,7 +5,7 @@ two for each parameter and token of the forward, four of the backward). A law sa
 for a given C. Free of torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lmworks.config_checks import positive
@@ -56,28 +56,18 @@ class ParametricLaw:
         """a of N_opt ∝ C^a: beta / (alpha + beta)."""
         return self.beta / (self.alpha + self.beta)
 
-    def allocate(self, flops: float) -> Allocation:
-        """The N and D of lowest loss with 6 N D = `flops` (Hoffmann et al. 2022, equation 4)."""
-        positive(flops=flops)
+    @property
+    def optimum(self) -> "PowerLaw":
+        """The N of lowest loss for each budget (Hoffmann et al. 2022, equation 4)."""
         balance = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
-        product = flops / FLOPS_PER_PARAMETER_AND_TOKEN
-        parameters, tokens = balance * product**self.exponent, product ** (1 - self.exponent) / balance
-        return Allocation(parameters, tokens, flops, self.loss(parameters, tokens))
+        return PowerLaw(balance / FLOPS_PER_PARAMETER_AND_TOKEN**self.exponent, self.exponent, self.counts)
 
-    def for_parameters(self, parameters: float) -> Allocation:
-        """The budget for which so many parameters are best: alpha A / N^alpha = beta B / D^beta."""
-        positive(parameters=parameters)
-        tokens = (self.beta * self.B / (self.alpha * self.A) * parameters**self.alpha) ** (1 / self.beta)
-        return self._given(parameters, tokens)
-
-    def for_tokens(self, tokens: float) -> Allocation:
-        """The budget for which so many tokens are best."""
-        positive(tokens=tokens)
-        parameters = (self.alpha * self.A / (self.beta * self.B) * tokens**self.beta) ** (1 / self.alpha)
-        return self._given(parameters, tokens)
-
-    def _given(self, parameters: float, tokens: float) -> Allocation:
-        return Allocation(parameters, tokens, training_flops(parameters, tokens), self.loss(parameters, tokens))
+    def allocate(
+        self, flops: float | None = None, parameters: float | None = None, tokens: float | None = None
+    ) -> Allocation:
+        """As that of the `optimum`, with the loss."""
+        best = self.optimum.allocate(flops, parameters, tokens)
+        return replace(best, loss=self.loss(best.parameters, best.tokens))
 
 
 @dataclass(frozen=True)
@@ -96,22 +86,29 @@ class PowerLaw:
         if not 0 < self.exponent < 1:
             raise ValueError(f"the exponent lies between 0 and 1, or one of N and D would fall, got {self.exponent}")
 
-    def allocate(self, flops: float) -> Allocation:
-        """The N and D that the law advises for `flops`."""
-        positive(flops=flops)
-        parameters = self.coefficient * flops**self.exponent
-        return Allocation(parameters, flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters), flops)
-
-    def for_parameters(self, parameters: float) -> Allocation:
-        """The budget for which so many parameters are advised."""
-        positive(parameters=parameters)
-        return self.allocate((parameters / self.coefficient) ** (1 / self.exponent))
-
-    def for_tokens(self, tokens: float) -> Allocation:
-        """The budget for which so many tokens are advised."""
-        positive(tokens=tokens)
-        product = FLOPS_PER_PARAMETER_AND_TOKEN * self.coefficient * tokens
-        return self.allocate(product ** (1 / (1 - self.exponent)))
+    def allocate(
+        self, flops: float | None = None, parameters: float | None = None, tokens: float | None = None
+    ) -> Allocation:
+        """One given: the budget for which it is the best, and the other two. Two given: C = 6 N D says the third.
+        ValueError for none, for all three, and for what is not above 0."""
+        positive(flops=flops, parameters=parameters, tokens=tokens)
+        match flops, parameters, tokens:
+            case float() | int(), None, None:
+                size = self.coefficient * flops**self.exponent
+                return Allocation(size, flops / (FLOPS_PER_PARAMETER_AND_TOKEN * size), flops)
+            case None, float() | int(), None:
+                return self.allocate((parameters / self.coefficient) ** (1 / self.exponent))
+            case None, None, float() | int():
+                product = FLOPS_PER_PARAMETER_AND_TOKEN * self.coefficient * tokens
+                return self.allocate(product ** (1 / (1 - self.exponent)))
+            case float() | int(), float() | int(), None:
+                return Allocation(parameters, flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters), flops)
+            case float() | int(), None, float() | int():
+                return Allocation(flops / (FLOPS_PER_PARAMETER_AND_TOKEN * tokens), tokens, flops)
+            case None, float() | int(), float() | int():
+                return Allocation(parameters, tokens, training_flops(parameters, tokens))
+            case _:
+                raise ValueError("give one or two of flops, parameters and tokens")
 
 
 Law = ParametricLaw | PowerLaw

@@ -7,7 +7,7 @@
 from dataclasses import dataclass
 
 from lmworks.model.presets.sizes import SIZES
-from lmworks.train.planning.compute import DEVICES, Count, train_flops_per_token
+from lmworks.train.planning.compute import DEVICES, train_flops_per_token
 from lmworks.train.planning.layout import Layout
 from lmworks.train.planning.memory import expected_memory
 from lmworks.train.planning.scaling_laws import training_flops
@@ -32,9 +32,9 @@ class Run:
 
         return training_flops(count_parameters(SIZES[self.size].config), self.tokens)
 
-    def computed_flops(self, count: Count = "full") -> float:
+    def computed_flops(self) -> float:
         """With the products of queries and keys, from the config."""
-        return self.tokens * train_flops_per_token(SIZES[self.size].config, self.length, count)
+        return self.tokens * train_flops_per_token(SIZES[self.size].config, self.length)
 
     def utilisation(self) -> float | None:
         """Share of the device's peak, over all its published hours (Chowdhery et al. 2022, appendix B)."""

@@ -10,7 +10,7 @@ from lmworks.train.optimizer_config import AdamW, Muon, Schedule, peak_rate
 from lmworks.train.planning.compute import inner_parameters
 from lmworks.train.planning.hyperparameters import RULES
 from lmworks.train.planning.layout import Layout
-from lmworks.train.planning.model_shape import TooFewParametersError, explain_shape, smallest_parameters
+from lmworks.train.planning.model_shape import FAMILIES, TooFewParametersError, explain_shape
 from lmworks.train.planning.plan import Measure, Plan, PlanConfig, make_plan
 from lmworks.train.planning.scaling_laws import training_flops
 from lmworks.train.planning.units import readable_hours, short
@@ -159,5 +159,5 @@ def _plan(config: PretrainConfig, vocabulary: int, tokens: float | None, measure
         if config.minutes is None or config.parameters is not None or config.tokens is not None:
             raise
         # Minutes that buy less than the smallest model are spent on that one.
-        least = float(smallest_parameters(config.family, vocabulary, config.length))
+        least = float(FAMILIES[config.family].smallest(vocabulary, config.length))
         return make_plan(replace(request, params=least, tokens=None), measure)

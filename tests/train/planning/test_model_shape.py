@@ -12,7 +12,6 @@ from lmworks.train.planning.model_shape import (
     choose_shape,
     explain_shape,
     preferred_aspect,
-    smallest_parameters,
 )
 
 
@@ -52,7 +51,7 @@ def test_every_size_follows_the_rule(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_parameters_of_the_smallest_model_give_it(family, vocabulary):
     """Also where most of them are a table of positions."""
-    least = smallest_parameters(family, vocabulary, 2048)
+    least = FAMILIES[family].smallest(vocabulary, 2048)
     assert explain_shape(least, family, vocabulary, 2048).parameters == pytest.approx(least, rel=0.01)
 
 

@@ -1,14 +1,11 @@
 """Operations and time of training: of a step and of a run, on known devices or at a measured rate. Free of torch."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from lmworks.model import config as configs
-from lmworks.model.model_costs import flops_per_token, sizes_of_parts, visible_tokens
+from lmworks.model.model_costs import flops_per_token, sizes_of_parts
 from lmworks.train.config import Recompute
 from lmworks.train.planning.layout import Layout
-
-Count = Literal["full", "causal"]
 
 
 @dataclass(frozen=True)
@@ -45,28 +42,11 @@ def inner_parameters(config: configs.ModelConfig) -> int:
     return sum(size.total for name, size in parts.items() if name not in ("embedding", "head"))
 
 
-def train_flops_per_token(config: configs.ModelConfig, length: int, count: Count = "full") -> float:
+def train_flops_per_token(config: configs.ModelConfig, length: int) -> float:
     """Operations of forward and backward for each token of sequences of `length` tokens, without any that checkpointing
-    repeats: three times the forward's.
-
-    "full" counts queries times keys as the whole square, the convention of utilisations (Chowdhery et al. 2022,
-    appendix B); "causal" the half of it that a causal kernel computes.
-    """
-    flops = flops_per_token(config, length)
-    if count == "causal":
-        for stack in config.stacks:
-            if stack.causal:
-                flops -= sum(_hidden_half(block, length) for block in stack.blocks)
-    return 3 * flops
-
-
-def _hidden_half(block: configs.Block, length: int) -> float:
-    """Operations of the forward for a token on keys that come later, on average, in a layer without a pattern;
-    what a window hides is not counted to begin with."""
-    attention = block.attention
-    if attention.pattern is not None and visible_tokens(attention.pattern, length, causal=True) < length:
-        return 0
-    return 4 * attention.heads * attention.head_dim * (length - 1) / 2
+    repeats: three times the forward's. Queries times keys count as the whole square, the convention of utilisations
+    (Chowdhery et al. 2022, appendix B), though a causal kernel computes the half of it."""
+    return 3 * flops_per_token(config, length)
 
 
 def repeated_share(recompute: Recompute) -> float:

@@ -18,7 +18,7 @@ large
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from typing import Any
 
@@ -48,30 +48,41 @@ class Dimensions:
     tied: bool
 
 
-Build = Callable[[Dimensions], ModelConfig]
+@dataclass(frozen=True)
+class Family:
+    """A preset that is given those of the dimensions that it takes, with `settings` besides. `gated`: whether its
+    feed-forward is; `tied`: whether its head always is."""
+
+    preset: Callable[..., ModelConfig]
+    gated: bool
+    tied: bool
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, d: Dimensions) -> ModelConfig:
+        known = {**asdict(d), "kv_heads": d.heads, "head_dim": d.width // d.heads, **self.settings}
+        return self.preset(**{name: known[name] for name in signature(self.preset).parameters if name in known})
+
+    def count(self, dimensions: Dimensions) -> int:
+        """Parameters of the model: each of its layers has as many as the second."""
+        one, two = (count_parameters(self.build(replace(dimensions, layers=layers))) for layers in (1, 2))
+        return one + (dimensions.layers - 1) * (two - one)
+
+    def smallest(self, vocabulary: int, context_length: int) -> int:
+        """Parameters of the smallest shape with this vocabulary."""
+        hidden = hidden_width(UNIT, self.gated)
+        return self.count(Dimensions(vocabulary, UNIT, 1, 1, hidden, context_length, tied=True))
 
 
-def _build(preset: Callable[..., ModelConfig], **more: Any) -> Build:
-    """A family's preset as a function of the dimensions, of which it is given those that it takes."""
-    names = signature(preset).parameters
-
-    def build(d: Dimensions) -> ModelConfig:
-        known = {**asdict(d), "kv_heads": d.heads, "head_dim": d.width // d.heads, **more}
-        return preset(**{name: value for name, value in known.items() if name in names})
-
-    return build
-
-
-# The build, whether the feed-forward is gated, and whether the head is always tied.
-FAMILIES: dict[str, tuple[Build, bool, bool]] = {
-    "llama": (_build(presets.llama), True, False),
-    "qwen3": (_build(presets.qwen3), True, False),
-    "gpt2": (_build(presets.gpt2), False, True),
-    "gpt_neox": (_build(presets.gpt_neox), False, False),
-    "mixtral": (_build(presets.mixtral), True, False),
-    "bert": (_build(presets.bert, head=MaskedLanguageModelHead("gelu", Norm("layer", 1e-12))), False, True),
-    "t5": (_build(presets.t5), False, True),
-    "bart": (_build(presets.bart), False, True),
+_BERT_HEAD = MaskedLanguageModelHead("gelu", Norm("layer", 1e-12))
+FAMILIES = {
+    "llama": Family(presets.llama, gated=True, tied=False),
+    "qwen3": Family(presets.qwen3, gated=True, tied=False),
+    "gpt2": Family(presets.gpt2, gated=False, tied=True),
+    "gpt_neox": Family(presets.gpt_neox, gated=False, tied=False),
+    "mixtral": Family(presets.mixtral, gated=True, tied=False),
+    "bert": Family(presets.bert, gated=False, tied=True, settings={"head": _BERT_HEAD}),
+    "t5": Family(presets.t5, gated=False, tied=True),
+    "bart": Family(presets.bart, gated=False, tied=True),
 }
 
 
@@ -108,27 +119,24 @@ def explain_shape(
         raise LookupError(f"there is no rule for the family {family!r}; choose one of {', '.join(FAMILIES)}")
     if not 0 < parameters < math.inf or min(vocabulary, context_length) < 1:
         raise ValueError(f"parameters, vocabulary and context length are above 0, got {parameters}, {vocabulary}")
-    build, gated, always_tied = FAMILIES[family]
-    preferred = preferred_aspect(parameters)
-    found = []
-    for dimensions in _candidates(build, parameters, vocabulary, context_length, gated, always_tied):
-        count = _count(build, dimensions)
-        deviation = abs(count - parameters) / parameters
+    rule, preferred = FAMILIES[family], preferred_aspect(parameters)
+    candidates = []
+    for dimensions in _candidates(rule, parameters, vocabulary, context_length):
+        count = rule.count(dimensions)
         aspect = abs(math.log(dimensions.width / dimensions.layers / preferred))
-        found.append((deviation, aspect, dimensions, count))
-    nearest = min((deviation for deviation, *_ in found), default=math.inf)
-    close = [row for row in found if row[0] <= nearest + CLOSE]
-    best = min(close, key=lambda row: (row[1], row[0]), default=None)
-    if best is None or best[0] > 1 / 3:
-        least = _smallest(build, vocabulary, context_length, gated)
+        candidates.append((abs(count - parameters) / parameters, aspect, dimensions, count))
+    nearest = min((deviation for deviation, *_ in candidates), default=math.inf)
+    if nearest > 1 / 3:
+        least = rule.smallest(vocabulary, context_length)
         if parameters > least:
             raise ValueError(f"a {family} of {parameters:.3g} parameters is larger than any shape that is tried")
         raise TooFewParametersError(
             f"no {family} of about {parameters:,.0f} parameters with a vocabulary of {vocabulary:,}: one layer of "
             f"width {UNIT} needs {least:,}; take more parameters or a smaller vocabulary"
         )
-    _, _, dimensions, count = best
-    return Shape(dimensions, build(dimensions), count, _reasons(dimensions, count, parameters, gated, always_tied))
+    close = [candidate for candidate in candidates if candidate[0] <= nearest + CLOSE]
+    _, _, dimensions, count = min(close, key=lambda candidate: (candidate[1], candidate[0]))
+    return Shape(dimensions, rule.build(dimensions), count, _reasons(dimensions, count, parameters, rule))
 
 
 def preferred_aspect(parameters: float) -> float:
@@ -137,28 +145,23 @@ def preferred_aspect(parameters: float) -> float:
     return LOWEST_ASPECT * (HIGHEST_ASPECT / LOWEST_ASPECT) ** min(max(share, 0.0), 1.0)
 
 
-def _candidates(
-    build: Build,
-    parameters: float,
-    vocabulary: int,
-    context_length: int,
-    gated: bool,
-    always_tied: bool,
-) -> Iterator[Dimensions]:
+def _candidates(rule: Family, parameters: float, vocabulary: int, context_length: int) -> Iterator[Dimensions]:
     """Every width, with the layers that come nearest to the budget from both sides within the limits of the width per
     layer."""
     for width in _widths():
         embedding = vocabulary * width
         if embedding > parameters * 4 / 3:
             return
-        tied = always_tied or embedding > TIED_FROM * parameters
-        heads, hidden = width // (128 if width >= 1024 else 64), hidden_width(width, gated)
+        tied = rule.tied or embedding > TIED_FROM * parameters
+        heads, hidden = width // (128 if width >= 1024 else 64), hidden_width(width, rule.gated)
         one = Dimensions(vocabulary, width, 1, heads, hidden, context_length, tied)
-        first, second = (_count(build, replace(one, layers=layers)) for layers in (1, 2))
-        wanted = 1 + (parameters - first) / (second - first)
+        first, second = (rule.count(replace(one, layers=layers)) for layers in (1, 2))
+        layers = 1 + (parameters - first) / (second - first)
         lowest, highest = max(1, math.ceil(width / HIGHEST_ASPECT)), max(DEEP_ENOUGH, width // LOWEST_ASPECT)
-        for layers in sorted({min(max(round_(wanted), lowest), highest) for round_ in (math.floor, math.ceil)}):
-            yield replace(one, layers=layers)
+        for rounded in sorted(
+            {min(max(number, lowest), highest) for number in (math.floor(layers), math.ceil(layers))}
+        ):
+            yield replace(one, layers=rounded)
 
 
 def _widths() -> Iterator[int]:
@@ -172,23 +175,6 @@ def _unit(width: int) -> int:
     return next((unit for start, unit in _UNITS if width >= start), UNIT)
 
 
-def _count(build: Build, dimensions: Dimensions) -> int:
-    """Parameters of the model: each of its layers has as many as the second."""
-    one, two = (count_parameters(build(replace(dimensions, layers=layers))) for layers in (1, 2))
-    return one + (dimensions.layers - 1) * (two - one)
-
-
-def smallest_parameters(family: str, vocabulary: int, context_length: int = 2048) -> int:
-    """Parameters of the smallest shape of a family with this vocabulary."""
-    build, gated, _ = FAMILIES[family]
-    return _smallest(build, vocabulary, context_length, gated)
-
-
-def _smallest(build: Build, vocabulary: int, context_length: int, gated: bool) -> int:
-    least = Dimensions(vocabulary, UNIT, 1, 1, hidden_width(UNIT, gated), context_length, tied=True)
-    return _count(build, least)
-
-
 def hidden_width(width: int, gated: bool) -> int:
     """The width of the feed-forward: 4 widths, or 8/3 rounded up to a multiple of the greatest power of two, at
     most 256, in the width."""
@@ -198,16 +184,14 @@ def hidden_width(width: int, gated: bool) -> int:
     return math.ceil(8 * width / (3 * unit)) * unit
 
 
-def _reasons(
-    d: Dimensions, count: int, parameters: float, gated: bool, always_tied: bool
-) -> tuple[tuple[str, str, str], ...]:
+def _reasons(d: Dimensions, count: int, parameters: float, rule: Family) -> tuple[tuple[str, str, str], ...]:
     per_layer = d.width / d.layers
-    if always_tied:
+    if rule.tied:
         tied = "the family shares the token vectors with the head"
     else:
         share = d.vocabulary * d.width / parameters
         tied = f"the token vectors are {share:.0%} of the parameters; tied from {TIED_FROM:.0%} on"
-    hidden = "8/3 of the width, as there is a gate (Shazeer 2020), rounded up" if gated else "4 widths"
+    hidden = "8/3 of the width, as there is a gate (Shazeer 2020), rounded up" if rule.gated else "4 widths"
     aspect = (
         f"a multiple of {_unit(d.width)}; {per_layer:.0f} for each layer, {preferred_aspect(parameters):.0f} preferred"
     )

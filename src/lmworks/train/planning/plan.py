@@ -26,7 +26,6 @@ from lmworks.train.planning.model_shape import (
     Shape,
     TooFewParametersError,
     explain_shape,
-    smallest_parameters,
 )
 from lmworks.train.planning.published_laws import DEFAULT_LAW, find_law
 from lmworks.train.planning.scaling_laws import Allocation, Law, training_flops
@@ -240,7 +239,7 @@ def _first_guess(request: PlanConfig, law: Law, tokens: float | None) -> float:
     """Parameters of the model that is measured before any other is known; a vocabulary makes the smallest one large."""
     assert request.device_hours is not None
     guess = law.allocate(flops=request.device_hours * 3600 * _FIRST_RATE, tokens=tokens).parameters
-    least = smallest_parameters(request.model, request.vocabulary, request.layout.length)
+    least = FAMILIES[request.model].smallest(request.vocabulary, request.layout.length)
     return min(max(guess, least), max(_FIRST_GUESS, least))
 
 
@@ -270,7 +269,7 @@ def _shape(request: PlanConfig, parameters: float) -> Shape:
         given = {name: value for name in targets if (value := getattr(request, name)) is not None}
         budget = " and ".join(f"{name}={value:g}" for name, value in given.items())
         wanted = [f"{'fewer' if name == 'tokens' and len(given) > 1 else 'more'} {name}" for name in given]
-        least = smallest_parameters(request.model, request.vocabulary, request.layout.length)
+        least = FAMILIES[request.model].smallest(request.vocabulary, request.layout.length)
         raise TooFewParametersError(
             f"{budget} would go into a model of {parameters:,.0f} parameters, and the smallest {request.model} with a "
             f"vocabulary of {request.vocabulary:,} has {least:,}: give {', '.join(wanted)} or a smaller vocabulary"

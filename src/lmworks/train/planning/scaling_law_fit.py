@@ -227,6 +227,12 @@ class HeldOut:
     predicted: float
     interval: Interval
 
+    @property
+    def error(self) -> tuple[float, Interval]:
+        """Measured minus predicted loss, in nats per token, and its interval, which is that of the law."""
+        low, high = self.measured - self.interval.high, self.measured - self.interval.low
+        return self.measured - self.predicted, Interval(low, high)
+
 
 def fit_law(
     parameters: ArrayLike, tokens: ArrayLike, losses: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0

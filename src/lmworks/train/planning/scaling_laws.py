@@ -94,13 +94,12 @@ class PowerLaw:
         positive(flops=flops, parameters=parameters, tokens=tokens)
         match flops, parameters, tokens:
             case float() | int(), None, None:
-                size = self.coefficient * flops**self.exponent
-                return Allocation(size, flops / (FLOPS_PER_PARAMETER_AND_TOKEN * size), flops)
+                return self.allocate(flops, parameters=self.coefficient * flops**self.exponent)
             case None, float() | int(), None:
-                return self.allocate((parameters / self.coefficient) ** (1 / self.exponent))
+                return self.allocate((parameters / self.coefficient) ** (1 / self.exponent), parameters=parameters)
             case None, None, float() | int():
                 product = FLOPS_PER_PARAMETER_AND_TOKEN * self.coefficient * tokens
-                return self.allocate(product ** (1 / (1 - self.exponent)))
+                return self.allocate(product ** (1 / (1 - self.exponent)), tokens=tokens)
             case float() | int(), float() | int(), None:
                 return Allocation(parameters, flops / (FLOPS_PER_PARAMETER_AND_TOKEN * parameters), flops)
             case float() | int(), None, float() | int():

@@ -13,7 +13,6 @@ from lmworks.train.planning.scaling_law_fit import (
     FittedLaw,
     FittedPowerLaw,
     HeldOut,
-    Interval,
     fit_envelope,
     fit_isoflop,
     fit_law,
@@ -73,16 +72,6 @@ class Findings:
     held_out: HeldOut | Unscored
     isoflop: FittedPowerLaw | Unscored
     envelope: FittedPowerLaw | Unscored
-
-    @property
-    def error(self) -> tuple[float, Interval] | None:
-        """Measured minus predicted loss of the largest run, in nats per token, and its interval, which is that of the
-        law; None where none was predicted."""
-        held_out = self.held_out
-        if isinstance(held_out, Unscored):
-            return None
-        measured, expected = held_out.measured, held_out.interval
-        return measured - held_out.predicted, Interval(measured - expected.high, measured - expected.low)
 
 
 def doubts(law: FittedLaw, runs: Sequence[Trained]) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from lmworks.model.config import ModelConfig
 from lmworks.model.model_costs import count_parameters
 from lmworks.train.derived_settings import LEAST_STEPS, Derived, derive
-from lmworks.train.planning.model_shape import explain_shape, smallest_parameters
+from lmworks.train.planning.model_shape import FAMILIES, explain_shape
 from lmworks.train.planning.published_laws import DEFAULT_LAW, find_law
 from lmworks.train.planning.scaling_laws import FLOPS_PER_PARAMETER_AND_TOKEN, training_flops
 from lmworks.train.planning.units import short
@@ -73,35 +73,14 @@ def plan_ladder(config: SweepConfig, vocabulary: int, available: int, seconds: S
     `seconds` measures this machine, and is needed for `minutes` alone. ValueError or LookupError, with the
     fix, for what does not go together.
     """
-    corpus = _Corpus(vocabulary, available, config.epochs * available)
-    if config.flops is not None:
-        return _checked(_ladder(config, config.flops, _sizes(config, config.flops, corpus), corpus, seconds))
-    assert config.minutes is not None
-    if seconds is None:
+    planner = _Planner(config, vocabulary, available, seconds)
+    if config.minutes is None:
+        assert config.flops is not None
+        ladder = planner.ladder(config.flops, planner.sizes(config.flops))
+    elif seconds is None:
         raise ValueError("minutes need a machine that is measured: set flops instead")
-    wanted = 60 * config.minutes
-    sizes = _sizes(config, wanted * _FIRST_GUESS, corpus)
-    ladder = _ladder(config, wanted * _FIRST_GUESS, sizes, corpus, seconds)
-    for number in range(2 * _ROUNDS):
-        flops = ladder.flops * wanted / _measured(ladder)
-        if number < _ROUNDS:  # then the sizes stay, and the tokens alone are made to fit
-            sizes = _sizes(config, flops, corpus)
-        ladder = _ladder(config, flops, sizes, corpus, seconds)
-        if abs(_measured(ladder) / wanted - 1) < 0.01:
-            break
-    return _checked(ladder)
-
-
-@dataclass(frozen=True, slots=True)
-class _Corpus:
-    """`most`: tokens of the longest runs."""
-
-    vocabulary: int
-    available: int
-    most: float
-
-
-def _checked(ladder: Ladder) -> Ladder:
+    else:
+        ladder = _for_time(60 * config.minutes, planner)
     for rung in ladder.rungs:
         if rung.derived.steps < LEAST_STEPS:
             raise ValueError(
@@ -109,6 +88,21 @@ def _checked(ladder: Ladder) -> Ladder:
                 f"{rung.derived.steps} steps, fewer than {LEAST_STEPS}: give more minutes or flops, shorter sequences "
                 "(length), or fewer sizes or lengths"
             )
+    return ladder
+
+
+def _for_time(wanted: float, planner: "_Planner") -> Ladder:
+    """The ladder that takes so many seconds, from operations in proportion to the time that the last one takes."""
+    flops = wanted * _FIRST_GUESS
+    sizes = planner.sizes(flops)
+    ladder = planner.ladder(flops, sizes)
+    for number in range(2 * _ROUNDS):
+        flops = ladder.flops * wanted / _measured(ladder)
+        if number < _ROUNDS:  # then the sizes stay, and the tokens alone are made to fit
+            sizes = planner.sizes(flops)
+        ladder = planner.ladder(flops, sizes)
+        if abs(_measured(ladder) / wanted - 1) < 0.01:
+            break
     return ladder
 
 
@@ -125,97 +119,92 @@ def factor_of(config: SweepConfig) -> float:
     return (config.largest / config.smallest) ** (1 / (config.sizes - 1))
 
 
-def _sizes(config: SweepConfig, flops: float, corpus: _Corpus) -> tuple[int, ...]:
-    """Parameters of each size, the smallest first, that a model really has. ValueError where two are one."""
-    r, steps = factor_of(config), config.sizes - 1
-    if config.largest is not None:
-        largest = float(config.largest)
-    else:
-        dearest = _dearest(config, flops)
-        middle = find_law(DEFAULT_LAW).law.allocate(dearest / r ** ((steps + config.lengths - 1) / 2))
-        largest = middle.parameters * r ** (steps / 2)
-        # What the data cannot take, larger models can; and nothing is smaller than one layer and the vocabulary.
-        largest = max(largest, dearest / (FLOPS_PER_PARAMETER_AND_TOKEN * corpus.most))
-        largest = max(largest, smallest_parameters(config.family, corpus.vocabulary, config.length) * r**steps)
-    wanted = [largest / r**step for step in range(steps, -1, -1)]
-    sizes = tuple(_real(n, config, corpus) for n in wanted)
-    if len(set(sizes)) < len(sizes):
-        listed = ", ".join(short(size) for size in sizes)
-        raise ValueError(f"two of the sizes are one model, {listed}: take fewer sizes, or further apart (factor)")
-    return sizes
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    config: SweepConfig
+    vocabulary: int
+    available: int
+    seconds: Seconds | None
 
+    @property
+    def most_tokens(self) -> float:
+        """Of the longest runs."""
+        return self.config.epochs * self.available
 
-def _real(parameters: float, config: SweepConfig, corpus: _Corpus) -> int:
-    """The parameters of a model that is found again when it is asked for by them: what is nearest to a number may have
-    a neighbour that is nearer to its own."""
-    found, before = round(parameters), 0
-    while found != before:
-        before = found
-        found = explain_shape(found, config.family, corpus.vocabulary, config.length).parameters
-        if found == round(parameters):  # two that ask for each other
-            break
-    return found
+    def largest_flops(self, flops: float) -> float:
+        """Operations of the run with the most of them: its share of the sum over all sizes and lengths."""
+        r, counts = factor_of(self.config), (self.config.sizes, self.config.lengths)
+        return flops / math.prod(sum(r**-step for step in range(count)) for count in counts)
 
+    def sizes(self, flops: float) -> tuple[int, ...]:
+        """Parameters of each size, the smallest first, that a model really has. ValueError where two are one."""
+        config, r, steps = self.config, factor_of(self.config), self.config.sizes - 1
+        if config.largest is not None:
+            largest = float(config.largest)
+        else:
+            most = self.largest_flops(flops)
+            middle = find_law(DEFAULT_LAW).law.allocate(most / r ** ((steps + config.lengths - 1) / 2))
+            largest = max(
+                middle.parameters * r ** (steps / 2),
+                # What the data cannot take, larger models can; and nothing is smaller than one layer and the
+                # vocabulary.
+                most / (FLOPS_PER_PARAMETER_AND_TOKEN * self.most_tokens),
+                FAMILIES[config.family].smallest(self.vocabulary, config.length) * r**steps,
+            )
+        sizes = tuple(self.real_size(largest / r**step) for step in range(steps, -1, -1))
+        if len(set(sizes)) < len(sizes):
+            listed = ", ".join(short(size) for size in sizes)
+            raise ValueError(f"two of the sizes are one model, {listed}: take fewer sizes, or further apart (factor)")
+        return sizes
 
-def _dearest(config: SweepConfig, flops: float) -> float:
-    """Operations of the run with the most of them: its share of the sum over all sizes and lengths."""
-    r = factor_of(config)
-    return flops / math.prod(sum(r**-step for step in range(count)) for count in (config.sizes, config.lengths))
+    def real_size(self, parameters: float) -> int:
+        """The parameters of a model that is found again when it is asked for by them: what is nearest to a number may
+        have a neighbour that is nearer to its own."""
+        size, before = round(parameters), 0
+        while size != before:
+            before = size
+            size = explain_shape(size, self.config.family, self.vocabulary, self.config.length).parameters
+            if size == round(parameters):  # two that ask for each other
+                break
+        return size
 
+    def ladder(self, flops: float, sizes: tuple[int, ...]) -> Ladder:
+        config, r, most = self.config, factor_of(self.config), self.largest_flops(flops)
+        tokens = {
+            (size, span): most
+            / r ** (config.sizes + config.lengths - 2 - size - span)
+            / (FLOPS_PER_PARAMETER_AND_TOKEN * sizes[size])
+            for size in range(config.sizes)
+            for span in range(config.lengths)
+        }
+        longest = max(tokens.values())
+        shrunk = min(self.most_tokens / longest, 1.0)
+        rungs = [self.rung(size, span, sizes[size], count * shrunk) for (size, span), count in tokens.items()]
+        rungs.sort(key=lambda rung: (rung.flops, rung.size))
+        limit = f"{longest * shrunk / self.available:.2f} times the data, at most {config.epochs:g} times"
+        if shrunk < 0.99:
+            limit += f"; of the operations that leaves {shrunk:.0%}: add text, raise epochs, or ask for less"
+        lengths = f"{short(min(rung.tokens for rung in rungs))} to {short(max(rung.tokens for rung in rungs))}"
+        law = f"their middle is where {DEFAULT_LAW} balances size and data"
+        given, total = "as given" if config.largest is not None else law, sum(rung.flops for rung in rungs)
+        each = f"{config.sizes} sizes on {config.lengths} lengths, each {r:.2f} times the one before"
+        share = f"of all runs; the dearest, held out, has {max(rung.flops for rung in rungs) / total:.0%}"
+        reasons = (
+            ("runs", f"{len(rungs)}", each),
+            (
+                "sizes",
+                f"{short(sizes[0])} to {short(sizes[-1])}",
+                f"parameters; {given}, as far as there are models and text",
+            ),
+            ("lengths", lengths, f"tokens; {limit}"),
+            ("operations", f"{total:.3g}", share),
+        )
+        return Ladder(tuple(rungs), reasons)
 
-def _ladder(
-    config: SweepConfig, flops: float, sizes: tuple[int, ...], corpus: _Corpus, seconds: Seconds | None
-) -> Ladder:
-    r, dearest = factor_of(config), _dearest(config, flops)
-    places = [(size, span) for size in range(config.sizes) for span in range(config.lengths)]
-    tokens = {
-        (size, span): dearest
-        / r ** (config.sizes + config.lengths - 2 - size - span)
-        / (FLOPS_PER_PARAMETER_AND_TOKEN * sizes[size])
-        for size, span in places
-    }
-    longest = max(tokens.values())
-    shrunk = min(corpus.most / longest, 1.0)
-    rungs = [_rung(config, place, sizes[place[0]], tokens[place] * shrunk, corpus, seconds) for place in places]
-    rungs.sort(key=lambda rung: (rung.flops, rung.size))
-    limit = f"{longest * shrunk / corpus.available:.2f} times the data, at most {config.epochs:g} times"
-    if shrunk < 0.99:
-        limit += f"; of the operations that leaves {shrunk:.0%}: add text, raise epochs, or ask for less"
-    lengths = f"{short(min(rung.tokens for rung in rungs))} to {short(max(rung.tokens for rung in rungs))}"
-    given = "as given" if config.largest is not None else f"their middle is where {DEFAULT_LAW} balances size and data"
-    share = max(rung.flops for rung in rungs) / sum(rung.flops for rung in rungs)
-    reasons = (
-        (
-            "runs",
-            f"{len(rungs)}",
-            f"{config.sizes} sizes on {config.lengths} lengths, each {r:.2f} times the one before",
-        ),
-        (
-            "sizes",
-            f"{short(sizes[0])} to {short(sizes[-1])}",
-            f"parameters; {given}, as far as there are models and text",
-        ),
-        ("lengths", lengths, f"tokens; {limit}"),
-        (
-            "operations",
-            f"{sum(rung.flops for rung in rungs):.3g}",
-            f"of all runs; the dearest, held out, has {share:.0%}",
-        ),
-    )
-    return Ladder(tuple(rungs), reasons)
-
-
-def _rung(
-    config: SweepConfig,
-    place: tuple[int, int],
-    parameters: int,
-    tokens: float,
-    corpus: _Corpus,
-    seconds: Seconds | None,
-) -> Rung:
-    derived = derive(config.run(parameters, round(tokens)), corpus.vocabulary, corpus.available)
-    taken = None
-    if seconds is not None:
-        with contextlib.suppress(ValueError):
-            taken = seconds(derived.model, tokens, derived.batch * config.length)
-    return Rung(*place, count_parameters(derived.model), round(tokens), derived, taken)
+    def rung(self, size: int, span: int, parameters: int, tokens: float) -> Rung:
+        derived = derive(self.config.run(parameters, round(tokens)), self.vocabulary, self.available)
+        taken = None
+        if self.seconds is not None:
+            with contextlib.suppress(ValueError):
+                taken = self.seconds(derived.model, tokens, derived.batch * self.config.length)
+        return Rung(size, span, count_parameters(derived.model), round(tokens), derived, taken)

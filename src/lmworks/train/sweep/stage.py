@@ -166,6 +166,7 @@ def _metrics(runs: Sequence[Trained], findings: Findings) -> dict[str, Any]:
         metrics["no_law"] = findings.law.reason
     else:
         metrics |= {"law": to_mapping(findings.law.law), "intervals": to_mapping(findings.law.intervals)}
-    if (error := findings.error) is not None:
-        metrics["held_out_error"] = {"nats": error[0], "interval": to_mapping(error[1])}
+    if not isinstance(findings.held_out, Unscored):
+        error, interval = findings.held_out.error
+        metrics["held_out_error"] = {"nats": error, "interval": to_mapping(interval)}
     return metrics

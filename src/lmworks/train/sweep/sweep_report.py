@@ -65,7 +65,7 @@ def sections(ladder: Ladder, runs: Sequence[Trained], findings: Findings) -> lis
         plan_section(ladder),
         _runs_section(runs, findings),
         _law_section(findings.law, runs),
-        _held_out_section(findings),
+        _held_out_section(findings.held_out),
         _approaches_section(findings),
     ]
 
@@ -129,22 +129,21 @@ def _advice(law: FittedLaw, flops: float) -> tuple[str | float, ...]:
     return f"{flops:.2e}", short(best.parameters), short(best.tokens), ratio, loss, interval.low, interval.high
 
 
-def _held_out_section(findings: Findings) -> Section:
-    title, held_out, error = "The largest run, predicted", findings.held_out, findings.error
-    if isinstance(held_out, Unscored) or error is None:
-        assert isinstance(held_out, Unscored)
+def _held_out_section(held_out: HeldOut | Unscored) -> Section:
+    title = "The largest run, predicted"
+    if isinstance(held_out, Unscored):
         return Section(title, f"Nothing is predicted: {held_out.reason}.")
-    low, high = held_out.interval.low, held_out.interval.high
+    (error, around), low, high = held_out.error, held_out.interval.low, held_out.interval.high
     rows = (
         ("predicted", held_out.predicted, low, high),
         ("measured", held_out.measured, held_out.measured, held_out.measured),
-        ("measured - predicted", error[0], error[1].low, error[1].high),
+        ("measured - predicted", error, around.low, around.high),
     )
     within = "within" if low <= held_out.measured <= high else "outside of"
     text = (
         f"A law of the {held_out.fitted.n} other runs, asked for {short(held_out.parameters)} parameters on "
-        f"{short(held_out.tokens)} tokens, is off by {error[0]:+.4f} nats per token "
-        f"({error[0] / held_out.measured:+.2%}); the measured loss lies {within} the law's 95 % interval. A run "
+        f"{short(held_out.tokens)} tokens, is off by {error:+.4f} nats per token "
+        f"({error / held_out.measured:+.2%}); the measured loss lies {within} the law's 95 % interval. A run "
         "scatters about the law besides: with another seed it would end a little higher or lower."
     )
     return Section(title, text, (Table(("loss, nats per token", "value", "low", "high"), rows),))

@@ -1,4 +1,4 @@
-"""What of a model can be divided among devices, and the layers of each device of a pipeline. Free of torch."""
+"""The checks that a model can be divided among devices, and the layers of each device of a pipeline. Free of torch."""
 
 from itertools import accumulate
 

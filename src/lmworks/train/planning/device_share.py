@@ -15,7 +15,7 @@ from lmworks.train.planning.layout import Layout
 
 @dataclass(frozen=True)
 class DeviceShare:
-    """What device `rank` of a pipeline holds, the one of its tensor devices that has the most.
+    """The share of device `rank` of a pipeline, of the one of its tensor devices that has the most.
 
     config          the model that the tensor devices of all stages compute with
     blocks          the layers of this stage

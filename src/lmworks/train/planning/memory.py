@@ -97,8 +97,8 @@ def _states(share: DeviceShare, numbers: Numbers, state_values: int) -> dict[str
 
 @dataclass(frozen=True)
 class _Activations:
-    """What autograd saves of our modules on one device, whose activations have `value` bytes each; where no total is
-    said, bytes of each token of a micro-batch.
+    """Bytes that autograd saves of our modules on one device, whose activations have `value` bytes each: of each token
+    of a micro-batch, where no total is said.
 
     For a pre-norm block of width h with a plain feed-forward of 4 h and 16-bit numbers this is 32 h bytes a token: the
     34 h of Korthikanti et al. 2022, section 4.1, without their two dropout masks, and without their 5 · heads · length,
@@ -158,7 +158,7 @@ class _Activations:
         return parts
 
     def _block(self, block: configs.Block, recompute: Recompute) -> dict[str, float]:
-        """What a block keeps, by part."""
+        """Bytes that a block keeps, by part."""
         attentions = {"attention": block.attention, "cross-attention": block.cross}
         attentions = {name: attention for name, attention in attentions.items() if attention is not None}
         if recompute == "blocks":
@@ -187,7 +187,7 @@ class _Activations:
         return total
 
     def _norm(self, norm: configs.Norm, width: int) -> float:
-        """What a norm keeps of each row besides its output."""
+        """Bytes that a norm keeps of each row besides its output."""
         if norm.kind == "layer":
             return width * self.value + 2 * _STATISTIC
         if self.norms == "composed":
@@ -238,14 +238,14 @@ class _Activations:
         return (self.width + (network.hidden if dense else network.top_k * network.expert.hidden)) * self.value
 
     def _joining(self, head: configs.MultiTokenHead) -> float:
-        """What the steps ahead keep outside of their blocks: inputs of two norms, their outputs side by side, and the
-        final norm's. The first input is the output of a final norm, and counted there."""
+        """Bytes that the steps ahead keep outside of their blocks: inputs of two norms, their outputs side by side, and
+        the final norm's. The first input is the output of a final norm, and counted there."""
         same = head.norm.kind == "layer" or self.norms == "fused" or self.value == 4
         norms = 3 * self._norm(head.norm, self.width) - (self.hidden if same else 0)
         return head.depth * (norms + 3 * self.hidden) / self.outside
 
     def _final_norms(self) -> float:
-        """What they keep, and their outputs, which the head keeps; without one, it keeps the last block's output."""
+        """Bytes of their inputs, and of their outputs, which the head keeps; without one, it keeps the last block's."""
         norms = [stack.final_norm for stack in self.share.config.stacks]
         return sum(self.hidden + (self._norm(norm, self.width) if norm else 0) for norm in norms) / self.outside
 

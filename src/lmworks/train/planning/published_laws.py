@@ -87,7 +87,7 @@ LAW, RUNS = "law.json", "runs.json"  # of a sweep; the law where one follows fro
 
 
 def write_law(path: Path, fitted: "FittedLaw", source: str, doubts: Sequence[str], vocabulary: int) -> None:
-    """What `read_law` reads, with the law's intervals and the number of runs."""
+    """Writes what `read_law` reads, with the law's intervals and the number of runs."""
     numbers = {"law": fitted.law, "intervals": fitted.intervals, "n": fitted.n, "source": source}
     write_json(path, to_mapping(numbers | {"doubts": tuple(doubts), "vocabulary": vocabulary}))
 

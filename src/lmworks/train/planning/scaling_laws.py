@@ -65,7 +65,7 @@ class ParametricLaw:
     def allocate(
         self, flops: float | None = None, parameters: float | None = None, tokens: float | None = None
     ) -> Allocation:
-        """As that of the `optimum`, with the loss."""
+        """The allocation of the `optimum`, with the loss."""
         best = self.optimum.allocate(flops, parameters, tokens)
         return replace(best, loss=self.loss(best.parameters, best.tokens))
 

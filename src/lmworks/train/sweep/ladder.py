@@ -128,7 +128,7 @@ class _Planner:
 
     @property
     def most_tokens(self) -> float:
-        """Of the longest runs."""
+        """Tokens of the longest runs."""
         return self.config.epochs * self.available
 
     def largest_flops(self, flops: float) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from lmworks.artefact import write_json, writing
+from lmworks.artefact import check_new, write_json, writing
 from lmworks.config import from_mapping
 from lmworks.embeddings.config import Subwords
 from lmworks.embeddings.subwords import NGrams
@@ -24,8 +24,7 @@ VECTORS, WORDS = "vectors.safetensors", "words.json"
 
 def save_word_vectors(vectors: WordVectors, folder: Path) -> None:
     """Makes the folder, whole or not at all; FileExistsError when it is there."""
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already; name a new folder, or delete it first")
+    check_new(folder)
     with writing(folder) as temporary:
         write_folder(vectors, temporary)
 

@@ -1,7 +1,6 @@
 """Training byte-pair encoding: words are counted, merges learnt from them, and a `tokenizer.json` is put together."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models
@@ -33,7 +32,8 @@ def train_bpe(texts: Iterable[str], config: BpeConfig | None = None, progress: R
     rule, metaspace = WordRule(config.words, config.digits), config.words == "metaspace"
     words = count_normalised_words(texts, rule, config, progress)
     before = [*config.special_tokens, *_reserved(config)]
-    spelling = spell_characters(words, config.coverage) if metaspace else spell_bytes(words)
+    becomes = becomes_unknown(config.byte_fallback)
+    spelling = spell_characters(words, config.coverage, becomes=becomes) if metaspace else spell_bytes(words)
     size, occurrences = len(words), words.total
     room = room_beside(before, spelling, config.vocabulary_size)
     del words
@@ -50,8 +50,9 @@ def train_bpe(texts: Iterable[str], config: BpeConfig | None = None, progress: R
     special = [*config.special_tokens, *(token for token in before if token == UNKNOWN)]
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     roles = {"eos_token": config.special_tokens[0], **({"unk_token": UNKNOWN} if metaspace else {})}
-    uncovered = replace(spelling.uncovered, becomes=becomes_unknown(config.byte_fallback))
-    return Trained(Tokenizer(backend, roles), len(before), size, occurrences, merges=merges, uncovered=uncovered)
+    return Trained(
+        Tokenizer(backend, roles), len(before), size, occurrences, merges=merges, uncovered=spelling.uncovered
+    )
 
 
 def _reserved(config: BpeConfig) -> tuple[str, ...]:

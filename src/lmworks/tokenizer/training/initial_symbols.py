@@ -39,7 +39,8 @@ class Uncovered:
         """A sentence for the user, with the remedy; empty where every character has a token."""
         if not self.characters:
             return ""
-        named = ", ".join(f"{_legible(character)} ({times:,})" for character, times in self.frequent)
+        shown = (c if c.isprintable() and not c.isspace() else f"U+{ord(c):04X}" for c, _ in self.frequent)
+        named = ", ".join(f"{c} ({times:,})" for c, (_, times) in zip(shown, self.frequent, strict=True))
         rest = self.characters - len(self.frequent)
         several = "character has" if self.characters == 1 else "different characters have"
         return (
@@ -86,29 +87,28 @@ def spell_bytes(words: WordCounts) -> Spelling:
     return lay_out(alphabet, symbol_of[words.text], words.ends - words.starts, words.counts)
 
 
-def spell_characters(words: WordCounts, coverage: float = 1.0, continuing: str = "") -> Spelling:
+def spell_characters(words: WordCounts, coverage: float = 1.0, continuing: str = "", becomes: str = "") -> Spelling:
     """The symbols are the characters that make up a share of `coverage` of all characters, by their code points.
 
     `continuing` goes before characters that do not begin a word, which then are symbols of their own, after the others.
+    `becomes` says what a text with another character gets (`Uncovered`).
     """
     points = np.frombuffer(words.text.tobytes().decode().encode("utf-32-le"), np.uint32)
     begins = (words.text & 0xC0) != 0x80
     ends = np.cumsum(begins)[words.ends - 1] if len(words) else words.ends
     lengths = np.diff(ends, prepend=0)
-    covered, left_out = _covering(points, np.repeat(words.counts, lengths), coverage)
+    covered, uncovered = _covering(points, np.repeat(words.counts, lengths), coverage)
     indices = np.searchsorted(covered, points).clip(max=max(len(covered) - 1, 0))
     symbols = np.where(covered[indices] == points, indices, BOUNDARY).astype(np.int32) if len(covered) else indices
     alphabet = tuple(map(chr, covered.tolist()))
-    if not continuing:
-        return replace(lay_out(alphabet, symbols, lengths, words.counts), uncovered=left_out)
-    inside = np.ones(len(points), bool)
-    inside[ends - lengths] = False
-    inside &= symbols != BOUNDARY
-    followers = np.unique(symbols[inside])
-    symbols[inside] = len(alphabet) + np.searchsorted(followers, symbols[inside])
-    firsts = alphabet
-    alphabet += tuple(continuing + firsts[symbol] for symbol in followers.tolist())
-    return replace(lay_out(alphabet, symbols, lengths, words.counts), uncovered=left_out)
+    if continuing:
+        inside = symbols != BOUNDARY
+        inside[ends - lengths] = False
+        followers = np.unique(symbols[inside])
+        symbols[inside] = len(alphabet) + np.searchsorted(followers, symbols[inside])
+        alphabet += tuple(continuing + alphabet[symbol] for symbol in followers.tolist())
+    spelling = lay_out(alphabet, symbols, lengths, words.counts)
+    return replace(spelling, uncovered=replace(uncovered, becomes=becomes))
 
 
 def _covering(points: np.ndarray, weights: np.ndarray, coverage: float) -> tuple[np.ndarray, Uncovered]:
@@ -121,7 +121,11 @@ def _covering(points: np.ndarray, weights: np.ndarray, coverage: float) -> tuple
     needed = coverage * frequency.sum()
     before = np.cumsum(frequency[order]) - frequency[order]
     covered, others = order[before < needed], order[before >= needed]
-    return np.sort(different[covered]), uncovered(different[others], frequency[others], int(frequency.sum()))
+    occurrences = int(frequency[others].sum())
+    named = others[:SHOWN]
+    frequent = tuple(zip(map(chr, different[named].tolist()), frequency[named].tolist(), strict=True))
+    share = occurrences / int(frequency.sum()) if occurrences else 0.0
+    return np.sort(different[covered]), Uncovered(len(others), occurrences, share, frequent)
 
 
 def lay_out(alphabet: tuple[str, ...], symbols: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> Spelling:
@@ -139,17 +143,6 @@ def lay_out(alphabet: tuple[str, ...], symbols: np.ndarray, lengths: np.ndarray,
     changes = np.flatnonzero(np.diff(counts, prepend=0))  # words come in the order of their counts
     starts = (boundaries - lengths)[changes].astype(np.uint32)
     return Spelling(alphabet, cells, starts, counts[changes].astype(np.int64))
-
-
-def uncovered(points: np.ndarray, frequencies: np.ndarray, total: int) -> Uncovered:
-    """A summary of code points without a token, the most frequent first; `total` characters in all."""
-    occurrences = int(frequencies.sum())
-    frequent = zip(map(chr, points[:SHOWN].tolist()), frequencies[:SHOWN].tolist(), strict=True)
-    return Uncovered(len(points), occurrences, occurrences / total if total else 0.0, tuple(frequent))
-
-
-def _legible(character: str) -> str:
-    return character if character.isprintable() and not character.isspace() else f"U+{ord(character):04X}"
 
 
 def room_beside(before: Collection[str], spelling: Spelling, vocabulary_size: int) -> int:

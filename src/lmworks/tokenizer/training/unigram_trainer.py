@@ -1,7 +1,6 @@
 """Training Unigram (Kudo 2018): words are counted, pieces learnt from them, and a `tokenizer.json` is put together."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import tokenizers
 from tokenizers import AddedToken, Regex, models, pre_tokenizers
@@ -38,7 +37,7 @@ def train_unigram(texts: Iterable[str], config: UnigramConfig | None = None, pro
     config = config or UnigramConfig()
     words = count_normalised_words(texts, _RULE, config, progress)
     before = [*config.special_tokens, *(BYTE_TOKENS if config.byte_fallback else ())]
-    spelling = spell_characters(words, config.coverage)
+    spelling = spell_characters(words, config.coverage, becomes=becomes_unknown(config.byte_fallback))
     size, occurrences = len(words), words.total
     room = room_beside(before, spelling, config.vocabulary_size)
     del words
@@ -52,8 +51,7 @@ def train_unigram(texts: Iterable[str], config: UnigramConfig | None = None, pro
     )
     roles = {_ROLES[token]: token for token in config.special_tokens if token in _ROLES}
     tokenizer = Tokenizer(_backend(before, pieces, config), roles)
-    uncovered = replace(spelling.uncovered, becomes=becomes_unknown(config.byte_fallback))
-    return Trained(tokenizer, len(before), size, occurrences, pieces=pieces, uncovered=uncovered)
+    return Trained(tokenizer, len(before), size, occurrences, pieces=pieces, uncovered=spelling.uncovered)
 
 
 def _backend(before: list[str], pieces: Pieces, config: UnigramConfig) -> tokenizers.Tokenizer:

@@ -6,7 +6,6 @@ that begins the word, then the longest that continues from there, written with #
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
@@ -34,7 +33,8 @@ def train_wordpiece(
     words = _count(texts, config, progress)
     if not len(words):
         raise ValueError("there is no text to learn from: every text is empty")
-    spelling = spell_characters(words, config.coverage, CONTINUING)
+    becomes = "A word that holds one of them becomes [UNK] as a whole."
+    spelling = spell_characters(words, config.coverage, CONTINUING, becomes)
     size, occurrences = len(words), words.total
     room = room_beside(config.special_tokens, spelling, config.vocabulary_size)
     merges = learn_merges(
@@ -49,8 +49,9 @@ def train_wordpiece(
     vocabulary = {token: number for number, token in enumerate([*config.special_tokens, *merges.tokens])}
     roles = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
     tokenizer = Tokenizer(_backend(vocabulary, config), roles)
-    uncovered = replace(spelling.uncovered, becomes="A word that holds one of them becomes [UNK] as a whole.")
-    return Trained(tokenizer, len(config.special_tokens), size, occurrences, merges=merges, uncovered=uncovered)
+    return Trained(
+        tokenizer, len(config.special_tokens), size, occurrences, merges=merges, uncovered=spelling.uncovered
+    )
 
 
 def _count(texts: Iterable[str], config: WordPieceConfig, progress: Report) -> WordCounts:

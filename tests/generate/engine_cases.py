@@ -1,6 +1,6 @@
 """Tiny checkpoints whose blocks the kernels know, and engines that run them either way."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -85,22 +85,6 @@ def finish(engine: Engine) -> None:
             return
         engine.step()
     raise AssertionError("the engine does not become idle")
-
-
-def in_turns(parts: list[Generator[None, None, Any]], between: Callable[[], None] = lambda: None) -> list[Any]:
-    """A part of each in turns, until all have returned something; `between` is called after each round."""
-    found: dict[int, Any] = {}
-    for _ in range(500):
-        for number, one in enumerate(parts):
-            if number not in found:
-                try:
-                    next(one)
-                except StopIteration as end:
-                    found[number] = end.value
-        between()
-        if len(found) == len(parts):
-            return [found[number] for number in range(len(parts))]
-    raise AssertionError("no end")
 
 
 def prompt(length: int, seed: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from engine_cases import Kind, finish, in_turns, make_engine, tiny_llama, tiny_mistral
+from engine_cases import Kind, finish, make_engine, tiny_llama, tiny_mistral
 from search_oracle import beam_search, decoder_logits
 
 from lmworks.adapt.lora import Lora, LowRank
@@ -60,7 +60,7 @@ def test_enough_beams_find_the_best_of_all_continuations(engine, length_penalty:
     best = sorted(texts, key=lambda text: -scores[text])[:40]
     banned = tuple(token for token in range(260) if token not in allowed)
     request = _request(prompt, depth, banned_tokens=banned)
-    found = engine.beam_search(request, BeamParameters(80, 40, length_penalty, stopping="bound"))
+    found = engine.search(request, BeamParameters(80, 40, length_penalty, stopping="bound"))
     assert [completion.ids for completion in found] == best
     for completion in found:
         assert _score(completion, length_penalty) == pytest.approx(scores[completion.ids], abs=_TOLERANCE)
@@ -85,7 +85,7 @@ def test_as_the_definition(engine, beams, groups, diversity, length_penalty, sto
     for prompt in ([1, 2, 3], list(range(100, 140)), [70, 71])[:prompts]:
         for bias in (0.0, 5.0):  # without it, few texts end
             expected = beam_search(decoder_logits(engine.checkpoint.model, prompt), 9, [_EOS], {_EOS: bias}, parameters)
-            found = engine.beam_search(_request(prompt, 9, logit_bias={_EOS: bias} if bias else {}), parameters)
+            found = engine.search(_request(prompt, 9, logit_bias={_EOS: bias} if bias else {}), parameters)
             assert [completion.ids for completion in found] == [ids for ids, _ in expected]
             scores = [_score(completion, length_penalty, bias) for completion in found]
             assert scores == pytest.approx([score for _, score in expected], abs=_TOLERANCE)
@@ -98,9 +98,11 @@ def test_beams_drop_what_a_window_has_passed(kind) -> None:
     """The model sees 20 tokens back, so that a beam needs two or three pages however long its text is."""
     engine, prompt, parameters = make_engine(kind, tiny_mistral(), slots=2), list(range(45)), BeamParameters(3, 3)
     expected = beam_search(decoder_logits(engine.checkpoint.model, prompt), 50, [_EOS], {}, parameters)
-    parts, cache, held = engine.search_in_parts(_request(prompt, 50), parameters), engine.batcher.cache, []
-    (found,) = in_turns([parts], lambda: held.append(round(cache.used * cache.pages)))
-    assert [completion.ids for completion in found] == [ids for ids, _ in expected]
+    job, cache, held = engine.enqueue_search(engine.prepare(_request(prompt, 50)), parameters), engine.batcher.cache, []
+    while not engine.idle:
+        engine.step()
+        held.append(round(cache.used * cache.pages))
+    assert [completion.ids for completion in job.future.result(0)] == [ids for ids, _ in expected]
     assert len(held) >= 49 and max(held) <= 3 * 3 and cache.used == 0
 
 
@@ -119,7 +121,7 @@ def test_beams_drop_what_a_window_has_passed(kind) -> None:
 @pytest.mark.parametrize("prompt", [[3, 1, 4, 1, 5], *slow([259], list(range(7, 47)))])
 def test_one_beam_is_greedy(engine, sampling: dict, prompt: list[int]) -> None:
     request = _request(prompt, 20, **sampling)
-    (greedy,), (beam,) = engine.generate([request]), engine.beam_search(request, BeamParameters(1))
+    (greedy,), (beam,) = engine.generate([request]), engine.search(request, BeamParameters(1))
     assert (beam.ids, beam.text, beam.finish_reason) == (greedy.ids, greedy.text, greedy.finish_reason)
     assert beam.log_probabilities == pytest.approx(greedy.log_probabilities, abs=_TOLERANCE)
     assert (beam.prompt_tokens, beam.completion_tokens) == (len(prompt), len(beam.ids))
@@ -135,16 +137,16 @@ def test_beams_run_with_their_adapter(kind: Kind) -> None:
     adapted = replace(plain, adapter="loud")
     texts = [engine.generate([request])[0].ids for request in (plain, adapted)]
     assert texts[0] != texts[1]
-    assert [engine.beam_search(request, BeamParameters(1))[0].ids for request in (plain, adapted)] == texts
+    assert [engine.search(request, BeamParameters(1))[0].ids for request in (plain, adapted)] == texts
     with pytest.raises(ValueError, match="no adapter 'other'"):
-        engine.beam_search(replace(plain, adapter="other"), BeamParameters())
+        engine.search(replace(plain, adapter="other"), BeamParameters())
 
 
 def test_every_beam_follows_its_constraint(engine) -> None:
     """As many beams as there are beginnings find every choice, ranked by what the model thinks of it."""
     options, prompt = ("yes", "yesterday", "no", "maybe"), [1, 2, 3]
     request = _request(prompt, 20, constraint=Choice(options))
-    found = engine.beam_search(request, BeamParameters(6, 6, 0.0, stopping="bound"))
+    found = engine.search(request, BeamParameters(6, 6, 0.0, stopping="bound"))
     encode = engine.checkpoint.tokenizer.encode
     scores = engine.score([prompt] * 4, [[*encode(option), _EOS] for option in options])
     ranked = sorted(zip(options, scores, strict=True), key=lambda pair: -pair[1].total)
@@ -159,7 +161,7 @@ def test_a_stop_string_ends_a_beam(engine) -> None:
     (letter,) = engine.checkpoint.tokenizer.encode("x")
     bias, parameters = {letter: 6.0}, BeamParameters(4, 4)
     expected = beam_search(decoder_logits(engine.checkpoint.model, [1, 2, 3]), 9, [_EOS, letter], bias, parameters)
-    found = engine.beam_search(_request([1, 2, 3], 9, stop=("x",), logit_bias=bias), parameters)
+    found = engine.search(_request([1, 2, 3], 9, stop=("x",), logit_bias=bias), parameters)
     assert [completion.ids for completion in found] == [ids for ids, _ in expected]
     assert any(completion.ids[-1] == letter for completion in found)
     for completion in found:
@@ -169,9 +171,9 @@ def test_a_stop_string_ends_a_beam(engine) -> None:
 
 def test_beams_share_the_pages_of_the_prompt(engine) -> None:
     cache = engine.batcher.cache
-    parts = engine.search_in_parts(_request(range(160), 40), BeamParameters(8, stopping="bound"))
+    job = engine.enqueue_search(engine.prepare(_request(range(160), 40)), BeamParameters(8, stopping="bound"))
     held = []
-    for _ in parts:
+    while engine.step() or not job.future.done():
         held.append(round(cache.used * cache.pages))
         assert cache.available + held[-1] == cache.pages
     assert len(held) >= 39 and 10 < max(held) <= 10 + 8 * 3, "ten of the prompt, and three for what a beam has alone"
@@ -180,11 +182,11 @@ def test_beams_share_the_pages_of_the_prompt(engine) -> None:
 
 def test_closing_it_in_the_middle_gives_the_pages_back(engine) -> None:
     for steps in (1, 2, 7):
-        parts = engine.search_in_parts(_request(range(50), 40), BeamParameters(5))
+        engine.enqueue_search(engine.prepare(_request(range(50), 40)), BeamParameters(5))
         for _ in range(steps):
-            next(parts)
+            engine.step()
         assert engine.batcher.cache.used > 0
-        parts.close()
+        engine.abort_jobs(RuntimeError("no more of it"))
         assert engine.batcher.cache.used == 0
 
 
@@ -192,33 +194,32 @@ def test_requests_make_room_and_go_on(kind) -> None:
     engine = make_engine(kind, tiny_llama(), slots=2, cache_tokens=256)
     request, parameters = _request(range(130), 30), BeamParameters(3, 2)
     others = [_request([n] * 90, 30, ignore_eos=True) for n in (3, 4)]
-    expected = engine.generate(others), engine.beam_search(request, parameters)
+    expected = engine.generate(others), engine.search(request, parameters)
     lives = [engine.submit(other) for other in others]
-    parts = engine.search_in_parts(request, parameters)
-    (found,) = in_turns([parts], engine.step)
-    assert engine.batcher.scheduler.preemptions > 0
+    job = engine.enqueue_search(engine.prepare(request), parameters)
     finish(engine)
+    assert engine.batcher.scheduler.preemptions > 0
     assert [tuple(live.ids) for live in lives] == [completion.ids for completion in expected[0]]
-    assert [completion.ids for completion in found] == [completion.ids for completion in expected[1]]
+    assert [completion.ids for completion in job.future.result(0)] == [completion.ids for completion in expected[1]]
     with pytest.raises(OutOfPagesError):
-        engine.beam_search(_request(range(200), 50), BeamParameters(64, stopping="bound"))
+        engine.search(_request(range(200), 50), BeamParameters(64, stopping="bound"))
     assert engine.batcher.cache.used == 0
 
 
 def test_a_deadline_ends_the_beams(engine) -> None:
     request = Request((1, 2), sampling=SamplingParameters(max_tokens=200, banned_tokens=(_EOS,)), deadline=1e-6)
-    found = engine.beam_search(request, BeamParameters(3, 3))
+    found = engine.search(request, BeamParameters(3, 3))
     assert [completion.finish_reason for completion in found] == ["deadline"] * 3
     assert len({completion.ids for completion in found}) == 3
 
 
 def test_what_cannot_be_searched_is_refused(engine) -> None:
     with pytest.raises(ValueError, match="temperature, top_k"):
-        engine.beam_search(_request([1], 5, temperature=1.0, top_k=3), BeamParameters())
+        engine.search(_request([1], 5, temperature=1.0, top_k=3), BeamParameters())
     with pytest.raises(ValueError, match="no token is allowed"):
-        engine.beam_search(_request([1], 5, banned_tokens=tuple(range(260))), BeamParameters())
+        engine.search(_request([1], 5, banned_tokens=tuple(range(260))), BeamParameters())
     with pytest.raises(ValueError, match="context_length"):
-        engine.beam_search(_request([1] * 256, 5), BeamParameters())
+        engine.search(_request([1] * 256, 5), BeamParameters())
     for arguments, message in (
         ({"beams": 0}, "n_best"),
         ({"beams": 2, "n_best": 3}, "n_best"),

@@ -53,7 +53,7 @@ def test_as_the_definition(engine, tiny_llama, candidates: int, penalty: float, 
             tokens, candidates, penalty,
         )  # fmt: skip
         request = _request(prompt, tokens)
-        found = engine.contrastive_search(request, ContrastiveParameters(candidates, penalty))
+        (found,) = engine.search(request, ContrastiveParameters(candidates, penalty))
         assert list(found.ids) == expected
         (score,) = engine.score([prompt], [found.ids])
         assert found.log_probabilities == pytest.approx(score.log_probabilities, abs=5e-5)  # as in test_scoring.py
@@ -87,7 +87,7 @@ def test_rounded_weights_are_searched_as_the_definition_does_with_the_states_of_
     )
     engine = make_engine("fused", tiny_llama, weights=weights)
     request = _request(prompt, 12)
-    found = engine.contrastive_search(request, ContrastiveParameters(4, 0.6))
+    (found,) = engine.search(request, ContrastiveParameters(4, 0.6))
     assert list(found.ids) == expected
     assert found.ids != engine.generate([request])[0].ids, "else the penalty has done nothing"
 
@@ -96,36 +96,36 @@ def test_without_a_choice_it_is_greedy(engine) -> None:
     request = _request(range(30), 25, repetition_penalty=1.2, banned_tokens=(7,))
     (greedy,) = engine.generate([request])
     for parameters in (ContrastiveParameters(5, 0.0), ContrastiveParameters(1, 0.8)):
-        found = engine.contrastive_search(request, parameters)
+        (found,) = engine.search(request, parameters)
         assert (found.ids, found.text, found.finish_reason) == (greedy.ids, greedy.text, greedy.finish_reason)
 
 
 def test_what_the_cache_knows_of_the_prompt_does_not_matter(engine) -> None:
     """The states of all its tokens are needed, and the cache has none."""
     request, parameters = _request(range(200), 10), ContrastiveParameters()
-    first = engine.contrastive_search(request, parameters)
+    (first,) = engine.search(request, parameters)
     engine.generate([request])
-    again = engine.contrastive_search(request, parameters)
+    (again,) = engine.search(request, parameters)
     assert (first.ids, again.cached_tokens) == (again.ids, 0)
 
 
 def test_a_constraint_is_followed(engine) -> None:
     request = Request((1, 2), sampling=SamplingParameters(max_tokens=20, constraint=Choice(("yes", "no", "nobody"))))
-    found = engine.contrastive_search(request, ContrastiveParameters(4, 0.5))
+    (found,) = engine.search(request, ContrastiveParameters(4, 0.5))
     assert found.text in ("yes", "no", "nobody") and found.finish_reason == "stop"
 
 
 def test_a_deadline_ends_it(engine) -> None:
     request = Request((1, 2), sampling=SamplingParameters(max_tokens=200, ignore_eos=True), deadline=1e-6)
-    found = engine.contrastive_search(request, ContrastiveParameters())
+    (found,) = engine.search(request, ContrastiveParameters())
     assert (found.finish_reason, found.completion_tokens) == ("deadline", 1)
 
 
 def test_what_cannot_be_searched_is_refused(engine) -> None:
     with pytest.raises(ValueError, match="temperature"):
-        engine.contrastive_search(_request([1], 5, temperature=1.0), ContrastiveParameters())
+        engine.search(_request([1], 5, temperature=1.0), ContrastiveParameters())
     with pytest.raises(ValueError, match="no token is allowed"):
-        engine.contrastive_search(_request([1], 5, banned_tokens=tuple(range(260))), ContrastiveParameters())
+        engine.search(_request([1], 5, banned_tokens=tuple(range(260))), ContrastiveParameters())
     for arguments, message in (({"candidates": 0}, "candidates"), ({"penalty": 1.0}, "penalty")):
         with pytest.raises(ValueError, match=message):
             ContrastiveParameters(**arguments)

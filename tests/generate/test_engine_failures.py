@@ -120,7 +120,7 @@ def test_a_constraint_that_raises_fails_its_request_alone(
 
 def _known(engine: Engine, ids: Sequence[int]) -> int:
     """Tokens of a text that the cache finds."""
-    sequence = engine.batcher.cache.open(ids, engine.batcher.namespace(""))
+    sequence = engine.batcher.open(ids, "")
     length = sequence.length
     engine.batcher.cache.close(sequence)
     return length
@@ -169,7 +169,7 @@ def test_numbers_that_are_none_cost_the_cache_their_own_pages_alone(checkpoint, 
             if how == "scores":
                 engine.score([text], [[1, 2]])
             else:
-                engine.beam_search(Request(text, sampling=_LONG), BeamParameters(2))
+                engine.search(Request(text, sampling=_LONG), BeamParameters(2))
     assert [_known(engine, request.prompt_ids) for request in _NEIGHBOURS] == [16, 16]
     assert _known(engine, text) == 0, "its chunks before may be as bad"
     assert engine.cache_usage == 0
@@ -179,7 +179,7 @@ def test_a_search_that_finds_nothing_costs_the_cache_nothing(checkpoint) -> None
     engine = make_engine("fused", checkpoint)
     nothing = Request(prompt(40, 5), sampling=replace(_LONG, banned_tokens=tuple(range(260))))
     with pytest.raises(ValueError, match="no token is allowed"):
-        engine.beam_search(nothing, BeamParameters(2))
+        engine.search(nothing, BeamParameters(2))
     assert _known(engine, prompt(40, 5)) == 32
 
 

@@ -67,7 +67,7 @@ def test_beam_search_is_as_defined(engine, checkpoint, parameters: BeamParameter
         logits = encoder_decoder_logits(checkpoint.model, source, _START)
         expected = beam_search(logits, 20, [_EOS], bias, parameters)[: parameters.n_best]
         request = Request(tuple(source), sampling=SamplingParameters(max_tokens=20, logit_bias=bias))
-        found = engine.beam_search(request, parameters)
+        found = engine.search(request, parameters)
         assert [completion.ids for completion in found] == [ids for ids, _ in expected]
         assert {completion.prompt_tokens for completion in found} == {len(source)}
         ended += sum(completion.finish_reason == "stop" for completion in found)
@@ -82,7 +82,7 @@ def test_beams_share_their_source_and_their_forward(engine, monkeypatch: pytest.
     )
     monkeypatch.setattr(model, "encode", lambda ids: encoded.append(len(ids)) or encode(ids))
     request = Request((5, 6, 7), sampling=SamplingParameters(max_tokens=6, banned_tokens=(_EOS,)))
-    engine.beam_search(request, BeamParameters(4, stopping="bound"))
+    engine.search(request, BeamParameters(4, stopping="bound"))
     assert (batches, encoded) == ([1, 4, 4, 4, 4, 4], [1])
 
 
@@ -94,7 +94,7 @@ def test_contrastive_search_is_as_defined(engine, checkpoint) -> None:
         15, 4, 0.6,
     )  # fmt: skip
     request = Request(tuple(source), sampling=SamplingParameters(max_tokens=15, ignore_eos=True))
-    assert list(engine.contrastive_search(request, ContrastiveParameters(4, 0.6)).ids) == expected
+    assert list(engine.search(request, ContrastiveParameters(4, 0.6))[0].ids) == expected
 
 
 def test_a_request_goes_on_after_others_took_its_pages(checkpoint) -> None:

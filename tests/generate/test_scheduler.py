@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lmworks.generate.paged_cache import PAGE, PagedCache
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.request_state import RequestState
-from lmworks.generate.scheduler import ScheduledTokens, Scheduler
+from lmworks.generate.scheduler import Scheduler
 
 
 @dataclass
@@ -54,14 +54,13 @@ class World:
         request.submitted = 0.0
         self.scheduler.submit(request)
 
-    def step(self) -> list[ScheduledTokens]:
+    def step(self) -> dict[RequestState, int]:
         scheduled = self.scheduler.next()
-        for part in scheduled:
-            request = part.request
-            assert request.sequence is not None and 0 < part.tokens <= request.uncomputed_tokens
-            self.computed += part.tokens
-            self.cache.commit(request.sequence, request.next_ids(part.tokens))
-            self.scheduler.charge(request, part.tokens)
+        for request, tokens in scheduled.items():
+            assert request.sequence is not None and 0 < tokens <= request.uncomputed_tokens
+            self.computed += tokens
+            self.cache.commit(request.sequence, request.next_ids(tokens))
+            self.scheduler.charge(request, tokens)
             if request.uncomputed_tokens == 0:
                 request.ids.append(7)
                 self.generated[request.client] = self.generated.get(request.client, 0) + 1
@@ -155,19 +154,19 @@ def test_every_request_finishes_and_the_promises_hold_at_every_step(requests: li
         idle = world.scheduler.idle
         scheduled = world.step()
         assert scheduled or idle, "somebody always goes on"
-        names = [part.request.id for part in scheduled]
+        names = [request.id for request, tokens in scheduled.items()]
         assert len(set(names)) == len(names) <= world.slots and len(world.scheduler.running) <= world.slots
-        prompts = [part.tokens for part in scheduled if part.request.id not in decoding]
+        prompts = [tokens for request, tokens in scheduled.items() if request.id not in decoding]
         largest = world.prefill_tokens if world.grid is None else max(world.prefill_tokens, world.grid)
         assert sum(prompts) <= largest, "the budget"
         if world.grid is not None:
-            ends = [part.request.computed_tokens for part in scheduled if part.tokens > 1 and part.request.sequence]
+            ends = [request.computed_tokens for request, tokens in scheduled.items() if tokens > 1 and request.sequence]
             assert all(end % world.grid == 0 or end >= length for end, length in _with_lengths(ends, scheduled))
         if world.scheduler.preemptions == before:
             assert decoding <= set(names), "whoever decodes does so in every step"
         if world.cache.available >= 6:  # room for any of them: then no prompt goes before one of smaller priority
             kept_out = {other.priority for other in waiting if other in world.scheduler.waiting}
-            served = {part.request.priority for part in scheduled if part.request.id not in decoding}
+            served = {request.priority for request, tokens in scheduled.items() if request.id not in decoding}
             assert not (0 in kept_out and 1 in served)
         if step > 30 and world.scheduler.idle:
             break
@@ -175,8 +174,8 @@ def test_every_request_finishes_and_the_promises_hold_at_every_step(requests: li
     assert world.cache.used == 0
 
 
-def _with_lengths(ends: list[int], scheduled: list[ScheduledTokens]) -> list[tuple[int, int]]:
-    lengths = [part.request.length for part in scheduled if part.tokens > 1 and part.request.sequence]
+def _with_lengths(ends: list[int], scheduled: dict[RequestState, int]) -> list[tuple[int, int]]:
+    lengths = [request.length for request, tokens in scheduled.items() if tokens > 1 and request.sequence]
     return list(zip(ends, (length - 1 for length in lengths), strict=True))
 
 
@@ -186,7 +185,7 @@ def test_a_long_prompt_delays_nobody_by_more_than_the_budget() -> None:
     world.step()
     world.submit("long", 1000)
     for _ in range(10):
-        scheduled = {part.request.id: part.tokens for part in world.step()}
+        scheduled = {request.id: tokens for request, tokens in world.step().items()}
         assert scheduled == {"decodes": 1, "long": 20}
 
 
@@ -194,15 +193,15 @@ def test_one_budget_is_for_all_prompts() -> None:
     world = World(slots=9, prefill_tokens=20)
     for n in range(5):
         world.submit(str(n), 8, tokens=9)
-    assert [part.tokens for part in world.step()] == [8, 8, 4]
-    assert [part.tokens for part in world.step()] == [1, 1, 4, 8, 8]
+    assert list(world.step().values()) == [8, 8, 4]
+    assert list(world.step().values()) == [1, 1, 4, 8, 8]
 
 
 def test_on_a_grid_only_the_first_chunk_of_a_step_exceeds_the_budget() -> None:
     world = World(slots=9, prefill_tokens=20, grid=32)
     for n in range(3):
         world.submit(str(n), 40, tokens=9)
-    found = [[(part.request.id, part.tokens) for part in world.step()] for _ in range(5)]
+    found = [[(request.id, tokens) for request, tokens in world.step().items()] for _ in range(5)]
     assert found[0] == [("0", 32)]
     assert found[1] == [("0", 8)], "a chunk of 32 does not fit into the rest of the budget"
     assert found[2] == [("0", 1), ("1", 32)]
@@ -215,11 +214,11 @@ def test_a_smaller_priority_enters_first_and_takes_the_slot_of_a_larger_one() ->
     world.step()
     world.submit("later", 5, tokens=2, priority=1)
     world.submit("first", 5, tokens=2, priority=0)
-    assert [(part.request.id, part.tokens) for part in world.step()] == [("first", 5)]
+    assert [(request.id, tokens) for request, tokens in world.step().items()] == [("first", 5)]
     world.submit("equal", 5, tokens=2, priority=0)
     order = []
     while not world.scheduler.idle:
-        order += [name for name in (part.request.id for part in world.step()) if name not in order[-1:]]
+        order += [name for name in (request.id for request in world.step()) if name not in order[-1:]]
     assert order == ["first", "equal", "later", "late"], "equals do not preempt each other"
     assert world.scheduler.preemptions == 1
 
@@ -231,7 +230,7 @@ def test_pages_are_taken_from_the_larger_priority_and_never_from_the_smaller() -
     world.step()
     assert world.running == ["urgent", "patient"]
     while not world.requests["urgent"].done:
-        scheduled = [part.request.id for part in world.step()]
+        scheduled = [request.id for request in world.step()]
         assert "urgent" in scheduled
     assert world.requests["patient"].preempted and not world.requests["urgent"].preempted
     world.finish(80)
@@ -262,7 +261,7 @@ def test_a_request_that_does_not_fit_waits_without_being_taken_for_preempted(mov
     world.step()
     world.submit("does not fit", 60, tokens=2, client="b")
     for _ in range(5):
-        assert [part.request.id for part in world.step()] == ["holds"]
+        assert [request.id for request in world.step()] == ["holds"]
     assert world.scheduler.preemptions == 0 and not world.requests["does not fit"].preempted
     entries: list[str] = []
     enter = world.scheduler._enter
@@ -288,7 +287,7 @@ def test_a_request_that_cannot_enter_fails_alone_and_keeps_nobody_out() -> None:
     world = World(fails_to_enter="broken", slots=3)
     for name in ("early", "broken", "late"):
         world.submit(name, 5, tokens=3)
-    assert [part.request.id for part in world.step()] == ["early", "late"]
+    assert [request.id for request in world.step()] == ["early", "late"]
     assert isinstance(world.requests["broken"].error, MemoryError)
     assert world.running == ["early", "late"] and not world.scheduler.waiting
     world.finish(3)
@@ -299,7 +298,7 @@ def test_a_request_that_cannot_be_moved_out_fails_alone_and_makes_room_by_it() -
     world.submit("patient", 5, tokens=10, priority=1)
     world.step()
     world.submit("urgent", 5, tokens=2)
-    assert [part.request.id for part in world.step()] == ["urgent"]
+    assert [request.id for request in world.step()] == ["urgent"]
     assert isinstance(world.requests["patient"].error, MemoryError)
     world.finish(3)
     assert world.cache.used == 0
@@ -336,7 +335,7 @@ def test_a_client_that_comes_back_brings_no_credit_and_keeps_its_debt() -> None:
         world.submit(f"returns-{n}", 5, tokens=40, client="returns")
     order = []
     while not world.scheduler.idle:
-        order += [part.request.client for part in world.step() if part.tokens > 1]
+        order += [request.client for request, tokens in world.step().items() if tokens > 1]
     assert order[:4] in (["returns", "works"] * 2, ["works", "returns"] * 2), "they take turns from the first on"
 
 
@@ -360,7 +359,7 @@ def test_who_waits_for_another_keeps_its_slot_and_its_turn() -> None:
     world.submit("follows", 100, like=0, tokens=3)
     world.submit("other", 60, tokens=3)
     world.submit("in line", 5)
-    steps = [[(part.request.id, part.tokens) for part in world.step()] for _ in range(4)]
+    steps = [[(request.id, tokens) for request, tokens in world.step().items()] for _ in range(4)]
     assert steps[0] == [("first", 40)] and steps[1] == [("first", 40)]
     assert steps[2] == [("first", 20), ("other", 20)], "the rest of the budget is for others"
     assert world.running == ["first", "follows", "other"]
@@ -389,7 +388,7 @@ def test_an_urgent_one_does_not_wait_for_a_patient_one_that_begins_alike() -> No
     world.submit("patient", 100, like=0, priority=1)
     world.step()
     world.submit("urgent", 100, like=0, priority=0)
-    steps = [[(part.request.id, part.tokens) for part in world.step()] for _ in range(2)]
+    steps = [[(request.id, tokens) for request, tokens in world.step().items()] for _ in range(2)]
     assert steps[0] == [("urgent", 48)], "48 were known"
     assert steps[1] == [("urgent", 4), ("patient", 4)], "and now 96 are, to both"
 
@@ -400,7 +399,7 @@ def test_nobody_waits_for_a_page_of_a_long_prompt() -> None:
     for name, tail in (("one", 5000), ("other", 6000)):
         world.submit(name, 0)
         world.requests[name].prompt_ids = (*range(16), *range(tail, tail + 50))
-    assert [part.tokens for part in world.step()] == [66, 66]
+    assert list(world.step().values()) == [66, 66]
 
 
 def test_requests_of_other_adapters_and_sources_do_not_wait_for_each_other() -> None:
@@ -408,7 +407,7 @@ def test_requests_of_other_adapters_and_sources_do_not_wait_for_each_other() -> 
     kinds: list[dict[str, Any]] = [{}, {"adapter": "a"}, {"source_ids": (1, 2)}, {"source_ids": (1, 3)}]
     for n, options in enumerate(kinds):
         world.submit(str(n), 50, like=0, **options)
-    assert [part.tokens for part in world.step()] == [50] * 4
+    assert list(world.step().values()) == [50] * 4
 
 
 def test_guesses_that_were_right_are_paid_for() -> None:
@@ -418,11 +417,11 @@ def test_guesses_that_were_right_are_paid_for() -> None:
             world.submit(f"{client}-{n}", 5, tokens=3, client=client)
     order = []
     while not world.scheduler.idle:
-        for part in world.step():
-            if part.tokens > 1:
-                order.append(part.request.client)
-            if part.request.client == "lucky":
-                world.scheduler.charge(part.request, 0, 8)
+        for request, tokens in world.step().items():
+            if tokens > 1:
+                order.append(request.client)
+            if request.client == "lucky":
+                world.scheduler.charge(request, 0, 8)
     assert order == ["lucky", "plain", "plain", "lucky"]
 
 
@@ -439,7 +438,7 @@ def test_of_one_client_the_earlier_deadline_goes_first() -> None:
     world.submit("none", 5)
     world.submit("late", 5, deadline=9.0)
     world.submit("soon", 5, deadline=2.0)
-    assert [world.step()[0].request.id for _ in range(3)] == ["soon", "late", "none"]
+    assert [next(iter(world.step())).id for _ in range(3)] == ["soon", "late", "none"]
 
 
 def test_a_scheduler_needs_slots_and_a_budget() -> None:
@@ -454,7 +453,7 @@ def test_an_urgent_prompt_does_not_wait_for_the_rest_of_a_patient_one() -> None:
     world.submit("patient", 200, priority=1)
     world.step()
     world.submit("urgent", 30, tokens=2)
-    assert [[(part.request.id, part.tokens) for part in world.step()] for _ in range(3)] == [
+    assert [[(request.id, tokens) for request, tokens in world.step().items()] for _ in range(3)] == [
         [("urgent", 20)],
         [("urgent", 10), ("patient", 10)],
         [("urgent", 1), ("patient", 20)],

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from engine_cases import KINDS, Kind, assert_same, count_tokens, finish, in_turns, make_engine, prompt, tolerance
+from engine_cases import KINDS, Kind, assert_same, count_tokens, finish, make_engine, prompt, tolerance
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,9 +105,9 @@ def test_requests_make_room_for_scores_and_go_on_as_if_nothing_had_been(kind: Ki
     lives = [engine.submit(request) for request in requests]
     for _ in range(6):
         engine.step()
-    parts = engine.score_in_parts([prompt(100, 8)] * 3, [prompt(n, n) for n in (20, 8, 3)])
-    (scores,) = in_turns([parts], engine.step)
+    job = engine.submit_score([prompt(100, 8)] * 3, [prompt(n, n) for n in (20, 8, 3)])
     finish(engine)
+    scores = job.future.result(0)
     assert engine.batcher.scheduler.preemptions > 0
     for live, completion in zip(lives, expected, strict=True):
         assert_same(live.completion(0), completion, kind)

@@ -97,7 +97,7 @@ def test_a_request_whose_adapter_goes_before_it_begins_fails_alone(worker, loras
             time.sleep(0.001)
         worker.submit(replace(PLAIN, adapter="one"), late)
         worker.submit(PLAIN, beside)
-        search = pool.submit(worker.beam_search, replace(PLAIN, adapter="one"), BeamParameters(beams=2))
+        search = pool.submit(worker.search, replace(PLAIN, adapter="one"), BeamParameters(beams=2))
         while len(worker._inbox) < 4:
             time.sleep(0.001)
         gate.opened.set()

@@ -31,10 +31,10 @@ def _posted(worker: EngineWorker, future: Future) -> Future:
 
 def test_requests_go_on_while_beams_are_searched(worker, gate, engine, tiny_llama) -> None:
     alone = Engine(tiny_llama, weights="float32", lowered=False)
-    expected = alone.beam_search(_REQUEST, _BEAMS), alone.contrastive_search(_REQUEST, ContrastiveParameters())
+    expected = alone.search(_REQUEST, _BEAMS), alone.search(_REQUEST, ContrastiveParameters())
     with ThreadPoolExecutor(2) as pool:
-        beams = _posted(worker, pool.submit(worker.beam_search, _REQUEST, _BEAMS))
-        contrast = pool.submit(worker.contrastive_search, _REQUEST, ContrastiveParameters())
+        beams = _posted(worker, pool.submit(worker.search, _REQUEST, _BEAMS))
+        contrast = pool.submit(worker.search, _REQUEST, ContrastiveParameters())
         while len(worker._inbox) < 2:
             time.sleep(0.001)
         searching: list[bool] = []
@@ -52,7 +52,7 @@ def test_requests_go_on_while_beams_are_searched(worker, gate, engine, tiny_llam
         assert beside.completion().completion_tokens == 4
         assert searching == [True] * 4
         assert [found.ids for found in beams.result(60)] == [found.ids for found in expected[0]]
-        assert contrast.result(60).ids == expected[1].ids
+        assert contrast.result(60)[0].ids == expected[1][0].ids
         assert states == {(4, 0), (3, 0)}, "two requests and two searches; after its last step, one request"
         assert worker.running <= 1, "no search any more"
     assert gate.completion().completion_tokens == 30
@@ -77,7 +77,7 @@ def test_best_of_n_counts_as_the_requests_that_it_is(worker, engine) -> None:
 def test_the_model_does_not_change_under_a_search(worker, gate, tiny_llama) -> None:
     state = dict(tiny_llama.model.state_dict())
     with ThreadPoolExecutor(3) as pool:
-        beams = _posted(worker, pool.submit(worker.beam_search, _REQUEST, _BEAMS))
+        beams = _posted(worker, pool.submit(worker.search, _REQUEST, _BEAMS))
         changes = [pool.submit(worker.load_weights, state, 3), pool.submit(worker.unload_adapter, "none")]
         while len(worker._inbox) < 3:
             time.sleep(0.001)
@@ -88,7 +88,7 @@ def test_the_model_does_not_change_under_a_search(worker, gate, tiny_llama) -> N
         assert [found.policy_version for found in beams.result(60)] == [0] * 4
     assert gate.completion().completion_tokens == 30
     worker.load_weights(state, 3)
-    assert worker.beam_search(_REQUEST, _BEAMS)[0].policy_version == 3
+    assert worker.search(_REQUEST, _BEAMS)[0].policy_version == 3
 
 
 def test_close_cuts_a_search_off_and_gives_its_pages_back(engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,18 +106,18 @@ def test_close_cuts_a_search_off_and_gives_its_pages_back(engine, monkeypatch: p
 
     monkeypatch.setattr(engine, "step", counted)
     with ThreadPoolExecutor(1) as pool:
-        beams = pool.submit(worker.beam_search, _REQUEST, _BEAMS)
+        beams = pool.submit(worker.search, _REQUEST, _BEAMS)
         assert closing.wait(60)
         worker.close()
         with pytest.raises(RuntimeError, match="closed before the work"):
             beams.result(60)
     assert engine.batcher.cache.used == 0
     with pytest.raises(RuntimeError, match="worker is closed"):
-        worker.beam_search(_REQUEST, _BEAMS)
+        worker.search(_REQUEST, _BEAMS)
 
 
 def test_what_is_wrong_is_said_where_it_was_asked(worker) -> None:
     with pytest.raises(ValueError, match="context_length"):
-        worker.beam_search(Request((1,) * 256), _BEAMS)
+        worker.search(Request((1,) * 256), _BEAMS)
     with pytest.raises(ValueError, match="temperature"):
-        worker.contrastive_search(Request((1,), sampling=SamplingParameters(temperature=1.0)), ContrastiveParameters())
+        worker.search(Request((1,), sampling=SamplingParameters(temperature=1.0)), ContrastiveParameters())

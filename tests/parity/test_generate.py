@@ -115,7 +115,7 @@ def test_the_n_best_are_the_same(pair: _Pair, stopping, beams: int, length_penal
                 early_stopping=_STOPPING[stopping],
             )  # fmt: skip
             parameters = BeamParameters(beams, beams, length_penalty, stopping=stopping)
-            found = pair.engine.beam_search(_request(prompt, bias), parameters)
+            found = pair.engine.search(_request(prompt, bias), parameters)
             assert [completion.ids for completion in found] == texts
             # float32 sums of some ten log-probabilities, in another order
             ours = [_score(completion, length_penalty, bias) for completion in found]

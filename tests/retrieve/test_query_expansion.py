@@ -89,9 +89,9 @@ def test_relevance_is_the_logit_of_yes_and_shares_the_question(smollm2_checkpoin
         expected.append(float(logits[yes].logsumexp(0) - logits[no].logsumexp(0)))
     forwarded, forward = [], engine.batcher.forward
 
-    def counted(works, *rest):
+    def counted(works, **named):
         forwarded.append(sum(len(one.ids) for one in works))
-        return forward(works, *rest)
+        return forward(works, **named)
 
     monkeypatch.setattr(engine.batcher, "forward", counted)
     assert PointwiseReranker(lambda: engine, engine.checkpoint).relevance(question, passages) == pytest.approx(

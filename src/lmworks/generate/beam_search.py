@@ -16,19 +16,15 @@ completions are kept, as many as there are beams.
 
 import time
 from collections import Counter
-from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-
-from lmworks.generate.cache_lease import CacheLease
 from lmworks.generate.engine_step import NOTHING_ALLOWED, Batcher
-from lmworks.generate.paged_cache import CachedSequence
+from lmworks.generate.job import Job, Steps
 from lmworks.generate.request_state import RequestState
-from lmworks.generate.runner import LogitRows
+from lmworks.generate.runner import LogitRows, Work
 from lmworks.generate.search_parameters import BeamParameters, require_no_draws
-from lmworks.generate.search_tree import allowed_logits, branches, compute_masks, extend, largest, prefill
+from lmworks.generate.search_steps import allowed_logits, compute_masks, largest, prefill
 
 
 @dataclass(slots=True, eq=False)
@@ -50,8 +46,8 @@ class _Follower(NamedTuple):
     """A token that may come next: the model's ln p, that with what the request adds to it; `forced`: the only one."""
 
     token: int
-    own: float
-    wanted: float
+    log_probability: float
+    adjusted: float
     forced: bool
 
 
@@ -78,8 +74,8 @@ class _Group:
             if rank >= self.width and (len(running) == self.width or follower.token in parent.request.stop_ids):
                 continue
             request = parent.request.fork()
-            request.append(follower.token, follower.own, 0.0, forced=follower.forced)
-            child = _Beam(request, parent.total + follower.wanted, steered)
+            request.append(follower.token, follower.log_probability, 0.0, forced=follower.forced)
+            child = _Beam(request, parent.total + follower.adjusted, steered)
             if not request.done and len(running) < self.width:
                 running.append(child)
             elif request.done and rank < self.width:
@@ -100,7 +96,7 @@ class _Group:
         continue, though every beam may end in every way."""
         penalty = self.parameters.diversity_penalty
         candidates = [
-            (beam.steered + follower.wanted - penalty * taken[follower.token], beam, follower)
+            (beam.steered + follower.adjusted - penalty * taken[follower.token], beam, follower)
             for beam in self.beams
             for follower in beam.followers
         ]
@@ -119,11 +115,10 @@ class _Group:
         return max(beam.total for beam in running) / length**penalty <= self.score(self.finished[-1])
 
 
-@torch.inference_mode()
 def beam_search(
-    batcher: Batcher, request: RequestState, parameters: BeamParameters
-) -> Generator[None, None, list[RequestState]]:
-    """The `n_best` completions of a request, best first, as requests that are done; a pause after each forward.
+    batcher: Batcher, job: Job[Any], request: RequestState, parameters: BeamParameters
+) -> Steps[list[RequestState]]:
+    """The `n_best` completions of a request, best first, as requests that are done.
 
     The logits are those after bans, bias, penalties, forced tokens and the constraint of the request, and ln p is not
     normalised again: a text is as probable as the model says, whatever else is forbidden. There are fewer than `n_best`
@@ -133,24 +128,21 @@ def beam_search(
     beams need more pages than the cache has; FloatingPointError when logits are not finite.
     """
     require_no_draws(request.sampling)
-    with branches(batcher) as tree:
-        request.sequence = tree.add(batcher.open(request))
-        request.start()
-        rows, _ = yield from prefill(batcher, tree, request.sequence, request.prompt_ids)
-        running = [_Beam(request)]
-        groups = [_Group(parameters, running) for _ in range(parameters.groups)]
-        while running:
-            yield from compute_masks(batcher, [beam.request for beam in running])
-            _look_ahead(running, rows, parameters)
-            running = _advance(groups, late=time.perf_counter() >= request.deadline_at)
-            if running:
-                yield
-                sequences = _grow(tree, [beam.request for beam in running])
-                rows, _ = extend(batcher, tree, sequences, [beam.request.ids[-1] for beam in running])
-    found = sorted((beam for group in groups for beam in group.finished), key=groups[0].score, reverse=True)
-    if not found:
+    request.sequence = job.add(batcher.open(request.prompt_ids, request.adapter, request.source_ids))
+    request.start()
+    rows, _ = yield from prefill(job, request.sequence, request.prompt_ids, batcher.runner.grid)
+    running = [_Beam(request)]
+    groups = [_Group(parameters, running) for _ in range(parameters.groups)]
+    while running:
+        yield from compute_masks(batcher, [beam.request for beam in running])
+        _look_ahead(running, rows, parameters)
+        running = _advance(groups, late=time.perf_counter() >= request.deadline_at)
+        if running:
+            rows, _ = yield _grow(job, [beam.request for beam in running])
+    completed = sorted((beam for group in groups for beam in group.finished), key=groups[0].score, reverse=True)
+    if not completed:
         raise ValueError(NOTHING_ALLOWED)
-    return [beam.request for beam in found[: parameters.n_best]]
+    return [beam.request for beam in completed[: parameters.n_best]]
 
 
 def _look_ahead(beams: list[_Beam], rows: LogitRows, parameters: BeamParameters) -> None:
@@ -161,10 +153,11 @@ def _look_ahead(beams: list[_Beam], rows: LogitRows, parameters: BeamParameters)
     for beam, logits, normaliser in zip(beams, rows.logits.cpu().numpy(), rows.log_normaliser.tolist(), strict=True):
         allowed = allowed_logits(logits, beam.request)
         tokens = largest(allowed, count)
-        own, wanted = logits[tokens].tolist(), allowed[tokens].tolist()
         beam.followers = [
-            _Follower(token, mine - normaliser, its - normaliser, forced=len(tokens) == 1)
-            for token, mine, its in zip(tokens.tolist(), own, wanted, strict=True)
+            _Follower(token, logit - normaliser, adjusted - normaliser, forced=len(tokens) == 1)
+            for token, logit, adjusted in zip(
+                tokens.tolist(), logits[tokens].tolist(), allowed[tokens].tolist(), strict=True
+            )
         ]
 
 
@@ -187,12 +180,11 @@ def _advance(groups: list[_Group], late: bool) -> list[_Beam]:
     return [beam for group in groups for beam in group.beams]
 
 
-def _grow(tree: CacheLease, requests: list[RequestState]) -> list[CachedSequence]:
-    """A branch for each request, which as yet has its parent's: the first child continues with that, others fork it."""
+def _grow(job: Job[Any], requests: list[RequestState]) -> list[Work]:
+    """The last token of each request, in a branch of its own. As yet it has its parent's: the first child continues
+    with that, others fork it."""
     parents = [request.sequence for request in requests if request.sequence is not None]
-    tree.keep(set(parents))
-    claimed: set[CachedSequence] = set()
-    for request, parent in zip(requests, parents, strict=True):
-        request.sequence = tree.fork(parent) if parent in claimed else parent
-        claimed.add(parent)
-    return [request.sequence for request in requests if request.sequence is not None]
+    job.keep(set(parents))
+    for number, (request, parent) in enumerate(zip(requests, parents, strict=True)):
+        request.sequence = job.fork(parent) if parent in parents[:number] else parent
+    return [job.work(request.sequence, request.ids[-1:], 1) for request in requests if request.sequence is not None]

@@ -13,24 +13,24 @@ the next step uses one. The candidates are forks in the cache.
 """
 
 import time
-from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from lmworks.generate.engine_step import NOTHING_ALLOWED, Batcher
+from lmworks.generate.job import Job, Steps
 from lmworks.generate.logit_processors import leaves_no_choice
 from lmworks.generate.request_state import RequestState
 from lmworks.generate.search_parameters import ContrastiveParameters, require_no_draws
-from lmworks.generate.search_tree import allowed_logits, branches, compute_masks, extend, largest, prefill
+from lmworks.generate.search_steps import allowed_logits, compute_masks, largest, prefill
 
 
-@torch.inference_mode()
 def contrastive_search(
-    batcher: Batcher, request: RequestState, parameters: ContrastiveParameters
-) -> Generator[None, None, list[RequestState]]:
-    """The completion of a request, which is done at the end; a pause after each forward.
+    batcher: Batcher, job: Job[Any], request: RequestState, parameters: ContrastiveParameters
+) -> Steps[list[RequestState]]:
+    """The completion of a request, which is done at the end.
 
     p is renormalised after bans, bias, penalties, forced tokens and the constraint of the request. All states of the
     prompt are needed, so nothing of it is taken from the cache. At the deadline the completion ends where it is.
@@ -39,33 +39,29 @@ def contrastive_search(
     FloatingPointError as in `beam_search`.
     """
     require_no_draws(request.sampling)
-    with branches(batcher) as tree:
-        sequence = tree.add(batcher.open(request, cached=False))
-        request.start()
-        rows, states = yield from prefill(batcher, tree, sequence, request.prompt_ids, hidden=True)
-        assert states is not None
-        context = F.normalize(states, dim=-1)  # (tokens, width)
-        rows = rows.select([-1])
-        while True:
-            logits = rows.logits[0].cpu().numpy()
-            yield from compute_masks(batcher, [request])
-            allowed = allowed_logits(logits, request)
-            candidates, probabilities = _most_probable(allowed, parameters.candidates)
-            yield
-            forks = [tree.fork(sequence) for _ in candidates]
-            found, states = extend(batcher, tree, forks, candidates, hidden=True)
-            assert states is not None
-            states = F.normalize(states, dim=-1)  # (candidates, width)
-            likeness = (states @ context.T).amax(-1).cpu().numpy()
-            best = int(((1 - parameters.penalty) * probabilities - parameters.penalty * likeness).argmax())
-            own = float(logits[candidates[best]]) - rows.log_normaliser.item()
-            request.append(candidates[best], own, 0.0, forced=leaves_no_choice(allowed))
-            if not request.done and time.perf_counter() >= request.deadline_at:
-                request.finish("deadline")
-            if request.done:
-                return [request]
-            sequence, context, rows = forks[best], torch.cat([context, states[best : best + 1]]), found.select([best])
-            tree.keep([sequence])
+    sequence = job.add(batcher.open(request.prompt_ids[:1], request.adapter, request.source_ids))  # nothing is cached
+    request.start()
+    rows, states = yield from prefill(job, sequence, request.prompt_ids, batcher.runner.grid, all_states=True)
+    context = F.normalize(states, dim=-1)  # (tokens, width)
+    rows = rows.select([-1])
+    while True:
+        logits = rows.logits[0].cpu().numpy()
+        yield from compute_masks(batcher, [request])
+        allowed = allowed_logits(logits, request)
+        candidates, probabilities = _most_probable(allowed, parameters.candidates)
+        forks = [job.fork(sequence) for _ in candidates]
+        next_rows, states = yield [job.work(fork, [token], 1) for fork, token in zip(forks, candidates, strict=True)]
+        states = F.normalize(states, dim=-1)  # (candidates, width)
+        likeness = (states @ context.T).amax(-1).cpu().numpy()
+        best = int(((1 - parameters.penalty) * probabilities - parameters.penalty * likeness).argmax())
+        log_probability = float(logits[candidates[best]]) - rows.log_normaliser.item()
+        request.append(candidates[best], log_probability, 0.0, forced=leaves_no_choice(allowed))
+        if not request.done and time.perf_counter() >= request.deadline_at:
+            request.finish("deadline")
+        if request.done:
+            return [request]
+        sequence, context, rows = forks[best], torch.cat([context, states[best : best + 1]]), next_rows.select([best])
+        job.keep([sequence])
 
 
 def _most_probable(logits: np.ndarray, count: int) -> tuple[list[int], np.ndarray]:

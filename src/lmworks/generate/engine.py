@@ -1,10 +1,11 @@
 """The local engine: generation, scoring and embedding with one checkpoint, behind `EngineProtocol`."""
 
 import secrets
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -12,11 +13,11 @@ from torch import Tensor
 from lmworks.adapt.lora import Lora, check_fits
 from lmworks.generate import scoring
 from lmworks.generate.beam_search import beam_search
-from lmworks.generate.cache_lease import run_parts
 from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.contrastive_search import contrastive_search
 from lmworks.generate.draft_proposers import LayerSkip, Speculation, build_proposer
 from lmworks.generate.engine_step import Batcher, Preemption
+from lmworks.generate.job import Job, Steps
 from lmworks.generate.lowering import FormatOf
 from lmworks.generate.page_storage import CacheDtype
 from lmworks.generate.paged_cache import PAGE, PagedCache
@@ -28,6 +29,8 @@ from lmworks.generate.speculative_decoding import Speculator
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import LanguageModelHead, PoolHead
+
+T = TypeVar("T")
 
 _CONTEXT_LENGTH = 2048
 _NO_CHANGE = Lora({})  # in the place of an adapter that was unloaded
@@ -125,23 +128,23 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        """No request is in flight."""
+        """No request, score or search is in flight."""
         return self._batcher is None or self._batcher.idle
 
     @property
     def running(self) -> int:
-        """Requests that have a slot, and searches that have begun."""
-        return 0 if self._batcher is None else self._batcher.running + self._batcher.searches
+        """Requests that have a slot, scores and searches."""
+        return 0 if self._batcher is None else len(self._batcher.scheduler.running) + len(self._batcher.jobs)
 
     @property
-    def searches(self) -> int:
-        """Searches that have begun."""
-        return 0 if self._batcher is None else self._batcher.searches
+    def jobs(self) -> int:
+        """Scores and searches in flight."""
+        return 0 if self._batcher is None else len(self._batcher.jobs)
 
     @property
     def waiting(self) -> int:
         """Requests in line for a slot."""
-        return 0 if self._batcher is None else self._batcher.waiting
+        return 0 if self._batcher is None else len(self._batcher.scheduler.waiting)
 
     @property
     def cache_usage(self) -> float:
@@ -161,14 +164,14 @@ class Engine:
         Raises ValueError, before any work, when a prompt does not fit (the message names the limit), holds ids outside
         the vocabulary, or when the id of a request is in use; FloatingPointError when the logits of one are not finite.
         """
-        lives = [self.prepare(request) for request in requests]
-        with self._in_flight(lives):
-            in_flight = set(lives)
-            for live in lives:  # one after the other: a step looks at none that waits
-                while not live.done:
+        states = [self.prepare(request) for request in requests]
+        with self._in_flight(states):
+            in_flight = set(states)
+            for state in states:  # one after the other: a step looks at none that waits
+                while not state.done:
                     self.step()
                     _raise_errors(in_flight.intersection(self.batcher.failed))
-        return [live.completion(self.policy_version) for live in lives]
+        return [state.completion(self.policy_version) for state in states]
 
     def stream(self, request: Request) -> Iterator[Delta]:
         """The completion piece by piece, errors as in `generate`, those about the request raised by this call.
@@ -178,52 +181,53 @@ class Engine:
         """
         return self._deltas(self.prepare(request))
 
-    def _deltas(self, live: RequestState) -> Iterator[Delta]:
-        with self._in_flight([live]):
-            while not live.done:
+    def _deltas(self, state: RequestState) -> Iterator[Delta]:
+        with self._in_flight([state]):
+            while not state.done:
                 self.step()
-                if not live.done and (delta := live.take(self.policy_version)):
+                if not state.done and (delta := state.take(self.policy_version)):
                     yield delta
-            _raise_errors([live])
-            if delta := live.take(self.policy_version):
+            _raise_errors([state])
+            if delta := state.take(self.policy_version):
                 yield delta
 
     @contextmanager
-    def _in_flight(self, lives: Sequence[RequestState]) -> Iterator[None]:
+    def _in_flight(self, states: Sequence[RequestState]) -> Iterator[None]:
         """Queue the requests; those that are not done on the way out, for whatever reason, are cancelled."""
         queued: list[RequestState] = []
         try:
-            for live in lives:
-                self.enqueue(live)
-                queued.append(live)
+            for state in states:
+                self.enqueue(state)
+                queued.append(state)
             yield
         finally:
-            for live in queued:
-                if not live.done:
-                    self.cancel(live.id)
+            for state in queued:
+                if not state.done:
+                    self.cancel(state.id)
 
     def submit(self, request: Request) -> RequestState:
         """Queue a request; the following calls of `step` work on it. Errors as in `generate`, before any work.
 
         Call `step` until the request is `done`, then look at its `finish_reason` or `error`.
         """
-        live = self.prepare(request)
-        self.enqueue(live)
-        return live
+        state = self.prepare(request)
+        self.enqueue(state)
+        return state
 
     def step(self) -> None:
-        """One forward for everything in flight: prompts that enter, or one more token for each. Nothing when idle.
+        """One forward for the requests in flight (prompts that enter, or one more token for each), and one for each
+        score and search. Nothing when idle.
 
         A request that fails by itself (it cannot enter, its logits are not finite, its constraint raises) is `done`
-        with an `error`; the others continue. An exception of the forward itself, such as too little memory, fails all
-        running requests and is raised; those in line stay there.
+        with an `error`, a score or search has it in its future; the others continue. An exception of the requests'
+        forward itself, such as too little memory, fails all running ones and is raised; those in line stay there.
         """
         if self._batcher is not None:
             self._batcher.step()
 
-    def enqueue(self, live: RequestState) -> None:
+    def enqueue(self, state: RequestState) -> None:
         """Queue what `prepare` made; ValueError when its id is in use."""
-        self.batcher.submit(live)
+        self.batcher.submit(state)
 
     def cancel(self, request_id: str) -> bool:
         """End a request: it completes as "cancelled", with what it has. False when no such request is in flight."""
@@ -236,54 +240,60 @@ class Engine:
         alternatives: int = 0,
         adapter: str = "",
     ) -> list[Score]:
-        """ln p of each continuation given its context, each shared context computed once: see `scoring.score_in_parts`.
+        """ln p of each continuation given its context, each shared context computed once: see `scoring.score_pairs`.
 
         An empty context is the start of a document (`scoring.document_start`). The limit is the model's context length,
         or what the cache holds where that is less.
         """
-        return run_parts(self.score_in_parts(context_ids, continuation_ids, alternatives, adapter))
+        return self._result(self.submit_score(context_ids, continuation_ids, alternatives, adapter))
 
-    def score_in_parts(
+    def submit_score(
         self,
         context_ids: Sequence[Sequence[int]],
         continuation_ids: Sequence[Sequence[int]],
         alternatives: int = 0,
         adapter: str = "",
-    ) -> Generator[None, None, list[Score]]:
-        """`score`, with pauses in which `step` may be called, `load_weights` not: see `scoring.score_in_parts`."""
-        return scoring.score_in_parts(
-            self.batcher, context_ids, continuation_ids, *self._scoring_limits(), alternatives, adapter
+    ) -> Job[list[Score]]:
+        """Queue what `score` asks for; the following calls of `step` work on it."""
+        batcher = self.batcher
+        contexts = scoring.check_pairs(self.checkpoint, batcher, context_ids, continuation_ids, adapter)
+        return batcher.start(
+            lambda job: scoring.score_pairs(batcher, job, contexts, continuation_ids, alternatives, adapter)
         )
 
-    def beam_search(self, request: Request, parameters: BeamParameters) -> list[Completion]:
-        """The best completions that beam search finds, best first: see `beam_search.beam_search`."""
-        return run_parts(self.search_in_parts(request, parameters))
+    def search(self, request: Request, parameters: BeamParameters | ContrastiveParameters) -> list[Completion]:
+        """The completions that a search finds, best first: see `beam_search.beam_search` and, for one completion,
+        `contrastive_search.contrastive_search`."""
+        return self._result(self.enqueue_search(self.prepare(request), parameters))
 
-    def contrastive_search(self, request: Request, parameters: ContrastiveParameters) -> Completion:
-        """The completion that contrastive search finds: see `contrastive_search.contrastive_search`."""
-        return run_parts(self.search_in_parts(request, parameters))[0]
+    def enqueue_search(
+        self, state: RequestState, parameters: BeamParameters | ContrastiveParameters
+    ) -> Job[list[Completion]]:
+        """Queue a search for what `prepare` made; the following calls of `step` work on it."""
+        return self.batcher.start(lambda job: self._searched(job, state, parameters))
 
-    def search_in_parts(
-        self, request: Request, parameters: BeamParameters | ContrastiveParameters
-    ) -> Generator[None, None, list[Completion]]:
-        """The search of these parameters, with pauses in which `step` may be called, but no weights or adapters
-        changed."""
-        live = self.prepare(request)
+    def _searched(
+        self, job: Job[list[Completion]], state: RequestState, parameters: BeamParameters | ContrastiveParameters
+    ) -> Steps[list[Completion]]:
         if isinstance(parameters, BeamParameters):
-            return self._completed(beam_search(self.batcher, live, parameters))
-        return self._completed(contrastive_search(self.batcher, live, parameters))
+            completed = yield from beam_search(self.batcher, job, state, parameters)
+        else:
+            completed = yield from contrastive_search(self.batcher, job, state, parameters)
+        return [replace(state.completion(self.policy_version), seed=0) for state in completed]
 
-    def _completed(self, parts: Generator[None, None, list[RequestState]]) -> Generator[None, None, list[Completion]]:
-        found = yield from parts
-        return [replace(live.completion(self.policy_version), seed=0) for live in found]
+    def _result(self, job: Job[T]) -> T:
+        """Step until the score or search is done."""
+        try:
+            while not job.future.done():
+                self.step()
+        finally:
+            self.batcher.abort(job, RuntimeError("interrupted"))
+        return job.future.result()
 
-    def _scoring_limits(self) -> tuple[int, int]:
-        config = self.checkpoint.config
-        if config.encoder is not None:
-            raise ValueError("an encoder–decoder has no score of a continuation without a source; use its model")
-        # A continuation copies the page in which its context ends.
-        most = min(config.context_length, (self.batcher.cache.pages - 1) * PAGE)
-        return scoring.document_start(self.checkpoint.required_tokenizer), most
+    def abort_jobs(self, error: Exception) -> None:
+        """End all scores and searches with this error."""
+        for job in tuple(self._batcher.jobs) if self._batcher is not None else ():
+            self.batcher.abort(job, error)
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """(n, width) float32, L2-normalised: see `TextEncoder.encode`."""
@@ -308,8 +318,8 @@ class Engine:
         `fingerprint` is that of a checkpoint with these weights, where it is known; else they are hashed, which reads
         them once.
 
-        Raises RuntimeError while requests are in flight, since a completion has one policy version, and ValueError when
-        names or shapes differ; in both cases nothing is changed.
+        Raises RuntimeError while requests, scores or searches are in flight, since each has one policy version, and
+        ValueError when names or shapes differ; in both cases nothing is changed.
         """
         batcher = self._idle_batcher()
         fingerprint = fingerprint or replace(self.checkpoint, weights=state).fingerprint  # first: it may fail
@@ -334,7 +344,9 @@ class Engine:
     def _idle_batcher(self) -> Batcher:
         batcher = self.batcher
         if not batcher.idle:
-            raise RuntimeError("weights cannot change while requests are in flight: let them finish, or cancel them")
+            raise RuntimeError(
+                "weights cannot change while requests, scores or searches are in flight: let them finish first"
+            )
         return batcher
 
     def _weights_replaced(self, version: int, fingerprint: str) -> None:
@@ -349,9 +361,9 @@ class Engine:
         self.policy_version = version
 
     @property
-    def adapters(self) -> tuple[str, ...]:
-        """The names that a request may give as its `adapter`."""
-        return tuple(name for name in self.batcher.adapters if name)
+    def adapters(self) -> Mapping[str, str]:
+        """The fingerprints of the adapters that a request may name."""
+        return {name: fingerprint.hex() for name, (_, fingerprint) in self.batcher.adapters.items() if name}
 
     def load_adapter(self, name: str, lora: Lora) -> None:
         """Let requests use an adapter by this name, next to others in the same step.
@@ -366,11 +378,14 @@ class Engine:
         loras = [*self._loras[:number], lora, *self._loras[number + 1 :]]
         batcher.runner.set_adapters([lora or _NO_CHANGE for lora in loras])
         self._loras = loras
-        batcher.adapters[name] = number, bytes.fromhex(lora.fingerprint)
+        batcher.adapters = {**batcher.adapters, name: (number, bytes.fromhex(lora.fingerprint))}
 
     def unload_adapter(self, name: str) -> None:
-        """Forget an adapter; KeyError for a name there is none of, RuntimeError while a request in flight uses it."""
+        """Forget an adapter; KeyError for a name there is none of, RuntimeError while a request in flight uses it, or
+        any score or search is in flight."""
         batcher = self.batcher
+        if batcher.jobs:
+            raise RuntimeError("adapters cannot change while scores or searches are in flight: let them finish first")
         if not name:
             raise KeyError(name)
         number, _ = batcher.adapters[name]
@@ -379,7 +394,7 @@ class Engine:
         loras = [None if n == number else lora for n, lora in enumerate(self._loras)]
         batcher.runner.set_adapters([lora or _NO_CHANGE for lora in loras])
         self._loras = loras
-        del batcher.adapters[name]
+        batcher.adapters = {other: adapter for other, adapter in batcher.adapters.items() if other != name}
 
     def prepare(self, request: Request) -> RequestState:
         """Render and check a request, so that whatever is wrong with it is said before any work; its clock starts here.
@@ -392,7 +407,7 @@ class Engine:
         )
 
 
-def _raise_errors(lives: Iterable[RequestState]) -> None:
-    for live in lives:
-        if live.error is not None:
-            raise live.error
+def _raise_errors(states: Iterable[RequestState]) -> None:
+    for state in states:
+        if state.error is not None:
+            raise state.error

@@ -2,28 +2,28 @@
 
 import time
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from operator import eq
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lmworks.generate.cache_lease import CacheLease
 from lmworks.generate.constrained_decoding import Matcher
 from lmworks.generate.constraint import ConstraintError
+from lmworks.generate.job import Job, Steps
 from lmworks.generate.logit_processors import Guessed
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.paged_cache import PAGE, CachedSequence, PagedCache, chain
 from lmworks.generate.request_state import LookAhead, RequestState
 from lmworks.generate.runner import LogitRows, Runner, Work
 from lmworks.generate.sampling import alternatives_of, sample, uniform
-from lmworks.generate.scheduler import ScheduledTokens, Scheduler
+from lmworks.generate.scheduler import Scheduler
 from lmworks.generate.speculative_decoding import Speculator
 
 NOT_FINITE = "the model's logits are not finite; check its weights, or use weights='float32'"
@@ -32,6 +32,7 @@ NOTHING_ALLOWED = "no token is allowed here: the constraint, banned_tokens and l
 _PATIENCE = 0.01  # seconds that a step waits for masks; who has none by then waits by itself
 _IDLE = 0.05  # seconds until a step that finds nothing else to do looks for commands again
 
+T = TypeVar("T")
 Preemption = Literal["recompute", "move"]
 
 
@@ -46,7 +47,7 @@ class _Part:
 
 
 class Batcher:
-    """Runs the requests in flight on one runner.
+    """Runs the requests, scores and searches in flight on one runner.
 
     preemption   what becomes of the pages of a request that has to make room: computed again later, or moved to host
                  memory and back. A runner with a grid rounds differently when it computes again, so it moves.
@@ -64,35 +65,25 @@ class Batcher:
         self.runner, self.cache, self.speculator = runner, cache, speculator
         self.preemption: Preemption = preemption or ("recompute" if runner.grid is None else "move")
         self.version = 0  # of the weights: what older ones have computed is not found again
-        self.adapters: dict[str, tuple[int, bytes]] = {"": (-1, b"")}  # name -> number, fingerprint
+        # name -> number, fingerprint; replaced, never changed, since other threads read it
+        self.adapters: Mapping[str, tuple[int, bytes]] = {"": (-1, b"")}
         self.scheduler = Scheduler(cache, slots, prefill_tokens, self._enter, self._leave, self._fail, runner.grid)
-        self.searches = 0  # that are under way next to the steps
+        self.jobs: list[Job[Any]] = []  # scores and searches in flight
         self.failed: list[RequestState] = []  # requests that failed in the last step
         self._live: dict[str, RequestState] = {}
         self._deadlines: list[tuple[float, str]] = []  # of those in flight that have one, the earliest first
-        self._leases: list[CacheLease] = []
         # Masks are computed next to the steps; those that may take seconds are in nobody's way.
         self._quick = ThreadPoolExecutor(2, thread_name_prefix="lmworks-masks")
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="lmworks-slow-masks")
 
     @property
     def idle(self) -> bool:
-        return not self._live
+        return not self._live and not self.jobs
 
     @property
     def requests(self) -> Sequence[RequestState]:
         """All that are in flight."""
         return tuple(self._live.values())
-
-    @property
-    def running(self) -> int:
-        """Requests that have a slot."""
-        return len(self.scheduler.running)
-
-    @property
-    def waiting(self) -> int:
-        """Requests that have none."""
-        return len(self.scheduler.waiting)
 
     def submit(self, request: RequestState) -> None:
         """Queue a request; ValueError when its id is in use, or its adapter was unloaded since it was prepared."""
@@ -113,21 +104,39 @@ class Batcher:
         request.finish("cancelled")
         return True
 
+    def start(self, steps: Callable[[Job[T]], Steps[T]]) -> Job[T]:
+        """Queue the score or search of these steps, of which every `step` runs one."""
+        job = Job[T](self.cache, self.runner, self._make_room)
+        job.steps = steps(job)
+        self.jobs.append(job)
+        return job
+
+    def abort(self, job: Job[Any], error: Exception) -> None:
+        """End a job without a result; nothing where it has ended."""
+        if job in self.jobs:
+            self.jobs.remove(job)
+            job.end(doubtful=isinstance(error, FloatingPointError))
+            job.future.set_exception(error)
+
     @torch.inference_mode()
     def step(self) -> None:
-        """One forward: a part of the prompts that enter, and a token or more for each request that runs.
+        """One forward for each score and search, and one for the requests: a part of the prompts that enter, and a
+        token or more for each that runs.
 
         Nothing when idle. A request whose mask takes long waits by itself. A request that cannot enter, whose
-        constraint or guesses raise, whose logits are not finite, or for which no token is allowed, fails by itself; the
-        others continue. An exception in the forward (out of memory) fails all that have a slot, and is raised.
+        constraint or guesses raise, whose logits are not finite, or for which no token is allowed, fails by itself, and
+        so does a job; the others continue. An exception in the forward of the requests (out of memory) fails all that
+        have a slot, and is raised.
         """
         self.failed = []
         self._expire()
+        for job in tuple(self.jobs):
+            self._advance(job)
         try:
             parts = self._parts(self.scheduler.next())
             if parts:
                 self._run(parts)
-            else:
+            elif not self.jobs:
                 unable = self.scheduler.running or self.scheduler.waiting
                 held = [request.ahead for request in unable if request.ahead is not None]
                 wait(held, _IDLE, FIRST_COMPLETED)
@@ -146,14 +155,13 @@ class Batcher:
             self._depart(request)
             request.finish("deadline")
 
-    def _parts(self, scheduled: Sequence[ScheduledTokens]) -> list[_Part]:
+    def _parts(self, scheduled: Mapping[RequestState, int]) -> list[_Part]:
         parts = []
-        for part in scheduled:
-            request, sequence = part.request, part.request.sequence
-            assert sequence is not None
+        for request, tokens in scheduled.items():
+            assert request.sequence is not None
             request.start()
-            wanted = int(part.tokens == request.uncomputed_tokens)
-            parts.append(_Part(request, Work(sequence, request.next_ids(part.tokens), wanted), ahead=request.ahead))
+            wanted = int(tokens == request.uncomputed_tokens)
+            parts.append(_Part(request, Work(request.sequence, request.next_ids(tokens), wanted), ahead=request.ahead))
         self._look_ahead(parts)
         parts = [part for part in parts if not part.request.done and not part.request.held]
         if self.speculator is not None and all(map(_decodes, parts)):  # next to a prompt's chunk guesses are not cheap
@@ -240,17 +248,17 @@ class Batcher:
         will have the same rows in a later step."""
         settled([part.ahead for part in parts if part.ahead is not None])
         ready: list[_Part] = []
-        places: list[int] = []
+        row_numbers: list[int] = []
         for part, end in zip(parts, accumulate(part.work.wanted for part in parts), strict=True):
             if part.ahead is None or part.ahead.done():
                 ready.append(part)
-                places += range(end - part.work.wanted, end)
+                row_numbers += range(end - part.work.wanted, end)
             else:
                 part.request.ahead = part.ahead
         if not ready:
             return
         if len(ready) < len(parts):
-            parts, rows = ready, rows.select(places)
+            parts, rows = ready, rows.select(row_numbers)
         masks = [mask for part in parts for mask in self._masks_of(part)]
         expanded = [(part, number) for part in parts for number in range(part.work.wanted)]
         completions = [Guessed(part.request.ids, part.guesses[:number]) for part, number in expanded]
@@ -281,20 +289,20 @@ class Batcher:
 
     def _commit(self, part: _Part, chosen: list[tuple[Any, ...]]) -> None:
         """Take what was sampled for each row of a part: the fields of `Sampled`, is finite, alternatives."""
-        request, kept, began = part.request, 0, len(part.request.ids)
+        request, right, began = part.request, 0, len(part.request.ids)
         request.ahead, sent = None, part.work.wanted - 1
-        for number, (token, own, drawn, dead, forced, finite, alternatives) in enumerate(chosen):
+        for number, (token, log_probability, drawn, dead, forced, finite, alternatives) in enumerate(chosen):
             if dead:
                 failed = part.ahead.exception() if part.ahead is not None else None
                 error = failed if isinstance(failed, Exception) else ValueError(NOTHING_ALLOWED)
                 if not finite:
-                    self.discard(part.work.sequence)
+                    self.runner.clear_pages(self.cache.discard(part.work.sequence))
                     error = FloatingPointError(NOT_FINITE)
                 self._fail(request, error)
                 return
-            kept = number
+            right = number
             with self._alone(request):
-                request.append(token, own, drawn, alternatives, forced)
+                request.append(token, log_probability, drawn, alternatives, forced)
             if request.error is not None:
                 return
             if request.done or number >= len(part.guesses) or part.guesses[number] != token:
@@ -305,7 +313,7 @@ class Batcher:
         self.scheduler.charge(request, len(part.work.ids) - sent, len(chosen_ids) - 1)
         if self.speculator is not None:
             self.speculator.observe(request, sent, chosen_ids)
-        self.cache.commit(part.work.sequence, part.work.ids[: len(part.work.ids) - sent + kept])
+        self.cache.commit(part.work.sequence, part.work.ids[: len(part.work.ids) - sent + right])
         if request.done:
             self._depart(request)
 
@@ -318,7 +326,7 @@ class Batcher:
             self.runner.write_pages(self.cache.occupy(request.sequence), request.moved)
             request.moved = None
         else:
-            request.sequence = self.open(request)
+            request.sequence = self.open(request.all_ids, request.adapter, request.source_ids)
             if not request.preempted:
                 request.cached_tokens = request.sequence.length
 
@@ -332,36 +340,19 @@ class Batcher:
             self.cache.close(request.sequence)
             request.sequence = None
 
-    def open(self, request: RequestState, cached: bool = True) -> CachedSequence:
-        """A sequence that is to hold the tokens of a request; what is stored of them already is in it if `cached`."""
-        ids = request.all_ids
-        namespace, memory = self.namespace(request.adapter), None
-        if request.source_ids:
+    def open(self, ids: Sequence[int], adapter: str, source_ids: Sequence[int] = ()) -> CachedSequence:
+        """A sequence that is to hold these tokens, of a decoder behind those of a source; what is stored of them is in
+        it."""
+        number, fingerprint = self._adapter(adapter)
+        # The prefix cache is that of these weights with this adapter.
+        namespace, memory = self.version.to_bytes(8, "little", signed=True) + fingerprint, None
+        if source_ids:
             assert isinstance(self.runner, ModuleRunner)
-            memory = self.runner.encode(request.source_ids)  # before pages are held: it may fail
-            namespace = chain(namespace, request.source_ids)  # the decoder's keys and values depend on them
-        number, _ = self._adapter(request.adapter)
-        sequence = self.cache.open(ids if cached else ids[:1], namespace, number)
+            memory = self.runner.encode(source_ids)  # before pages are held: it may fail
+            namespace = chain(namespace, source_ids)  # the decoder's keys and values depend on them
+        sequence = self.cache.open(ids, namespace, number)
         sequence.memory = memory
         return sequence
-
-    @contextmanager
-    def lease(self) -> Iterator[CacheLease]:
-        """Cache pages for work next to the steps; given back when it ends, fails or is closed."""
-        lease = CacheLease(self.cache, self.runner, self._make_room)
-        self._leases.append(lease)
-        try:
-            yield lease
-        except FloatingPointError:
-            lease.discard()
-            raise
-        finally:
-            self._leases.remove(lease)
-            lease.end()
-
-    def namespace(self, adapter: str) -> bytes:
-        """The prefix-cache namespace of keys and values made by these weights with this adapter."""
-        return self.version.to_bytes(8, "little", signed=True) + self._adapter(adapter)[1]
 
     def _adapter(self, name: str) -> tuple[int, bytes]:
         """Its number and fingerprint; ValueError where it is no longer there."""
@@ -369,14 +360,26 @@ class Batcher:
             raise ValueError(f"the adapter {name!r} was unloaded before its request could begin")
         return self.adapters[name]
 
-    def _make_room(self, asking: CacheLease) -> bool:
-        """Preempt the request that would be the first to go, or move out the latest of the other works beyond the
-        steps; False when nobody else holds anything."""
+    def _make_room(self, asking: Job[Any]) -> bool:
+        """Preempt the request that would be the first to go, or move out the latest of the other jobs; False when
+        nobody else holds anything."""
         worst = self.scheduler.worst()
         if worst is not None:
             self.scheduler.preempt(worst)
             return True
-        return any(lease.move_out() for lease in reversed(self._leases) if lease is not asking)
+        return any(job.move_out() for job in reversed(self.jobs) if job is not asking)
+
+    def _advance(self, job: Job[Any]) -> None:
+        """Run the forward that a job waits for, and let it say the next one."""
+        try:
+            job.move_in()
+            job.works = job.steps.send(self._compute(job.works) if job.works else None)
+        except StopIteration as finished:
+            self.jobs.remove(job)
+            job.end()
+            job.future.set_result(finished.value)
+        except Exception as error:
+            self.abort(job, error)
 
     def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
         """The runner's forward; after an error the prefix cache is forgotten."""
@@ -388,18 +391,14 @@ class Batcher:
             self.cache.forget()
             raise
 
-    def compute(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
-        """A forward of scores or searches; its tokens are stored. FloatingPointError for logits that are not finite."""
-        rows, states = self.forward(works, hidden)
+    def _compute(self, works: Sequence[Work]) -> tuple[LogitRows, Tensor | None]:
+        """A forward of one job; its tokens are stored. FloatingPointError for logits that are not finite."""
+        rows, states = self.forward(works, hidden=True)
         if not rows.log_normaliser.isfinite().all():
             raise FloatingPointError(NOT_FINITE)
         for work in works:
             self.cache.commit(work.sequence, work.ids)
         return rows, states
-
-    def discard(self, sequence: CachedSequence) -> None:
-        """Close a sequence that may hold what is no number: nobody finds its own pages again, and they are cleared."""
-        self.runner.clear_pages(self.cache.discard(sequence))
 
     @contextmanager
     def _alone(self, request: RequestState) -> Iterator[None]:

@@ -1,15 +1,15 @@
 """One thread that owns an engine, for callers in many threads and in an event loop.
 
 An `Engine` is single-threaded. Here a thread of its own steps it while there is work and sleeps while there is none;
-everybody else puts commands into its inbox. Requests of all callers share the engine's steps. What must not mix with a
-step (vectors, new weights, a part of some scores or of a search) runs between two of them.
+everybody else puts commands into its inbox. Requests, scores and searches of all callers share the engine's steps. What
+must not mix with a step (vectors, new weights) runs between two of them.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -35,8 +35,8 @@ class QueueFullError(RuntimeError):
 
 
 @dataclass(slots=True)
-class _Job:
-    live: RequestState
+class _Subscription:
+    state: RequestState
     listener: Listener
     notified: bool = False
 
@@ -63,14 +63,11 @@ class EngineWorker:
         self._max_waiting = max_waiting
         self._changed = threading.Condition()  # guards the four below
         self._inbox: deque[Callable[[], None]] = deque()
-        self._jobs: dict[str, _Job] = {}  # from submission until the end
+        self._subscriptions: dict[str, _Subscription] = {}  # from submission until the end
         self._closed = False
         self._deadline = float("inf")
-        self._partial = 0  # scores and searches that have begun; the worker's thread alone counts them
-        self._running, self._cache_usage = 0, 0.0  # requests with a slot, as of the last step
-        self._searches = 0  # that are under way
+        self._running = 0  # requests with a slot, as of the last step
         self._due = 0.0  # when all requests deliver their new tokens, at once, so that the reader wakes up once
-        self._adapters: Mapping[str, str] = {}  # name -> fingerprint; replaced, never changed, by the worker's thread
         self._thread = threading.Thread(target=self._run, name="lmworks-engine", daemon=True)
         self._thread.start()
 
@@ -84,18 +81,18 @@ class EngineWorker:
 
     @property
     def running(self) -> int:
-        """Requests that have a slot, as of the last step, and searches that have begun."""
-        return self._running + self._searches
+        """Requests that have a slot, as of the last step, and scores and searches in flight."""
+        return self._running + self._engine.jobs
 
     @property
     def waiting(self) -> int:
         """Requests without a slot."""
-        return max(0, len(self._jobs) - self._running)
+        return max(0, len(self._subscriptions) - self._running)
 
     @property
     def cache_usage(self) -> float:
-        """The part of the slots' key/value cache in use, in [0, 1], as of the last step."""
-        return self._cache_usage
+        """`Engine.cache_usage`, from any thread."""
+        return self._engine.cache_usage
 
     # -----------------------------------------------------------------------------------------------------------------
     # For everybody
@@ -113,16 +110,16 @@ class EngineWorker:
         """
         with self._changed:
             self._check_room()  # before the work of rendering
-        live = self._engine.prepare(request)
-        self._enter(live, listener)
-        return live.id
+        state = self._engine.prepare(request)
+        self._enter(state, listener)
+        return state.id
 
     def cancel(self, request_id: str) -> None:
         """End a request soon: its last delta carries a completion "cancelled". Ids not in flight are ignored."""
         with self._changed:
-            job = self._jobs.get(request_id)
-        if job is not None:
-            self._end(job.live)
+            subscription = self._subscriptions.get(request_id)
+        if subscription is not None:
+            self._end(subscription.state)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """The completions, in the order of the requests, of which as many are in flight as the engine has slots."""
@@ -134,22 +131,22 @@ class EngineWorker:
         try:
             while waiting or in_flight:
                 while waiting and len(in_flight) < self._engine.slots:
-                    number, live = waiting[0]
+                    number, state = waiting[0]
                     try:
-                        self._enter(live, lambda answer, number=number: answers.put((number, answer)))
+                        self._enter(state, lambda answer, number=number: answers.put((number, answer)))
                     except QueueFullError:
                         if not in_flight:
                             raise
                         break  # there is room again when one of these is done
-                    in_flight[number] = live
+                    in_flight[number] = state
                     waiting.popleft()
                 number, answer = answers.get()
                 if (completion := _delta(answer).completion) is not None:
                     completions[number] = completion
                     del in_flight[number]
         finally:
-            for live in in_flight.values():
-                self._end(live)
+            for state in in_flight.values():
+                self._end(state)
         return [completions[number] for number in range(len(requests))]
 
     def stream(self, request: Request) -> Iterator[Delta]:
@@ -157,16 +154,16 @@ class EngineWorker:
         self._refuse_own_thread()
         return self._deltas(self._engine.prepare(request))
 
-    def _deltas(self, live: RequestState) -> Iterator[Delta]:
+    def _deltas(self, state: RequestState) -> Iterator[Delta]:
         answers: SimpleQueue[Delta | Exception] = SimpleQueue()
-        self._enter(live, answers.put)
+        self._enter(state, answers.put)
         delta = None
         try:
             while delta is None or delta.completion is None:
                 delta = _delta(answers.get())
                 yield delta
         finally:
-            self._end(live)
+            self._end(state)
 
     def score(
         self,
@@ -175,16 +172,14 @@ class EngineWorker:
         alternatives: int = 0,
         adapter: str = "",
     ) -> list[Score]:
-        """`Engine.score`, a part between two steps, next to requests; RuntimeError when `close` cuts it off."""
-        return self._call_in_parts(self._engine.score_in_parts(context_ids, continuation_ids, alternatives, adapter))
+        """`Engine.score`, next to requests; RuntimeError when `close` cuts it off."""
+        job = self._call(lambda: self._engine.submit_score(context_ids, continuation_ids, alternatives, adapter))
+        return job.future.result()
 
-    def beam_search(self, request: Request, parameters: BeamParameters) -> list[Completion]:
-        """`Engine.beam_search`, between steps as `score` is; rendered and checked in the caller's thread."""
-        return self._call_in_parts(self._engine.search_in_parts(request, parameters))
-
-    def contrastive_search(self, request: Request, parameters: ContrastiveParameters) -> Completion:
-        """`Engine.contrastive_search`, in the same way."""
-        return self._call_in_parts(self._engine.search_in_parts(request, parameters))[0]
+    def search(self, request: Request, parameters: BeamParameters | ContrastiveParameters) -> list[Completion]:
+        """`Engine.search`, next to requests; rendered and checked in the caller's thread."""
+        state = self._engine.prepare(request)
+        return self._call(lambda: self._engine.enqueue_search(state, parameters)).future.result()
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """`Engine.embed`, between two steps."""
@@ -192,11 +187,11 @@ class EngineWorker:
 
     def load_weights(self, state: Mapping[str, Any], version: int, fingerprint: str = "") -> None:
         """`Engine.load_weights`, between two steps; RuntimeError while requests, scores or searches are in flight."""
-        self._call_when_whole(lambda: self._engine.load_weights(state, version, fingerprint))
+        self._call(lambda: self._engine.load_weights(state, version, fingerprint))
 
     def weights_changed(self, version: int, fingerprint: str = "") -> None:
         """`Engine.weights_changed`, under the conditions of `load_weights`."""
-        self._call_when_whole(lambda: self._engine.weights_changed(version, fingerprint))
+        self._call(lambda: self._engine.weights_changed(version, fingerprint))
 
     def fingerprint(self, version: int | None = None) -> str:
         """`Engine.fingerprint`, from any thread."""
@@ -204,26 +199,16 @@ class EngineWorker:
 
     @property
     def adapters(self) -> Mapping[str, str]:
-        """The fingerprints of the adapters that a request may name."""
-        return self._adapters
+        """`Engine.adapters`, from any thread."""
+        return self._engine.adapters
 
     def load_adapter(self, name: str, lora: Lora) -> None:
         """`Engine.load_adapter`, between two steps."""
-
-        def load() -> None:
-            self._engine.load_adapter(name, lora)
-            self._adapters = {**self._adapters, name: lora.fingerprint}
-
-        self._call(load)
+        self._call(lambda: self._engine.load_adapter(name, lora))
 
     def unload_adapter(self, name: str) -> None:
-        """`Engine.unload_adapter`, between two steps; RuntimeError while scores or searches are in flight, too."""
-
-        def unload() -> None:
-            self._engine.unload_adapter(name)
-            self._adapters = {other: its for other, its in self._adapters.items() if other != name}
-
-        self._call_when_whole(unload)
+        """`Engine.unload_adapter`, between two steps."""
+        self._call(lambda: self._engine.unload_adapter(name))
 
     def close(self, drain_seconds: float = 0.0) -> None:
         """Take nothing more, let what is in flight finish for so long, cancel the rest, and end the thread."""
@@ -234,24 +219,26 @@ class EngineWorker:
             self._changed.notify()
         self._thread.join()
 
-    def _enter(self, live: RequestState, listener: Listener) -> None:
+    def _enter(self, state: RequestState, listener: Listener) -> None:
         with self._changed:
             self._check_room()
-            if live.id in self._jobs:
-                raise ValueError(f"request id {live.id!r} is in use; ids of unfinished requests must differ")
-            self._jobs[live.id] = _Job(live, listener)
-            self._post(lambda: self._enqueue(live))
+            if state.id in self._subscriptions:
+                raise ValueError(f"request id {state.id!r} is in use; ids of unfinished requests must differ")
+            self._subscriptions[state.id] = _Subscription(state, listener)
+            self._post(lambda: self._enqueue(state))
 
-    def _end(self, live: RequestState) -> None:
+    def _end(self, state: RequestState) -> None:
         """Cancel this request unless it is done (another one may have its id by then)."""
         with self._changed:
-            if not live.done:
-                self._post(lambda: self._cancel(live))
+            if not state.done:
+                self._post(lambda: self._cancel(state))
 
     def _check_room(self) -> None:
         self._check_open()
-        if len(self._jobs) >= self._engine.slots + self._max_waiting:
-            raise QueueFullError(f"{len(self._jobs)} requests are in flight, and no more may wait: try again later")
+        if len(self._subscriptions) >= self._engine.slots + self._max_waiting:
+            raise QueueFullError(
+                f"{len(self._subscriptions)} requests are in flight, and no more may wait: try again later"
+            )
 
     def _check_open(self) -> None:
         if self._closed:
@@ -263,41 +250,18 @@ class EngineWorker:
 
     def _call(self, function: Callable[[], T]) -> T:
         """Call the function on the worker's thread; its result or exception."""
+        self._refuse_own_thread()
+        future: Future[T] = Future()
 
-        def run(future: Future[T]) -> None:
+        def run() -> None:
             try:
                 future.set_result(function())
             except Exception as error:
                 future.set_exception(error)
 
-        return self._posted(run)
-
-    def _call_when_whole(self, function: Callable[[], T]) -> T:
-        """`_call` of what must not change between the parts of some work."""
-
-        def run() -> T:
-            if self._partial:
-                raise RuntimeError("the model cannot change while scores or searches are in flight: let them finish")
-            return function()
-
-        return self._call(run)
-
-    def _call_in_parts(self, parts: Generator[None, None, T]) -> T:
-        """Run the parts on the worker's thread, each between two steps; their result or exception."""
-
-        def begin(future: Future[T]) -> None:
-            self._partial += 1
-            self._continue(parts, future)
-
-        return self._posted(begin)
-
-    def _posted(self, command: Callable[[Future[T]], None]) -> T:
-        """The result of the future that a command on the worker's thread settles."""
-        self._refuse_own_thread()
-        future: Future[T] = Future()
         with self._changed:
             self._check_open()
-            self._post(lambda: command(future))
+            self._post(run)
         return future.result()
 
     def _post(self, command: Callable[[], None]) -> None:
@@ -322,91 +286,73 @@ class EngineWorker:
         """Nobody may be left waiting for a thread that is gone."""
         with self._changed:
             self._closed = True
-            jobs = list(self._jobs.values())
-            self._jobs.clear()
-        for job in jobs:
-            self._notify(job, RuntimeError(f"the engine's thread ended: {cause!r}"))
-        while self._inbox:  # closed: only scores and searches that continue are added
+            subscriptions = list(self._subscriptions.values())
+            self._subscriptions.clear()
+        for subscription in subscriptions:
+            self._notify(subscription, RuntimeError(f"the engine's thread ended: {cause!r}"))
+        while self._inbox:  # closed: nothing is added
             self._inbox.popleft()()
+        self._engine.abort_jobs(RuntimeError(f"the engine's thread ended: {cause!r}"))
 
     def _next_commands(self) -> list[Callable[[], None]] | None:
         """Commands to run before the next step, waited for while there is no work; None at the end."""
         with self._changed:
-            while not self._inbox and not self._jobs and not self._closed:
+            while not (busy := self._inbox or self._subscriptions or self._engine.jobs) and not self._closed:
                 self._changed.wait()
-            if self._closed and not self._inbox and not self._jobs:
+            if not busy:
                 return None
             commands = list(self._inbox)
             self._inbox.clear()
             if time.monotonic() >= self._deadline:
-                commands += [lambda live=job.live: self._cancel(live) for job in self._jobs.values()]
+                commands += [
+                    lambda state=subscription.state: self._cancel(state)
+                    for subscription in self._subscriptions.values()
+                ]
+                cut_off = RuntimeError("this engine worker was closed before the work was done")
+                commands.append(lambda: self._engine.abort_jobs(cut_off))
             return commands
-
-    def _continue(self, parts: Generator[None, None, T], future: Future[T]) -> None:
-        """One part; what is left takes its turn before the next step."""
-        try:
-            if time.monotonic() >= self._deadline:
-                parts.close()
-                raise RuntimeError("this engine worker was closed before the work was done")
-            next(parts)
-        except StopIteration as end:
-            self._uncount()
-            future.set_result(end.value)
-        except Exception as error:
-            self._uncount()
-            future.set_exception(error)
-        else:
-            self._searches = self._engine.searches
-            with self._changed:
-                self._post(lambda: self._continue(parts, future))
-
-    def _uncount(self) -> None:
-        """A score or search is done: nobody who waits for it may still see it counted."""
-        self._partial -= 1
-        self._searches = self._engine.searches
 
     def _step(self) -> None:
         try:
             self._engine.step()
         except Exception:  # the requests that it failed carry it to their listeners
             _log.exception("a step of the engine failed")
-        self._running = self._engine.running - self._searches
-        self._cache_usage = self._engine.cache_usage
+        self._running = self._engine.running - self._engine.jobs
 
-    def _enqueue(self, live: RequestState) -> None:
+    def _enqueue(self, state: RequestState) -> None:
         try:
-            self._engine.enqueue(live)
+            self._engine.enqueue(state)
         except Exception as error:  # somebody used the engine next to the worker
-            live.fail(error)
+            state.fail(error)
 
-    def _cancel(self, live: RequestState) -> None:
-        if not live.done:
-            self._engine.cancel(live.id)
+    def _cancel(self, state: RequestState) -> None:
+        if not state.done:
+            self._engine.cancel(state.id)
 
     def _deliver(self) -> None:
         """Give each listener the tokens of the step, and forget the requests that are done."""
         with self._changed:
-            jobs = list(self._jobs.values())
-            for job in jobs:
-                if job.live.done:
-                    del self._jobs[job.live.id]
+            subscriptions = list(self._subscriptions.values())
+            for subscription in subscriptions:
+                if subscription.state.done:
+                    del self._subscriptions[subscription.state.id]
         if all_due := (now := time.monotonic()) >= self._due:
             self._due = now + self._pause * max(1, self._running)
-        for job in jobs:
-            if job.notified and not all_due and not job.live.done:
+        for subscription in subscriptions:
+            if subscription.notified and not all_due and not subscription.state.done:
                 continue  # its tokens go into a later delta, together
-            answer = job.live.error or job.live.take(self._engine.policy_version)
-            job.notified = job.notified or answer is not None
-            if answer is not None and not self._notify(job, answer) and not job.live.done:
-                self._cancel(job.live)
+            answer = subscription.state.error or subscription.state.take(self._engine.policy_version)
+            subscription.notified = subscription.notified or answer is not None
+            if answer is not None and not self._notify(subscription, answer) and not subscription.state.done:
+                self._cancel(subscription.state)
                 with self._changed:
-                    del self._jobs[job.live.id]
+                    del self._subscriptions[subscription.state.id]
 
-    def _notify(self, job: _Job, answer: Delta | Exception) -> bool:
+    def _notify(self, subscription: _Subscription, answer: Delta | Exception) -> bool:
         try:
-            job.listener(answer)
+            subscription.listener(answer)
         except Exception:
-            _log.exception("the listener of request %s failed: the request ends here", job.live.id)
+            _log.exception("the listener of request %s failed: the request ends here", subscription.state.id)
             return False
         return True
 

@@ -293,7 +293,7 @@ class EngineProtocol(Protocol):
         adapter: str = "",
     ) -> list[Score]:
         """ln p(continuation | context) of each pair under the model, or under one of its adapters, with so many
-        `alternatives` at each place; see `scoring.score_in_parts`."""
+        `alternatives` at each place; see `scoring.score_pairs`."""
         ...
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:

@@ -34,14 +34,6 @@ _PROMPT_TOKEN, _GENERATED_TOKEN = 1, 2  # what a token counts for its client
 
 
 @dataclass(slots=True)
-class ScheduledTokens:
-    """The number of its uncomputed tokens that a request runs in a step."""
-
-    request: RequestState
-    tokens: int
-
-
-@dataclass(slots=True)
 class WaitingLine:
     """Waiting requests, a sorted list for each client. Only the first of each can enter next, so a step compares one
     request of each client."""
@@ -52,21 +44,21 @@ class WaitingLine:
         return sum(map(len, self.clients.values()))
 
     def __iter__(self) -> Iterator[RequestState]:
-        return (request for own in self.clients.values() for _, request in own)
+        return (request for line in self.clients.values() for _, request in line)
 
     def append(self, request: RequestState) -> None:
         insort(self.clients.setdefault(request.client, []), (_order(request), request))
 
     def remove(self, request: RequestState) -> None:
-        own = self.clients[request.client]
-        del own[next(place for place, (_, other) in enumerate(own) if other is request)]  # mostly the first
-        if not own:
+        line = self.clients[request.client]
+        del line[next(index for index, (_, other) in enumerate(line) if other is request)]  # mostly the first
+        if not line:
             del self.clients[request.client]
 
     def first(self) -> Iterator[RequestState]:
         """The first request of each client that takes part in steps."""
-        for own in self.clients.values():
-            yield from islice((request for _, request in own if not request.held), 1)
+        for line in self.clients.values():
+            yield from islice((request for _, request in line if not request.held), 1)
 
 
 def _order(request: RequestState) -> tuple[float, ...]:
@@ -126,16 +118,17 @@ class Scheduler:
         """The request is finished or cancelled: it leaves, wherever it is."""
         (self.running if request in self.running else self.waiting).remove(request)
 
-    def next(self) -> list[ScheduledTokens]:
-        """The next step; the pages for its tokens are reserved. Empty when there is nothing to do."""
-        scheduled: dict[str, ScheduledTokens] = {}
+    def next(self) -> dict[RequestState, int]:
+        """The next step: how many of its uncomputed tokens each request runs. The pages for them are reserved. Empty
+        when there is nothing to do."""
+        scheduled: dict[RequestState, int] = {}
         for request in sorted(self.running, key=self._rank):
             if request not in self.running or request.uncomputed_tokens != 1 or request.held:
                 continue
             if self._reserve(request, 1, scheduled):
-                scheduled[request.id] = ScheduledTokens(request, 1)
+                scheduled[request] = 1
         self._fill(scheduled)
-        return list(scheduled.values())
+        return scheduled
 
     def charge(self, request: RequestState, computed: int, guessed: int = 0) -> None:
         """Count for the request's client the tokens that a step has computed and kept, and generated tokens beyond the
@@ -160,12 +153,12 @@ class Scheduler:
         """The running request that would be preempted first: the latest arrival of the largest priority."""
         return max(self.running, key=lambda request: (request.priority, request.arrival), default=None)
 
-    def _fill(self, scheduled: dict[str, ScheduledTokens]) -> None:
+    def _fill(self, scheduled: dict[RequestState, int]) -> None:
         """Add chunks of prompts, of those that run and of those that enter, up to the budget."""
-        budget, enters, followers = self.prefill_tokens, True, set[str]()
+        budget, enters, followers = self.prefill_tokens, True, set[RequestState]()
         while budget > 0:
             unserved = [
-                r for r in self.running if r.uncomputed_tokens > 1 and r.id not in scheduled and r.id not in followers
+                r for r in self.running if r.uncomputed_tokens > 1 and r not in scheduled and r not in followers
             ]
             candidates = [*(r for r in unserved if not r.held), *(self.waiting.first() if enters else ())]
             request = min(candidates, key=self._turn, default=None)
@@ -180,11 +173,11 @@ class Scheduler:
             tokens = self._chunk(request, budget)
             if tokens == 0:
                 return  # the rest of the budget is too small for a chunk
-            if any(2 * self._computed_by(part, request) >= tokens for part in scheduled.values()):
-                followers.add(request.id)
+            if any(2 * self._computed_by(*others, request) >= tokens for others in scheduled.items()):
+                followers.add(request)
                 continue
             if self._reserve(request, tokens, scheduled):
-                scheduled[request.id] = ScheduledTokens(request, tokens)
+                scheduled[request] = tokens
                 budget -= tokens
                 if entering:
                     self._refused = (None, 0)
@@ -204,7 +197,7 @@ class Scheduler:
             request.arrival,
         )
 
-    def _admit(self, request: RequestState, scheduled: dict[str, ScheduledTokens]) -> bool:
+    def _admit(self, request: RequestState, scheduled: dict[RequestState, int]) -> bool:
         """Give a waiting request a slot, and what is cached of it. Those of larger priority may have to make room;
         False when there is none."""
         refused, available = self._refused
@@ -219,7 +212,7 @@ class Scheduler:
         self.running.append(request)
         return self._let_in(request, scheduled)
 
-    def _let_in(self, request: RequestState, scheduled: dict[str, ScheduledTokens]) -> bool:
+    def _let_in(self, request: RequestState, scheduled: dict[RequestState, int]) -> bool:
         """Its cached sequence, if need be at the cost of a request that is worth less; False, and it waits again, or
         has failed."""
         while True:
@@ -241,9 +234,9 @@ class Scheduler:
     def _adopt(self, request: RequestState) -> None:
         """Take over from the prefix cache what other requests have computed since it entered."""
         assert request.sequence is not None
-        found = self._cache.adopt(request.sequence, request.all_ids)
+        adopted = self._cache.adopt(request.sequence, request.all_ids)
         if not request.preempted:
-            request.cached_tokens += found
+            request.cached_tokens += adopted
 
     def _chunk(self, request: RequestState, budget: int) -> int:
         """The number of its uncomputed tokens that go into a step that has room for `budget`."""
@@ -253,24 +246,24 @@ class Scheduler:
         # Only the first chunk of a step may be larger than the budget: it cannot be cut.
         return 0 if tokens > budget < self.prefill_tokens else tokens
 
-    def _computed_by(self, part: ScheduledTokens, request: RequestState) -> int:
-        """The number of a request's next uncomputed tokens that another one's part of the step computes, and that are
-        cached after it: 0 unless it fills the page that is next."""
-        other, unit = part.request, self._cache.alignment
-        end = min(other.computed_tokens + part.tokens, request.length - 1) // unit * unit
+    def _computed_by(self, other: RequestState, tokens: int, request: RequestState) -> int:
+        """The number of a request's next uncomputed tokens that the `tokens` of another one in the step compute, and
+        that are cached after it: 0 unless they fill the page that is next."""
+        unit = self._cache.alignment
+        end = min(other.computed_tokens + tokens, request.length - 1) // unit * unit
         start = request.computed_tokens // unit * unit + unit
         if not other.computed_tokens < start <= end or not self._cache.share:
             return 0
         if (other.adapter, other.source_ids) != (request.adapter, request.source_ids):
             return 0
-        own, its = request.all_ids, other.all_ids
-        if own[:start] != its[:start]:
+        ids, other_ids = request.all_ids, other.all_ids
+        if ids[:start] != other_ids[:start]:
             return 0
-        while start < end and own[start : start + unit] == its[start : start + unit]:
+        while start < end and ids[start : start + unit] == other_ids[start : start + unit]:
             start += unit
         return start - request.computed_tokens
 
-    def _reserve(self, request: RequestState, tokens: int, scheduled: dict[str, ScheduledTokens]) -> bool:
+    def _reserve(self, request: RequestState, tokens: int, scheduled: dict[RequestState, int]) -> bool:
         """Pages for so many tokens more, if need be at the cost of a request that is worth less, or of itself."""
         assert request.sequence is not None
         while True:
@@ -286,7 +279,7 @@ class Scheduler:
                     self._refused = (request, self._cache.available)
                     return False
 
-    def _evict(self, request: RequestState, scheduled: dict[str, ScheduledTokens]) -> None:
+    def _evict(self, request: RequestState, scheduled: dict[RequestState, int]) -> None:
         """Preempt a request that may have a part in the step already."""
         self.preempt(request)
-        scheduled.pop(request.id, None)
+        scheduled.pop(request, None)

@@ -9,22 +9,21 @@ rounding as completions.
     continuation b           b0     predicts b1
 
 Logits are computed only where a continuation token is predicted, a bounded number at a time, and normalised only for
-the token that is scored (logit minus logsumexp). The work comes in parts, so that others can
-use the machine in between.
+the token that is scored (logit minus logsumexp).
 """
 
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import torch
-
-from lmworks.generate.cache_lease import CacheLease
 from lmworks.generate.engine_step import Batcher
+from lmworks.generate.job import Job, Steps
 from lmworks.generate.paged_cache import PAGE, CachedSequence, OutOfPagesError
 from lmworks.generate.protocol import ContextLengthError, Score
 from lmworks.generate.runner import Work
 from lmworks.generate.sampling import alternatives_of
+from lmworks.model.checkpoint import Checkpoint
 from lmworks.tokenizer.tokenizer import Tokenizer
 
 BATCH_TOKENS = 512  # of one forward
@@ -44,17 +43,13 @@ class _Stretch:
     predictions: list[list[tuple[int, int]]] = field(default_factory=list)
     ends: bool = False
 
-    def cut(self, tokens: int) -> tuple[int, list[list[tuple[int, int]]]]:
-        """The number of the next `tokens` with predictions, and these; what was cut is no longer in the stretch."""
-        left = len(self.ids) - tokens
-        wanted = max(0, len(self.predictions) - left)
-        taken, self.predictions = self.predictions[:wanted], self.predictions[wanted:]
-        self.ids = self.ids[tokens:]
-        return wanted, taken
+    def targets(self, tokens: int) -> list[list[tuple[int, int]]]:
+        """The predictions of the next `tokens`."""
+        return self.predictions[: max(0, len(self.predictions) - (len(self.ids) - tokens))]
 
 
 @dataclass(slots=True)
-class _Found:
+class _PairScore:
     """The score of one pair so far: for each token ln p, and the most probable tokens at its place."""
 
     values: list[float] = field(default_factory=list)
@@ -74,53 +69,65 @@ def document_start(tokenizer: Tokenizer) -> int:
     raise ValueError("this tokenizer has no token that starts a document: give a context that is not empty")
 
 
-@torch.inference_mode()
-def score_in_parts(
+def check_pairs(
+    checkpoint: Checkpoint,
     batcher: Batcher,
     context_ids: Sequence[Sequence[int]],
     continuation_ids: Sequence[Sequence[int]],
-    document_start: int,
-    max_length: int,
-    alternatives: int = 0,
-    adapter: str = "",
-) -> Generator[None, None, list[Score]]:
-    """ln p of each token of each continuation, given its context; one `Score` for each pair.
+    adapter: str,
+) -> list[tuple[int, ...]]:
+    """The contexts of the pairs. An empty one stands for the start of a document: it is replaced by the single token
+    `document_start`. Others are taken as they are, without an added token.
 
-    With `alternatives`, also so many of the most probable tokens at each place. `adapter` is the name of one that the
-    engine has loaded.
-
-    An empty context stands for the start of a document: it is replaced by the single token `document_start`. Other
-    contexts are taken as they are, without an added token. An empty continuation scores as the empty product: no
-    tokens, total 0.
-
-    Raises ValueError, before any work, when the two lists differ in length, a pair is longer than `max_length` tokens,
-    or an id lies outside the vocabulary; FloatingPointError for logits that are not finite. Where the cache is full,
-    requests that run are preempted, and other scores and searches moved out of it while they pause.
-
-    There is a pause after each forward, in which the weights must not change.
+    ValueError when the two lists differ in length, a pair is longer than the model and the cache allow, an id lies
+    outside the vocabulary, or no such adapter is loaded.
     """
+    config, vocabulary = checkpoint.config, batcher.runner.vocabulary
+    if config.encoder is not None:
+        raise ValueError("an encoder–decoder has no score of a continuation without a source; use its model")
     if len(context_ids) != len(continuation_ids):
         raise ValueError(f"{len(context_ids)} contexts for {len(continuation_ids)} continuations: give one for each")
-    contexts = [tuple(context) or (document_start,) for context in context_ids]
+    start = (document_start(checkpoint.required_tokenizer),)
+    contexts = [tuple(context) or start for context in context_ids]
+    # A continuation copies the page in which its context ends.
+    longest = min(config.context_length, (batcher.cache.pages - 1) * PAGE)
     for pair, (context, continuation) in enumerate(zip(contexts, continuation_ids, strict=True)):
-        if len(context) + len(continuation) > max_length:
+        if len(context) + len(continuation) > longest:
             raise ContextLengthError(
                 f"pair {pair} has {len(context)} + {len(continuation)} tokens, this model's maximum context length is "
-                f"{max_length}: shorten the context"
+                f"{longest}: shorten the context"
             )
-    vocabulary = batcher.runner.vocabulary
     if not all(0 <= token < vocabulary for ids in {*contexts, *map(tuple, continuation_ids)} for token in ids):
         raise ValueError(f"a context or a continuation holds token ids outside [0, {vocabulary})")
     if adapter not in batcher.adapters:
         raise ValueError(f"no adapter {adapter!r} is loaded")
+    return contexts
+
+
+def score_pairs(
+    batcher: Batcher,
+    job: Job[Any],
+    contexts: Sequence[tuple[int, ...]],
+    continuations: Sequence[Sequence[int]],
+    alternatives: int,
+    adapter: str,
+) -> Steps[list[Score]]:
+    """ln p of each token of each continuation, given its context as `check_pairs` gives it; one `Score` for each pair.
+
+    With `alternatives`, also so many of the most probable tokens at each place. `adapter` is the name of one that the
+    engine has loaded. An empty continuation scores as the empty product: no tokens, total 0.
+
+    FloatingPointError for logits that are not finite. Where the cache is full, requests that run are preempted, and
+    other scores and searches moved out of it until their turn.
+    """
     pairs_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for pair, context in enumerate(contexts):
-        if continuation_ids[pair]:
+        if continuations[pair]:
             pairs_of[context].append(pair)
-    found = [_Found() for _ in contexts]
-    for batch in _batches(pairs_of, continuation_ids, batcher.cache.pages):
-        yield from _score_batch(batcher, batch, continuation_ids, found, alternatives, adapter)
-    return [Score(tuple(one.values), tuple(one.alternatives)) for one in found]
+    scores = [_PairScore() for _ in contexts]
+    for batch in _batches(pairs_of, continuations, batcher.cache.pages):
+        yield from _score_batch(batcher, job, batch, continuations, scores, alternatives, adapter)
+    return [Score(tuple(score.values), tuple(score.alternatives)) for score in scores]
 
 
 def _batches(
@@ -131,71 +138,70 @@ def _batches(
     batch: dict[tuple[int, ...], list[int]] = {}
     tokens = held = longest = 0
     for context, pairs in pairs_of.items():
-        own = -(-len(context) // PAGE)
+        context_pages = -(-len(context) // PAGE)
         most = 1 + -(-max(len(continuations[pair]) for pair in pairs) // PAGE)  # one to copy what is not full
-        if batch and (tokens + len(context) > BATCH_TOKENS or held + own + max(longest, most) > pages):
+        if batch and (tokens + len(context) > BATCH_TOKENS or held + context_pages + max(longest, most) > pages):
             yield batch
             batch, tokens, held, longest = {}, 0, 0, 0
         batch[context] = pairs
-        tokens, held, longest = tokens + len(context), held + own, max(longest, most)
+        tokens, held, longest = tokens + len(context), held + context_pages, max(longest, most)
     if batch:
         yield batch
 
 
 def _score_batch(
     batcher: Batcher,
+    job: Job[Any],
     batch: dict[tuple[int, ...], list[int]],
     continuations: Sequence[Sequence[int]],
-    found: list[_Found],
+    scores: list[_PairScore],
     alternatives: int,
     adapter: str,
-) -> Generator[None, None, None]:
+) -> Steps[None]:
     """First the contexts, then their continuations."""
-    namespace, (number, _) = batcher.namespace(adapter), batcher.adapters[adapter]
-    with batcher.lease() as tree:
-        roots = [tree.add(batcher.cache.open(context, namespace, number)) for context in batch]
-        stretches: list[_Stretch] = []
-        for root, (context, pairs) in zip(roots, batch.items(), strict=True):
-            first = [(pair, continuations[pair][0]) for pair in pairs]
-            stretches.append(_Stretch(root, list(context[root.length :]), [first]))
-        yield from _run(batcher, tree, stretches, found, alternatives)
-        stretches = []
-        for root, pairs in zip(roots, batch.values(), strict=True):
-            for pair in pairs:
-                ids = list(continuations[pair])
-                if len(ids) > 1:
-                    targets = [[(pair, target)] for target in ids[1:]]
-                    stretches.append(_Stretch(tree.fork(root), ids[:-1], targets, ends=True))
-        yield from _run(batcher, tree, stretches, found, alternatives)
+    roots = [job.add(batcher.open(context, adapter)) for context in batch]
+    stretches: list[_Stretch] = []
+    for root, (context, pairs) in zip(roots, batch.items(), strict=True):
+        first = [(pair, continuations[pair][0]) for pair in pairs]
+        stretches.append(_Stretch(root, list(context[root.length :]), [first]))
+    yield from _run(batcher, job, stretches, scores, alternatives)
+    stretches = []
+    for root, pairs in zip(roots, batch.values(), strict=True):
+        for pair in pairs:
+            ids = list(continuations[pair])
+            if len(ids) > 1:
+                targets = [[(pair, target)] for target in ids[1:]]
+                stretches.append(_Stretch(job.fork(root), ids[:-1], targets, ends=True))
+    yield from _run(batcher, job, stretches, scores, alternatives)
+    job.keep(())
 
 
 def _run(
-    batcher: Batcher, tree: CacheLease, stretches: list[_Stretch], found: list[_Found], alternatives: int
-) -> Generator[None, None, None]:
+    batcher: Batcher, job: Job[Any], stretches: list[_Stretch], scores: list[_PairScore], alternatives: int
+) -> Steps[None]:
     """Forwards over the stretches until nothing is left of them."""
     while stretches:
-        works, predictions = _next_works(batcher, tree, stretches)
-        rows, _ = batcher.compute(works)
+        works, predictions = _next_works(batcher, job, stretches)
+        rows, _ = yield works
         for stretch in stretches:
             if stretch.ends and not stretch.ids:  # so that a long list needs no more pages than its longest few
-                tree.close(stretch.sequence)
+                job.close(stretch.sequence)
         where = [(row, pair, token) for row, targets in enumerate(predictions) for pair, token in targets]
         if where:
             numbers, pairs, tokens = zip(*where, strict=True)
             picked = rows.logits[list(numbers), list(tokens)] - rows.log_normaliser[list(numbers)]
             for pair, value in zip(pairs, picked.tolist(), strict=True):
-                found[pair].values.append(value)
+                scores[pair].values.append(value)
             if alternatives:
                 best = alternatives_of([alternatives] * len(rows.logits), rows)
                 for row, pair in zip(numbers, pairs, strict=True):
-                    found[pair].alternatives.append(tuple(best[row]))
-        del rows  # the logits are large, and a pause may be long
+                    scores[pair].alternatives.append(tuple(best[row]))
+        del rows, _  # they are large, and the next turn may be far
         stretches = [stretch for stretch in stretches if stretch.ids]
-        yield
 
 
 def _next_works(
-    batcher: Batcher, tree: CacheLease, stretches: list[_Stretch]
+    batcher: Batcher, job: Job[Any], stretches: list[_Stretch]
 ) -> tuple[list[Work], list[list[tuple[int, int]]]]:
     """As many tokens as a forward takes, from the front, and what their rows predict."""
     works: list[Work] = []
@@ -208,15 +214,14 @@ def _next_works(
         count = min(len(stretch.ids), room)
         if grid is not None:
             count = min(len(stretch.ids), grid - stretch.sequence.length % grid)
+        targets = stretch.targets(count)
         try:
-            (batcher.cache if works else tree).reserve(stretch.sequence, count)
+            works.append(job.work(stretch.sequence, stretch.ids[:count], len(targets), preempt=not works))
         except OutOfPagesError:
             if not works:
                 raise
             break  # the works before it go first
-        ids = stretch.ids[:count]
-        wanted, taken = stretch.cut(count)
-        works.append(Work(stretch.sequence, ids, wanted))
-        predictions.extend(taken)
+        stretch.ids, stretch.predictions = stretch.ids[count:], stretch.predictions[len(targets) :]
+        predictions.extend(targets)
         tokens += count
     return works, predictions

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from lmworks.generate.roofline import Limits, measure_limits
+from lmworks.generate.benchmark import Limits, measure_limits
 from lmworks.kernels import fused_operations, library
 from lmworks.kernels.library import Library
 from lmworks.kernels.packing import pack_weight

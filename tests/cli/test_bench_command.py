@@ -9,7 +9,7 @@ import pytest
 
 from command_line import lmworks
 from lmworks.generate import benchmark
-from lmworks.generate.roofline import Limits
+from lmworks.generate.benchmark import Limits
 from lmworks.model.checkpoint import assemble
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
@@ -26,7 +26,7 @@ def tiny_folder(tiny_tokenizer, tmp_path_factory) -> str:
 @pytest.fixture(autouse=True)
 def measured_here(monkeypatch):
     """In this process, and the machine's limits not at all: tests/generate/test_benchmark.py does both."""
-    limits = Limits(1e10, 1e12, "8-bit integers", "kernels", "kernels on 1 thread: measured elsewhere")
+    limits = Limits(1e10, 1e12, "kernels", "kernels on 1 thread: measured elsewhere")
     monkeypatch.setattr(benchmark, "limits_in_a_process", lambda _: limits)
     monkeypatch.setattr(benchmark, "use_threads", lambda _: None)
 

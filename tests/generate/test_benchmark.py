@@ -9,10 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.generate import benchmark, roofline
-from lmworks.generate.benchmark import Settings, Speed, Workload
+from lmworks.generate import benchmark
+from lmworks.generate.benchmark import Limits, Settings, Speed, Workload
 from lmworks.generate.engine import Engine
-from lmworks.generate.roofline import Limits
 from lmworks.kernels import library
 from lmworks.kernels.library import Library
 from lmworks.kernels.weight_formats import FORMATS
@@ -93,7 +92,7 @@ def test_a_workload_without_a_speed_is_refused(wrong) -> None:
 
 
 def test_weights_read_at_the_whole_bandwidth_are_the_whole_limit() -> None:
-    limits = Limits(bandwidth=50e9, operations=2e12, numbers="8-bit integers", measured_by="kernels", method="given")
+    limits = Limits(bandwidth=50e9, operations=2e12, measured_by="kernels", method="given")
     assert benchmark.share_read(500, 100e6, 1, limits) == 1.0
     assert benchmark.share_read(4000, 100e6, 16, limits) == 0.5  # 250 readings a second
     assert benchmark.share_multiplied(1000, 200_000_000, limits) == pytest.approx(0.1)
@@ -142,44 +141,46 @@ def clock(monkeypatch):
     """Sets how long the passes of each measurement take, in seconds; a measurement ends after five of them."""
 
     def set_(*passes: float) -> None:
-        assert len(passes) == roofline._LEAST_PASSES and sum(passes) > roofline._SECONDS
+        assert len(passes) == benchmark._LEAST_PASSES and sum(passes) > benchmark._SECONDS
         times = itertools.cycle([moment for seconds in passes for moment in (0.0, seconds)])
-        monkeypatch.setattr(roofline.time, "perf_counter", lambda: next(times))
+        monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(times))
 
     return set_
 
 
 def test_limits_are_work_over_the_fastest_pass(clock, kernels_of_two_threads) -> None:
     clock(3.0, 3.0, 0.5, 3.0, 3.0)
-    limits = roofline.measure_limits(kernels_of_two_threads)
+    limits = benchmark.measure_limits(kernels_of_two_threads)
     assert limits.measured_by == "kernels" and kernels_of_two_threads.name in limits.method
-    assert limits.bandwidth * 0.5 == roofline._read_bytes() >= 2**28
+    assert limits.bandwidth * 0.5 == benchmark._read_bytes() >= 2**28
     most = max(library.multiply_ones(format_, kernels_of_two_threads) for format_ in FORMATS)
     assert limits.operations == 2 * most / 0.5
-    assert limits.numbers == "8-bit integers"  # four of them are multiplied where one float32 is, in the same time here
+    assert (
+        "with int8 weights" in limits.method
+    )  # four of them are multiplied where one float32 is, in the same time here
 
 
 def test_of_two_measurements_the_higher_limits_count() -> None:
-    quiet = Limits(bandwidth=80e9, operations=1e12, numbers="float32", measured_by="kernels", method="one")
-    busy = Limits(bandwidth=40e9, operations=2e12, numbers="8-bit integers", measured_by="kernels", method="other")
-    for found in (roofline.higher(quiet, busy), roofline.higher(busy, quiet)):
+    quiet = Limits(bandwidth=80e9, operations=1e12, measured_by="kernels", method="one")
+    busy = Limits(bandwidth=40e9, operations=2e12, measured_by="kernels", method="other")
+    for found in (benchmark.higher(quiet, busy), benchmark.higher(busy, quiet)):
         assert found == replace(busy, bandwidth=80e9)
 
 
 def test_without_kernels_pytorch_is_measured_and_named(clock, monkeypatch) -> None:
-    monkeypatch.setattr(roofline.library, "load", lambda: None)
+    monkeypatch.setattr(benchmark.library, "load", lambda: None)
     clock(3.0, 3.0, 3.0, 0.25, 3.0)
-    limits = roofline.measure_limits()
+    limits = benchmark.measure_limits()
     assert limits.measured_by == "torch" and "for want of compiled kernels" in limits.method
-    assert limits.bandwidth == roofline._read_bytes() / 0.25
+    assert limits.bandwidth == benchmark._read_bytes() / 0.25
     assert limits.operations == 2 * 512 * 1536 * 2048 / 0.25
 
 
 def test_a_large_cache_makes_a_larger_reading(monkeypatch) -> None:
-    monkeypatch.setattr(roofline.os, "sysconf", lambda name: 2**30 if name == "SC_LEVEL3_CACHE_SIZE" else 0)
-    assert roofline._read_bytes() == 2**32
-    monkeypatch.setattr(roofline.os, "sysconf", lambda name: 0)
-    assert roofline._read_bytes() == 2**28
+    monkeypatch.setattr(benchmark.os, "sysconf", lambda name: 2**30 if name == "SC_LEVEL3_CACHE_SIZE" else 0)
+    assert benchmark._read_bytes() == 2**32
+    monkeypatch.setattr(benchmark.os, "sysconf", lambda name: 0)
+    assert benchmark._read_bytes() == 2**28
 
 
 def test_a_process_of_its_own_reports_a_format(tiny_llama, tmp_path) -> None:

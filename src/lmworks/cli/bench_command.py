@@ -11,8 +11,7 @@ from lmworks.cli.options import new_console
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lmworks.generate.benchmark import FormatReport, Settings, Spread, Workload
-    from lmworks.generate.roofline import Limits
+    from lmworks.generate.benchmark import FormatReport, Limits, Settings, Spread, Workload
 
 FORMATS = ("float32", "bfloat16", "int8", "int4")
 _SEQUENCES = (8, 16)
@@ -63,7 +62,6 @@ def bench(
 
     from lmworks.compiled import cores
     from lmworks.generate import benchmark
-    from lmworks.generate.roofline import higher
 
     many = [benchmark.Workload(_SHORT_PROMPT, sequences, new) for sequences in _SEQUENCES]
     workloads = (benchmark.Workload(prompt, 1, new), *many)
@@ -75,7 +73,7 @@ def bench(
         typer.echo(f"measuring {name}", err=True)
         reports.append(benchmark.report_in_a_process(settings, name))  # pyright: ignore[reportArgumentType]
     # Once more: a machine that was busy at first would have shares above the whole.
-    limits = higher(limits, benchmark.limits_in_a_process(settings.threads))
+    limits = benchmark.higher(limits, benchmark.limits_in_a_process(settings.threads))
     if as_json:
         _print_json(settings, limits, reports)
     else:

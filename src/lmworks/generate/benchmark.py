@@ -1,7 +1,11 @@
-"""Speed of the engine, measured as it is used: prompts in, tokens out, through `Engine.submit` and `step`.
+"""Speed of the engine, measured as it is used (prompts in, tokens out, through `Engine.submit` and `step`), and the
+limits of the machine.
 
 Every weight format is measured in a process of its own, so that its memory and its start are its own as well. Choosing
 tokens and scheduling are part of what is timed; guessing ahead is not used, because what it gains depends on the text.
+
+Generating one token reads every weight once, so reading memory bounds it; a long prompt uses each weight many times, so
+multiplying bounds it (the roofline model: Williams et al. 2009, section 3).
 """
 
 import multiprocessing
@@ -9,25 +13,33 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.request_state import RequestState
-from lmworks.generate.roofline import Limits, measure_limits
 from lmworks.generate.runner_choice import WeightFormat
 from lmworks.kernels import library
+from lmworks.kernels.library import Library
+from lmworks.kernels.program import large_pages
+from lmworks.kernels.weight_formats import FORMATS
 from lmworks.model.config import ModelConfig
 from lmworks.model.model_costs import count_parameters, flops_per_token
 
+T = TypeVar("T")
+
 _SHORT_PROMPT = 16  # tokens, of the request whose first token ends the start
+_SECONDS = 0.5  # of each measurement of a limit: long enough to meet a moment in which nothing else runs
+_LEAST_PASSES = 5
+_READ_BYTES = 2**28  # unless the cache is larger still
+_ROWS, _INNER, _COLUMNS = 512, 1536, 2048  # of PyTorch's product: a long prompt times a matrix of a small model
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,27 +135,105 @@ def run_workload(engine: Engine, prompts: Sequence[Sequence[int]], new: int, spe
     """Submit all prompts at once and generate `new` tokens for each, greedily. The engine must be idle."""
     sampling = SamplingParameters(max_tokens=new, ignore_eos=True, speculate=speculate)
     began = time.perf_counter()
-    lives = [engine.submit(Request(tuple(prompt), sampling=sampling)) for prompt in prompts]
-    _step_until(engine, lives, lambda live: bool(live.ids))
-    entered, early = time.perf_counter(), sum(len(live.ids) for live in lives)
-    _step_until(engine, lives, lambda live: live.done)
-    ended = time.perf_counter()
+    requests = [engine.submit(Request(tuple(prompt), sampling=sampling)) for prompt in prompts]
+
+    def run_until(tokens: int) -> float:
+        while any(len(request.ids) < tokens for request in requests):
+            engine.step()
+            for request in requests:
+                if request.error is not None:
+                    raise request.error
+        return time.perf_counter()
+
+    entered = run_until(1)
+    early = sum(len(request.ids) for request in requests)
+    ended = run_until(new)
     return Speed(
         prefill=sum(len(prompt) for prompt in prompts) / (entered - began),
-        decode=(len(lives) * new - early) / (ended - entered),
+        decode=(len(requests) * new - early) / (ended - entered),
     )
 
 
-def _step_until(engine: Engine, lives: Sequence[RequestState], reached: Callable[[RequestState], bool]) -> None:
-    while not all(reached(live) for live in lives):
-        engine.step()
-        for live in lives:
-            if live.error is not None:
-                raise live.error
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# Against the limits
+# The limits of the machine
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The fastest of several passes.
+
+    bandwidth     bytes of memory read per second.
+    operations    per second of products, a multiplication and an addition being two, of the numbers that are multiplied
+                  fastest here, nearly everywhere 8-bit integers.
+    measured_by   "kernels", or "torch" where they were not compiled: then the limits are those of PyTorch's operations,
+                  which a better one may exceed.
+    method        with what, in words.
+    """
+
+    bandwidth: float
+    operations: float
+    measured_by: Literal["kernels", "torch"]
+    method: str
+
+
+def higher(first: Limits, second: Limits) -> Limits:
+    """The higher ones of two measurements in the same way: what else ran meanwhile can only have lowered them."""
+    faster = max(first, second, key=lambda limits: limits.operations)
+    return replace(faster, bandwidth=max(first.bandwidth, second.bandwidth))
+
+
+def measure_limits(kernels: Library | None = None) -> Limits:
+    """Some seconds of work on the threads that the kernels have, or torch where there are none; whatever else runs on
+    the machine makes the limits look lower than they are. `kernels` are a library other than the default."""
+    kernels, size = kernels or library.load(), _read_bytes()
+    products: dict[str, Callable[[], int]]  # one pass for each kind of numbers; the products in it
+    if kernels is None:
+        halves = torch.ones(2, size // 8)
+        left, right = (torch.ones(shape, dtype=torch.int8) for shape in ((_ROWS, _INNER), (_INNER, _COLUMNS)))
+
+        def multiply() -> int:
+            torch._int_mm(left, right)  # pyright: ignore[reportPrivateImportUsage]
+            return _ROWS * _INNER * _COLUMNS
+
+        read, products = partial(torch.dot, *halves), {"int8": multiply}
+        name, threads = f"PyTorch {torch.__version__}, for want of compiled kernels,", torch.get_num_threads()
+    else:
+        numbers = large_pages(size).view(torch.int32).fill_(1)  # pages never written are all one page of zeros
+        read = partial(library.read_numbers, numbers, kernels)
+        products = {format_: partial(library.multiply_ones, format_, kernels) for format_ in FORMATS}
+        name, threads = f"the {kernels.name} kernels", kernels.threads
+    reading, _ = _fastest(read)
+    rates = {}
+    for kind, multiply in products.items():
+        seconds, count = _fastest(multiply)
+        rates[kind] = 2 * count / seconds
+    fastest = max(rates, key=rates.__getitem__)
+    method = (
+        f"{name} on {threads} thread{'' if threads == 1 else 's'}: reading {size // 2**20:,} MiB, "
+        f"and products with {fastest} weights"
+    )
+    return Limits(size / reading, rates[fastest], "torch" if kernels is None else "kernels", method)
+
+
+def _read_bytes() -> int:
+    """Several times what the largest cache of a processor holds, so that next to nothing is found there again."""
+    try:
+        cache = os.sysconf("SC_LEVEL3_CACHE_SIZE")  # bytes; of glibc
+    except (AttributeError, ValueError, OSError):
+        cache = 0
+    return max(_READ_BYTES, 4 * cache)
+
+
+def _fastest(work: Callable[[], T]) -> tuple[float, T]:
+    """Seconds of the fastest pass, and what `work` returns. The first pass, which also starts threads and touches
+    memory, does not count."""
+    result = work()
+    seconds: list[float] = []
+    while sum(seconds) < _SECONDS or len(seconds) < _LEAST_PASSES:
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds), result
 
 
 def operations_per_token(config: ModelConfig, workload: Workload) -> tuple[int, int]:
@@ -177,19 +267,22 @@ def share_multiplied(rate: float, operations: int, limits: Limits) -> float:
 
 def limits_in_a_process(threads: int) -> Limits:
     """`measure_limits` on so many threads."""
-    with _fresh_process() as process:
-        return process.submit(_measure_limits, threads).result()
+    return _in_a_process(threads, measure_limits)
 
 
 def report_in_a_process(settings: Settings, weights: WeightFormat) -> FormatReport:
     """Everything about one weight format. Raises what the engine raises for a format or model that it cannot run."""
-    with _fresh_process() as process:
-        return process.submit(measure_format, settings, weights, time.monotonic()).result()
+    return _in_a_process(settings.threads, measure_format, settings, weights, time.monotonic())
+
+
+def _in_a_process(threads: int, function: Callable[..., T], *arguments: object) -> T:
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh, initializer=use_threads, initargs=(threads,)) as process:
+        return process.submit(function, *arguments).result()
 
 
 def measure_format(settings: Settings, weights: WeightFormat, started: float) -> FormatReport:
     """In this process, which began at `started` (`time.monotonic`, which all processes of a machine share)."""
-    use_threads(settings.threads)
     imported = _status("VmRSS")
     checkpoint = load(settings.model)
     engine = Engine(
@@ -203,7 +296,10 @@ def measure_format(settings: Settings, weights: WeightFormat, started: float) ->
     short = Workload(_SHORT_PROMPT, sequences=1, new=2)
     engine.generate([Request(prompts(short, vocabulary, 0)[0], sampling=SamplingParameters(max_tokens=1))])
     first_token = time.monotonic() - started
-    rounds = list(_rounds(engine, settings, vocabulary))
+    rounds = [
+        [run_workload(engine, prompts(workload, vocabulary, round_), workload.new) for workload in settings.workloads]
+        for round_ in range(settings.rounds + 1)
+    ]
     sizes = engine.batcher.runner.sizes
     return FormatReport(
         weights=weights,
@@ -213,18 +309,8 @@ def measure_format(settings: Settings, weights: WeightFormat, started: float) ->
         peak=_status("VmHWM") - imported,
         operations=tuple(operations_per_token(config, workload) for workload in settings.workloads),
         read_bytes=read_bytes_per_token(config, sizes["weights"]),
-        speeds=tuple(zip(*rounds, strict=True)),
+        speeds=tuple(zip(*rounds[1:], strict=True)),  # the first one warms up
     )
-
-
-def _rounds(engine: Engine, settings: Settings, vocabulary: int) -> Iterator[list[Speed]]:
-    """The speeds of all workloads, round by round; one round more runs first, to warm up."""
-    for round_ in range(settings.rounds + 1):
-        speeds = [
-            run_workload(engine, prompts(workload, vocabulary, round_), workload.new) for workload in settings.workloads
-        ]
-        if round_:
-            yield speeds
 
 
 def use_threads(count: int) -> None:
@@ -240,12 +326,3 @@ def _status(field: Literal["VmRSS", "VmHWM"]) -> int:
     path = Path("/proc/self/status")  # of Linux
     lines = path.read_text().splitlines() if path.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)
-
-
-def _fresh_process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-
-
-def _measure_limits(threads: int) -> Limits:
-    use_threads(threads)
-    return measure_limits()

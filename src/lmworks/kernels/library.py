@@ -144,7 +144,7 @@ def _path(name: str) -> Path | None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Peaks of the machine: work on the library's threads, in its instructions, to be timed (`generate/roofline.py`). Both
+# Peaks of the machine: work on the library's threads, in its instructions, to be timed (`generate/benchmark.py`). Both
 # return a number that only all of the work gives.
 
 

@@ -112,7 +112,7 @@ def test_real_weights_find_the_passage_that_answers(minilm) -> None:
 @torch.inference_mode()
 def test_token_vectors_are_the_hidden_states_without_special_tokens(tiny_bert) -> None:
     encoder = _exact(tiny_bert)
-    vectors = encoder.encode_tokens(_TEXTS, "passage")
+    _, vectors = encoder.encode_both(_TEXTS, "passage")
     for text, rows in zip(_TEXTS, vectors, strict=True):
         ids = tiny_bert.tokenizer.encode(text, special=True)[: tiny_bert.max_length - 1]
         ids = [*ids, tiny_bert.tokenizer.encode("", special=True)[-1]] if len(text) > 30 else ids
@@ -129,7 +129,7 @@ def test_one_forward_gives_both_as_float32_gives_them(tiny_bert, weights, tolera
     vectors, tokens = TextEncoder(tiny_bert, weights=weights).encode_both(many, "passage")
     exact = _exact(tiny_bert)
     assert np.abs(1 - (vectors * np.tile(exact.encode(_TEXTS, "passage"), (200, 1))).sum(1)).max() < tolerance
-    for one, other in zip(tokens, exact.encode_tokens(_TEXTS, "passage") * 200, strict=True):
+    for one, other in zip(tokens, exact.encode_both(_TEXTS, "passage")[1] * 200, strict=True):
         assert one.dtype == np.float32 and one.shape == other.shape
         assert np.abs(1 - (one * other).sum(1)).max(initial=0) < tolerance
 
@@ -151,7 +151,7 @@ def test_in_the_kernels_no_bit_depends_on_the_batch(tiny_bert, weights) -> None:
 @pytest.mark.parametrize("prefix", ["", "query: "])
 def test_offsets_are_those_of_the_tokens_that_have_vectors(tiny_bert, prefix) -> None:
     encoder = _exact(tiny_bert, {"passage": prefix})
-    vectors, offsets = encoder.encode_tokens(_TEXTS, "passage"), encoder.token_offsets(_TEXTS)
+    vectors, offsets = encoder.encode_both(_TEXTS, "passage")[1], encoder.token_offsets(_TEXTS)
     assert [len(one) for one in offsets] == [len(one) for one in vectors]
     assert offsets[2].tolist() == [[i, i + 1] for i in range(len(_TEXTS[2]))]
     assert offsets[3].tolist() == [[0, 1], [1, 2], [1, 2], [2, 3], [3, 4], [4, 5]], "two bytes of one character"
@@ -163,5 +163,5 @@ def test_a_word_that_the_vocabulary_lacks_keeps_its_vector_and_place(minilm) -> 
     from lmworks.model.checkpoint import load
 
     encoder, text = TextEncoder(load(minilm)), "The ☃ ice"
-    (vectors,), (offsets,) = encoder.encode_tokens([text], "passage"), encoder.token_offsets([text])
+    (vectors,), (offsets,) = encoder.encode_both([text], "passage")[1], encoder.token_offsets([text])
     assert [text[start:end] for start, end in offsets] == ["The", "☃", "ice"] and len(vectors) == 3

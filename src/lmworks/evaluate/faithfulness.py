@@ -140,7 +140,7 @@ def carriers(item: Item, response: Response, encoder: "TextEncoder") -> list[tup
         for start, end in sentence_ranges(text):
             places.append(Span(at.document, at.start + start, at.start + end))
             sentences.append(text[start:end])
-    vectors = encoder.encode_tokens([*sentences, *(response.text[a:b] for a, b in ranges)], "passage")
+    _, vectors = encoder.encode_both([*sentences, *(response.text[a:b] for a, b in ranges)], "passage")
     filled = [place for place in range(len(sentences)) if len(vectors[place])]
     if not filled or not all(len(one) for one in vectors[len(sentences) :]):
         return Unscored("a statement or the contexts without a token")

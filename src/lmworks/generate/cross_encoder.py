@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lmworks.artefact import hash_json
-from lmworks.generate.encoder_states import WeightFormat, runnable, states_of_rows
+from lmworks.generate.encoder_states import WeightFormat, map_states, runnable
 from lmworks.generate.protocol import ContextLengthError, UnsupportedError
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ClassificationHead, SpanHead
@@ -74,8 +74,10 @@ class CrossEncoder:
         self.checkpoint, self.config = checkpoint, config.head
         self.weights, self.model = runnable(checkpoint, weights)
         self.head = build_head(config.head, config.embedding.width, config.embedding.vocabulary).eval()
-        own = {name: weight for name, weight in checkpoint.model.state_dict().items() if name.startswith("head.")}
-        self.head.load_state_dict({name.removeprefix("head."): weight.float() for name, weight in own.items()})
+        head_weights = {
+            name: weight for name, weight in checkpoint.model.state_dict().items() if name.startswith("head.")
+        }
+        self.head.load_state_dict({name.removeprefix("head."): weight.float() for name, weight in head_weights.items()})
         self.tokenizer, self.max_length = checkpoint.required_tokenizer, config.context_length
         self.truncated = 0
         self.fingerprint = hash_json({"checkpoint": checkpoint.fingerprint, "weights": self.weights})
@@ -84,18 +86,13 @@ class CrossEncoder:
         """The best span of each passage. UnsupportedError for a head without spans."""
         if not isinstance(self.config, SpanHead):
             raise UnsupportedError(f"{self.checkpoint.source} finds no spans: name a reader")
-        found = []
+        spans = []
         for pair, logits in self._outputs([(question, passage) for passage in passages]):
             logits = logits - np.log(np.exp(logits - logits.max(0)).sum(0)) - logits.max(0)  # ln p, (length, 2)
-            places = slice(pair.start, pair.start + len(pair.offsets))
-            starts, ends = (logits[places] - logits[0]).T
-            offsets = np.array(pair.offsets, np.int32).reshape(-1, 2)
-            found.append(
-                best_span(offsets, starts, ends, 0, len(starts))
-                if len(starts)
-                else AnswerSpan(0, 0, -np.inf, offsets, starts, ends)
-            )
-        return found
+            starts, ends = (logits[pair.start : pair.start + len(pair.offsets)] - logits[0]).T
+            whole = AnswerSpan(0, 0, -np.inf, np.array(pair.offsets, np.int32).reshape(-1, 2), starts, ends)
+            spans.append(best_span(whole.offsets, starts, ends, 0, len(starts)) if len(starts) else whole)
+        return spans
 
     def relevance(self, question: str, passages: Sequence[str]) -> np.ndarray:
         """(passages,) float64 logits that each answers the question."""
@@ -118,7 +115,7 @@ class CrossEncoder:
         """(pairs,) float64 probabilities that the second text answers the first, or of a verifier that it follows from
         it; and the number of tokens read. ContextLengthError for a pair of which a part would be left out."""
         joined = join_pairs(self.tokenizer, pairs, self.max_length)
-        if cut := [place for place, pair in enumerate(joined) if not pair.whole]:
+        if cut := [index for index, pair in enumerate(joined) if not pair.whole]:
             raise ContextLengthError(
                 f"pair {cut[0]} is longer than the {self.max_length} tokens that this model reads, half of them of the "
                 "first text: send it in parts, or shorten it"
@@ -142,7 +139,6 @@ class CrossEncoder:
         """Each pair with what the head gives: (length, 2) or (labels,) float32."""
         joined = join_pairs(self.tokenizer, pairs, self.max_length)
         self.truncated += sum(not pair.whole for pair in joined)
-        outputs = [np.zeros(0, np.float32)] * len(joined)
-        for row, states in states_of_rows(self.model, [pair.ids for pair in joined]):
-            outputs[row] = self.head(torch.from_numpy(states)[None], states).numpy()[0]
+        ids = [pair.ids for pair in joined]
+        outputs = map_states(self.model, ids, lambda x: self.head(torch.from_numpy(x)[None], x).numpy()[0])
         return list(zip(joined, outputs, strict=True))

@@ -1,6 +1,6 @@
 """An encoder over sequences of any lengths: the fused kernels where they know it, else its own modules."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -54,10 +54,10 @@ def hidden_states(
     for rows in _batches(sequences, batch_tokens or (2048 if isinstance(model, Program) else 4096)):
         lengths = torch.tensor([len(sequences[row]) for row in rows])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]  # (batch, length)
-        places = mask.nonzero().int()  # (tokens, 2)
+        positions = mask.nonzero().int()  # (tokens, 2)
         flat = torch.tensor([token for row in rows for token in sequences[row]], dtype=torch.int32)
         if isinstance(model, Program):
-            row_of, position = (column.contiguous().numpy() for column in places.unbind(1))
+            row_of, position = (column.contiguous().numpy() for column in positions.unbind(1))
             batch = RaggedBatch(flat.numpy(), position, row_of, (), np.arange(len(flat), dtype=np.int32))
             hidden = run(model, batch, hidden=True).hidden
             assert hidden is not None
@@ -68,13 +68,16 @@ def hidden_states(
         yield rows, hidden.float().numpy()
 
 
-def states_of_rows(
-    model: Program | Transformer, sequences: Sequence[Sequence[int]]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """The number of each row that has a token, and its last hidden states (tokens, width) float32, longest first."""
+def map_states(
+    model: Program | Transformer, sequences: Sequence[Sequence[int]], of_states: Callable[[np.ndarray], np.ndarray]
+) -> list[np.ndarray]:
+    """`of_states` of the last hidden states (tokens, width) float32 of each sequence; (0,) of one without a token."""
+    results = [np.zeros(0, np.float32)] * len(sequences)
     for rows, hidden in hidden_states(model, sequences):
         ends = np.cumsum([len(sequences[row]) for row in rows])[:-1]
-        yield from zip(rows, np.split(hidden, ends), strict=True)
+        for row, states in zip(rows, np.split(hidden, ends), strict=True):
+            results[row] = of_states(states)
+    return results
 
 
 def _batches(sequences: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:

@@ -12,7 +12,7 @@ import numpy as np
 from lmworks.artefact import hash_json
 from lmworks.data.conversations import as_messages
 from lmworks.data.training_rows import STEP_END, step_ends
-from lmworks.generate.encoder_states import WeightFormat, runnable, states_of_rows
+from lmworks.generate.encoder_states import WeightFormat, map_states, runnable
 from lmworks.generate.protocol import UnsupportedError
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.heads import ScoreHead
@@ -43,16 +43,18 @@ class RewardModel:
     def score(self, answers: Sequence[tuple[TextOrMessages, TextOrMessages]]) -> np.ndarray:
         """(answers,) float64, of (prompt, completion) each."""
         rendered = [self._rendered(prompt, completion) for prompt, completion in answers]
-        return np.array([scores[-1] for scores in self._scores([each.ids for each in rendered])], np.float64)
+        return np.array(
+            [scores[-1] for scores in self._scores([conversation.ids for conversation in rendered])], np.float64
+        )
 
     def steps(self, prompt: TextOrMessages, steps: Sequence[str]) -> np.ndarray:
         """(steps,) float64 scores behind each step, σ of which is the probability that it is right, of a model that
         learned from steps. NaN behind where the model's length ends."""
         solution = STEP_END.join(steps)
         whole = self._rendered(prompt, solution)
-        places = step_ends(whole, solution, steps)
+        ends = step_ends(whole, solution, steps)
         scores = self._scores([whole.ids])[0]
-        return np.array([scores[place] if place < len(scores) else np.nan for place in places], np.float64)
+        return np.array([scores[end] if end < len(scores) else np.nan for end in ends], np.float64)
 
     def _rendered(self, prompt: TextOrMessages, completion: TextOrMessages) -> Rendered:
         return self.checkpoint.chat.render([*as_messages(prompt, "user"), *as_messages(completion, "assistant")])
@@ -61,7 +63,5 @@ class RewardModel:
         """The score at every token of each."""
         longest = self.checkpoint.config.context_length
         self.truncated += sum(len(ids) > longest for ids in sequences)
-        cut, found = [list(ids[:longest]) for ids in sequences], [np.zeros(0)] * len(sequences)
-        for row, states in states_of_rows(self.model, cut):
-            found[row] = states @ self._projection + self._bias
-        return found
+        cut = [list(ids[:longest]) for ids in sequences]
+        return map_states(self.model, cut, lambda states: states @ self._projection + self._bias)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lmworks.artefact import hash_json
-from lmworks.generate.encoder_states import WeightFormat, hidden_states, runnable, states_of_rows
+from lmworks.generate.encoder_states import WeightFormat, hidden_states, map_states, runnable
 from lmworks.generate.protocol import ContextLengthError, Role, UnsupportedError
 from lmworks.kernels.program import Program
 from lmworks.model.checkpoint import Checkpoint
@@ -82,16 +82,13 @@ class TextEncoder:
         """
         return self._encode(texts, role, with_tokens=False)[0]
 
-    def encode_tokens(self, texts: Sequence[str], role: Role) -> list[np.ndarray]:
-        """For each text (tokens, width) float32: the last hidden state of its tokens, each row of length 1.
+    def encode_both(self, texts: Sequence[str], role: Role) -> tuple[np.ndarray, list[np.ndarray]]:
+        """`encode`, and in the same forward for each text (tokens, width) float32: the last hidden state of its tokens,
+        each row of length 1.
 
         The tokens of the text itself, cut at `max_length`: neither those that the tokenizer puts around it nor those of
-        the role's prefix. For `retrieve.late_interaction`. Raises ValueError for an unknown role.
+        the role's prefix. For `retrieve.late_interaction`.
         """
-        return self.encode_both(texts, role)[1]
-
-    def encode_both(self, texts: Sequence[str], role: Role) -> tuple[np.ndarray, list[np.ndarray]]:
-        """`encode` and `encode_tokens` of the same texts, in one forward."""
         return self._encode(texts, role, with_tokens=True)
 
     @torch.inference_mode()
@@ -104,13 +101,11 @@ class TextEncoder:
             raise ValueError(f"the model has layers 0 (the embedding) to {self.layers}, not {layer}")
         sequences, cut = self.tokenizer.encode_truncated(list(texts), self.context_length)
         self.truncated += cut
-        states = [np.zeros((0, self.width), np.float32)] * len(texts)
-        for row, hidden in states_of_rows(first_layers(self.model, layer), sequences):
-            states[row] = _normalised(hidden)
-        return list(zip(sequences, states, strict=True))
+        states = map_states(first_layers(self.model, layer), sequences, _normalised)
+        return [(ids, rows.reshape(-1, self.width)) for ids, rows in zip(sequences, states, strict=True)]
 
     def token_offsets(self, texts: Sequence[str], role: Role = "passage") -> list[np.ndarray]:
-        """For each text (tokens, 2) int32: the characters [start, end) of each token that `encode_tokens` gives."""
+        """For each text (tokens, 2) int32: the characters [start, end) of each token that `encode_both` gives."""
         prefix = self._prefix(role)
         room = self.max_length - self._before - self._after
         framed, result = [prefix + text for text in texts], []

@@ -12,7 +12,7 @@ from scipy import stats
 from lmworks.generate.logit_processors import Ids
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.runner import LogitRows
-from lmworks.generate.sampling import Sampled, log_probability, most_probable, sample, uniform
+from lmworks.generate.sampling import Sampled, alternatives_of, log_probability, sample, uniform
 
 _VOCABULARY = 40
 _PROMPT, _COMPLETION = [3, 3, 8], [17, 20, 17, 17]
@@ -136,15 +136,20 @@ def test_the_same_seed_and_step_give_the_same_token_and_others_do_not() -> None:
     assert len(set(once.ids.tolist())) > 85
 
 
-def test_most_probable_is_topk_of_log_softmax() -> None:
+def test_alternatives_are_topk_of_log_softmax() -> None:
     logits = torch.stack([_logits(300, seed) for seed in range(5)])
     values, ids = logits.log_softmax(-1).topk(7)
     rows = LogitRows.from_logits(logits)
-    found, log_probabilities = most_probable(rows, 7)
-    assert torch.equal(found, ids)
-    torch.testing.assert_close(log_probabilities, values, atol=2e-6, rtol=0)
-    assert np.array_equal(log_probability(rows, ids[:, 3].numpy()), log_probabilities[:, 3])
-    assert most_probable(LogitRows.from_logits(logits[:, :3]), 20)[0].shape == (5, 3), "three tokens have no more"
+    alternatives = alternatives_of([7, 0, 7, 7, 4], rows)
+    assert [[token for token, _ in row] for row in alternatives] == [
+        row[:count] for row, count in zip(ids.tolist(), [7, 0, 7, 7, 4], strict=True)
+    ]
+    for row in (0, 2, 3):
+        log_probabilities = torch.tensor([value for _, value in alternatives[row]])
+        torch.testing.assert_close(log_probabilities, values[row], atol=2e-6, rtol=0)
+        assert log_probability(rows, ids[:, 3].numpy())[row] == log_probabilities[3].item()
+    few = alternatives_of([20] * 5, LogitRows.from_logits(logits[:, :3]))
+    assert [len(row) for row in few] == [3] * 5, "three tokens have no more"
 
 
 @pytest.mark.parametrize("draw", [0.0, 1 - 2**-32])

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
+from queue import Empty, LifoQueue
 
 import numpy as np
 from llguidance import LLExecutor, LLMatcher, LLTokenizer
@@ -58,7 +59,9 @@ class ConstraintCompiler:
         self._compiled: OrderedDict[Constraint, Future[Compiled]] = OrderedDict()
         self._lock = threading.Lock()
         self._trials = [Trial(self._tokens.vocabularies) for _ in range(MOST_TRIALS)]
-        self._free = threading.Semaphore(MOST_TRIALS)
+        self._idle: LifoQueue[Trial] = LifoQueue()  # the one that was used last, whose process runs, comes first
+        for trial in self._trials:
+            self._idle.put(trial)
 
     def compile(self, constraint: Constraint) -> "Compiled":
         """The compiled constraint, from the cache where it is there. Equal constraints are compiled once at a time.
@@ -89,19 +92,15 @@ class ConstraintCompiler:
             trial.sandbox.close()
 
     def _compile(self, constraint: Constraint) -> "Compiled":
-        if not self._free.acquire(timeout=self.time_limit_seconds):
-            self._forget(constraint)
-            raise CompilerBusyError("too many constraints are being compiled: try again later")
         try:
-            with self._lock:
-                trial = self._trials.pop()
-            try:
-                grammar = trial.grammar(constraint, self.time_limit_seconds)
-            finally:
-                with self._lock:
-                    self._trials.append(trial)
+            trial = self._idle.get(timeout=self.time_limit_seconds)
+        except Empty as error:
+            self._forget(constraint)
+            raise CompilerBusyError("too many constraints are being compiled: try again later") from error
+        try:
+            grammar = trial.grammar(constraint, self.time_limit_seconds)
         finally:
-            self._free.release()
+            self._idle.put(trial)
         return Compiled(self._tokens, grammar, constraint)
 
     def _forget(self, constraint: Constraint) -> None:

@@ -157,8 +157,8 @@ def quotable(passage: str) -> str:
 def locate(quotation: str, passage: str) -> Iterator[tuple[int, int]]:
     """The places of a quotation in its passage, as code points `[start, end)`, from left to right."""
     words = (re.escape(word).replace("'", "['\"“”„‟«»]") for word in quotation.split())
-    for found in re.finditer(r"\s+".join(words), passage) if quotation.strip() else ():
-        yield found.span()
+    for match in re.finditer(r"\s+".join(words), passage) if quotation.strip() else ():
+        yield match.span()
 
 
 def _check_passages(passages: tuple[str, ...]) -> None:

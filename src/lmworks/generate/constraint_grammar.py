@@ -126,9 +126,9 @@ def _own_grammar(source: str) -> str:
     bare = _TEXTS.sub('""', source)
     is_gbnf = "::=" in bare
     for sign, name in () if is_gbnf else _REFUSED.items():
-        found = re.search(sign, bare)
-        if found:
-            raise ConstraintError(f"the grammar has {found[0]!r}: {name} are not supported in grammars")
+        refused = re.search(sign, bare)
+        if refused:
+            raise ConstraintError(f"the grammar has {refused[0]!r}: {name} are not supported in grammars")
     try:
         return any_to_lark(source) if is_gbnf else source
     except Exception as error:  # the converter raises errors of several kinds

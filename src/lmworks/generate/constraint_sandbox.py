@@ -68,10 +68,10 @@ def _plain(error: str) -> str:
     """The library's error in one line about what was sent, without the grammar that was made of it."""
     first, _, excerpt = error.strip().partition("\n")
     reason = re.search(r"^error: .*", excerpt, re.MULTILINE)  # why an expression is none
-    place = re.match(r"(?:at )?(\d+)\((\d+)\): (?!failed to compile JSON schema|invalid regex)", first)
+    position = re.match(r"(?:at )?(\d+)\((\d+)\): (?!failed to compile JSON schema|invalid regex)", first)
     message = re.sub(_OWN_WORDS, "", first) + (reason[0].removeprefix("error") if reason else "")
     # Of a grammar of the client's own, which stands below a line of ours.
-    return f"line {int(place[1]) - 1}, character {place[2]}: {message[:500]}" if place else message[:500]
+    return f"line {int(position[1]) - 1}, character {position[2]}: {message[:500]}" if position else message[:500]
 
 
 def follow(matcher: LLMatcher, spelled: Sequence[bytes]) -> None:

@@ -89,7 +89,7 @@ _SCALARS = {
 }
 
 
-def json_text(schema: Any, place: str, whole: Any, depth: int = _DEEPEST) -> str:
+def json_text(schema: Any, pointer: str, whole: Any, depth: int = _DEEPEST) -> str:
     """An expression of JSON texts that the schema accepts; ConstraintError for keywords that it cannot say.
 
     No expression has all of JSON, so this one has less than the schema allows: no white space, all properties that are
@@ -97,7 +97,7 @@ def json_text(schema: Any, place: str, whole: Any, depth: int = _DEEPEST) -> str
     """
 
     def inner(one: Any, less: int = 1) -> str:
-        return json_text(one, place, whole, depth - less)
+        return json_text(one, pointer, whole, depth - less)
 
     def quoted(value: Any) -> str:
         return re.escape(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
@@ -122,5 +122,7 @@ def json_text(schema: Any, place: str, whole: Any, depth: int = _DEEPEST) -> str
         case free if free in (True, {}):
             options = [*_SCALARS.values(), *(inner({"type": kind}, 0) for kind in ("array", "object") if depth > 1)]
         case _:
-            raise ConstraintError(f"{place}: use type, properties, items, anyOf or texts alone, {_DEEPEST} levels deep")
+            raise ConstraintError(
+                f"{pointer}: use type, properties, items, anyOf or texts alone, {_DEEPEST} levels deep"
+            )
     return f"({'|'.join(options)})"

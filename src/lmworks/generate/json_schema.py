@@ -58,12 +58,14 @@ def prepare_schema(text: str) -> dict[str, Any]:
     parts: _Parts = {}
     try:
         schema = _prepare(json.loads(text, parse_constant=int), "#", "", parts)  # int takes no NaN
-        found = [part for name, part in parts.items() if name == part[1] and isinstance(part[0], dict)]
-        for part in found:
-            if "$ref" in part[0]:
-                _resolve(*part, parts)
-        for part, place, _ in found:  # the inner ones first
-            _lower(part, place, schema)
+        subschemas = [
+            subschema for name, subschema in parts.items() if name == subschema[1] and isinstance(subschema[0], dict)
+        ]
+        for subschema in subschemas:
+            if "$ref" in subschema[0]:
+                _resolve(*subschema, parts)
+        for subschema, pointer, _ in subschemas:  # the inner ones first
+            _lower(subschema, pointer, schema)
     except ConstraintError:
         raise
     except RecursionError as error:
@@ -75,25 +77,25 @@ def prepare_schema(text: str) -> dict[str, Any]:
     return {} if schema is True else schema
 
 
-def _prepare(schema: Any, place: str, base: str, parts: _Parts) -> Any:
+def _prepare(schema: Any, pointer: str, base: str, parts: _Parts) -> Any:
     if isinstance(schema, bool):
-        parts[place] = schema, place, base
+        parts[pointer] = schema, pointer, base
         return schema
     if not isinstance(schema, dict):
-        raise ConstraintError(f"{place}: a JSON schema is an object, true or false, got {_short(schema)}")
-    uris = [place, *([""] if place == "#" else [])]
+        raise ConstraintError(f"{pointer}: a JSON schema is an object, true or false, got {_short(schema)}")
+    uris = [pointer, *([""] if pointer == "#" else [])]
     if "$id" in schema:
-        base, _ = urldefrag(_joined(base, _a(str, schema["$id"], f"{place}/$id")))
+        base, _ = urldefrag(_joined(base, _a(str, schema["$id"], f"{pointer}/$id")))
         uris.append(base)
     uris += [f"{base}#{schema[keyword]}" for keyword in ("$anchor", "$dynamicAnchor") if keyword in schema]
     result: dict[str, Any] = {}
     for keyword, value in schema.items():
-        here = f"{place}/{keyword}"
+        here = f"{pointer}/{keyword}"
         if keyword in _ANNOTATIONS or (keyword, value) in (("nullable", False), ("uniqueItems", False)):
             pass
         elif keyword in _OF_SCHEMAS_BY_NAME:
-            places = {name: name.replace("~", "~0").replace("/", "~1") for name in _a(dict, value, here)}
-            result[keyword] = {name: _prepare(value[name], f"{here}/{at}", base, parts) for name, at in places.items()}
+            escaped = {name: name.replace("~", "~0").replace("/", "~1") for name in _a(dict, value, here)}
+            result[keyword] = {name: _prepare(value[name], f"{here}/{at}", base, parts) for name, at in escaped.items()}
         elif keyword in _OF_SCHEMAS_IN_ORDER:
             options = enumerate(_a(list, value, here))
             result[keyword] = [_prepare(one, f"{here}/{number}", base, parts) for number, one in options]
@@ -103,14 +105,14 @@ def _prepare(schema: Any, place: str, base: str, parts: _Parts) -> Any:
             result[keyword] = _checked(keyword, _a(_OF_VALUES[keyword], value, here), here)
         else:
             hint = _HINTS.get(keyword, "remove it, or check it in the finished text")
-            raise ConstraintError(f"{place}: the JSON schema keyword {keyword!r} is not supported: {hint}")
+            raise ConstraintError(f"{pointer}: the JSON schema keyword {keyword!r} is not supported: {hint}")
     for name in result.get("patternProperties", ()):
-        _check_pattern(name, f"{place}/patternProperties")
+        _check_pattern(name, f"{pointer}/patternProperties")
     if "const" in result and "enum" not in result:
         result["enum"] = [result.pop("const")]
     if result.pop("uniqueItems", False):
         result["$comment"] = DIFFERENT_ITEMS
-    parts.update(dict.fromkeys(uris, (result, place, base)))
+    parts.update(dict.fromkeys(uris, (result, pointer, base)))
     return result
 
 
@@ -118,7 +120,7 @@ def _joined(base: str, uri: str) -> str:
     return base + uri if uri.startswith("#") else urljoin(base, uri)  # which knows no fragments of URNs
 
 
-def _resolve(schema: dict[str, Any], place: str, base: str, parts: _Parts) -> None:
+def _resolve(schema: dict[str, Any], pointer: str, base: str, parts: _Parts) -> None:
     """Makes of the reference a pointer from the root."""
     uri, fragment = urldefrag(_joined(base, schema["$ref"]))
     whole, fragment = parts.get(uri, (None, "nowhere", ""))[1], unquote(fragment)
@@ -128,27 +130,31 @@ def _resolve(schema: dict[str, Any], place: str, base: str, parts: _Parts) -> No
         if at and not _REWRITTEN & set(at.split("/")):
             schema["$ref"] = "#" + quote(at[1:], safe="/~")
             return
-    raise ConstraintError(f"{place}/$ref: {schema['$ref']!r} is no part of the schema: copy it into $defs")
+    raise ConstraintError(f"{pointer}/$ref: {schema['$ref']!r} is no part of the schema: copy it into $defs")
 
 
-def _a(kind: type | tuple[type, ...], value: Any, place: str) -> Any:
+def _a(kind: type | tuple[type, ...], value: Any, pointer: str) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind not in (bool, object)):
-        raise ConstraintError(f"{place} must be {_IN_WORDS.get(kind, 'a string or an array')}, got {_short(value)}")
+        raise ConstraintError(f"{pointer} must be {_IN_WORDS.get(kind, 'a string or an array')}, got {_short(value)}")
     return value
 
 
-def _checked(keyword: str, value: Any, place: str) -> Any:
+def _checked(keyword: str, value: Any, pointer: str) -> Any:
     """The value of a keyword, as the library takes it."""
     if keyword in _CHOICES and value not in _CHOICES[keyword]:
-        raise ConstraintError(f"{place}: use a pattern, or one of {', '.join(_CHOICES[keyword])}, not {_short(value)}")
+        raise ConstraintError(
+            f"{pointer}: use a pattern, or one of {', '.join(_CHOICES[keyword])}, not {_short(value)}"
+        )
     if (keyword == "multipleOf" and value <= 0) or (keyword in _COUNTS and (value < 0 or value % 1)):
-        raise ConstraintError(f"{place} must be {'0, 1, …' if keyword in _COUNTS else 'above 0'}, got {_short(value)}")
+        raise ConstraintError(
+            f"{pointer} must be {'0, 1, …' if keyword in _COUNTS else 'above 0'}, got {_short(value)}"
+        )
     if keyword in _BOUNDS:
         value = min(value, LARGEST) if keyword.lower().endswith("maximum") else max(value, -LARGEST)
     if keyword in ("const", "enum", *_BOUNDS):
-        _check_literal(value, place)
+        _check_literal(value, pointer)
     if keyword == "pattern":
-        _check_pattern(value, place)
+        _check_pattern(value, pointer)
     return int(value) if keyword in _COUNTS else value
 
 
@@ -158,23 +164,23 @@ _CONTROL = re.compile(rf"[\x00-\x07\x0b\x0e-\x1f\x7f]|\\(?:x{_CODE}|u00{_CODE}|U
 _PIECE = re.compile(rf"(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])|(?P<control>{_CONTROL.pattern})|\\.", re.DOTALL)
 
 
-def _check_pattern(expression: str, place: str) -> None:
-    check_expression(expression, f"{place}:")
+def _check_pattern(expression: str, pointer: str) -> None:
+    check_expression(expression, f"{pointer}:")
     for piece in _PIECE.finditer(expression):
         if piece["control"] or (piece["set"] and not _CONTROL.sub("", piece["set"][1:-1]).strip("-")):
-            raise ConstraintError(f"{place}: control characters such as U+0000 are not supported: leave them out")
+            raise ConstraintError(f"{pointer}: control characters such as U+0000 are not supported: leave them out")
 
 
-def _check_literal(value: Any, place: str) -> None:
+def _check_literal(value: Any, pointer: str) -> None:
     """ConstraintError for what the library would change."""
     match value:
         case str() if any(_CONTROL.fullmatch(sign) for sign in value):
-            raise ConstraintError(f"{place}: control characters such as U+0000 are not supported: leave them out")
+            raise ConstraintError(f"{pointer}: control characters such as U+0000 are not supported: leave them out")
         case int() if abs(value) > 1 << 53 and (abs(value) > LARGEST or int(float(value)) != value):
-            raise ConstraintError(f"{place}: no double is {_short(value)}: it would be changed: use a string")
+            raise ConstraintError(f"{pointer}: no double is {_short(value)}: it would be changed: use a string")
         case list() | dict():
             for one in value.values() if isinstance(value, dict) else value:
-                _check_literal(one, place)
+                _check_literal(one, pointer)
 
 
 def _short(value: Any) -> str:
@@ -189,39 +195,39 @@ def _short(value: Any) -> str:
 _TYPES = ("null", "boolean", "number", "string", "array", "object")
 
 
-def _lower(schema: dict[str, Any], place: str, whole: Any) -> None:
+def _lower(schema: dict[str, Any], pointer: str, whole: Any) -> None:
     """Writes a schema again, in place, when its parts are; ConstraintError for what has no other keywords."""
-    for more in list(_in_other_keywords(schema, place, whole)):
+    for more in list(_in_other_keywords(schema, pointer, whole)):
         schema.update({"allOf": [*schema.get("allOf", ()), more]} if more.keys() & schema.keys() else more)
     least = schema.get("minProperties", 0)
     closed = schema.get("additionalProperties") is False and not schema.get("patternProperties")
     if least > max(1, len(schema.get("required", ()))) and not closed:  # others may come twice under one name
-        raise ConstraintError(f"{place}: minProperties {least} needs as many names under properties and required")
+        raise ConstraintError(f"{pointer}: minProperties {least} needs as many names under properties and required")
     known, least = literals(schema.get("items"), whole), schema.get("minItems", 0)
     if "$comment" in schema and known is not None and least > len(known) and "prefixItems" not in schema:
-        raise ConstraintError(f"{place} wants {least} different items, but there are {len(known)}")
+        raise ConstraintError(f"{pointer} wants {least} different items, but there are {len(known)}")
 
 
-def _in_other_keywords(schema: dict[str, Any], place: str, whole: Any) -> Iterator[Mapping[str, Any]]:
+def _in_other_keywords(schema: dict[str, Any], pointer: str, whole: Any) -> Iterator[Mapping[str, Any]]:
     if FORMATS.get(schema.get("format", "")) is not None:
         yield FORMATS[schema.pop("format")] or {}
     media, content = schema.pop("contentMediaType", None), schema.pop("contentSchema", True)
     if media is not None:
-        yield {"pattern": f"^{json_text(content, f'{place}/contentSchema', whole)}$"}
+        yield {"pattern": f"^{json_text(content, f'{pointer}/contentSchema', whole)}$"}
     if "propertyNames" in schema:
-        yield _named(schema, target(schema.pop("propertyNames"), whole), place)
+        yield _named(schema, target(schema.pop("propertyNames"), whole), pointer)
     if "not" in schema:
-        yield {"allOf": [_complement(schema.pop("not"), f"{place}/not", whole)]}
+        yield {"allOf": [_complement(schema.pop("not"), f"{pointer}/not", whole)]}
     for one, other in combinations(schema.get("oneOf", ()), 2):  # the library takes it for anyOf
         if not _are_disjoint(one, other, whole):
-            yield {"anyOf": [_complement(option, f"{place}/oneOf", whole) for option in (one, other)]}
+            yield {"anyOf": [_complement(option, f"{pointer}/oneOf", whole) for option in (one, other)]}
     for name, wanted in schema.pop("dependentRequired", {}).items():
         yield {"anyOf": [{"properties": {name: False}}, {"required": wanted}]}
     for name, wanted in schema.pop("dependentSchemas", {}).items():
         yield {"anyOf": [{"properties": {name: False}}, wanted]}
 
 
-def _named(schema: dict[str, Any], names: Any, place: str) -> dict[str, Any]:
+def _named(schema: dict[str, Any], names: Any, pointer: str) -> dict[str, Any]:
     """Properties by name or by pattern, and no others, instead of `propertyNames`."""
     if names in (True, {}, {"type": "string"}):
         return {}
@@ -236,11 +242,13 @@ def _named(schema: dict[str, Any], names: Any, place: str) -> dict[str, Any]:
             least, most = lengths.get("minLength", 0), lengths.get("maxLength", "")
             named = {"patternProperties": {f"^(?s:.){{{least},{most}}}$": others}}
         case _:
-            raise ConstraintError(f"{place}/propertyNames: use enum, pattern or lengths alone, or name all properties")
+            raise ConstraintError(
+                f"{pointer}/propertyNames: use enum, pattern or lengths alone, or name all properties"
+            )
     return {**named, "additionalProperties": False}
 
 
-def _complement(schema: Any, place: str, whole: Any) -> Any:
+def _complement(schema: Any, pointer: str, whole: Any) -> Any:
     """The schema of what the schema does not accept, but for some numbers; ConstraintError where none can say it."""
     schema = target(schema, whole)
     if isinstance(schema, bool):
@@ -253,10 +261,12 @@ def _complement(schema: Any, place: str, whole: Any) -> Any:
             case "required":
                 options += [{"type": "object", "properties": {name: False}} for name in value]
             case "properties":
-                others = {name: _complement(one, place, whole) for name, one in value.items()}
+                others = {name: _complement(one, pointer, whole) for name, one in value.items()}
                 options += [{"type": "object", "properties": {n: o}, "required": [n]} for n, o in others.items()]
             case _:
-                raise ConstraintError(f"{place}: what is not {keyword!r} is not supported: say what is allowed instead")
+                raise ConstraintError(
+                    f"{pointer}: what is not {keyword!r} is not supported: say what is allowed instead"
+                )
     return {"anyOf": options} if options else False
 
 
@@ -315,10 +325,10 @@ def check_expression(pattern: str, where: str = "the expression") -> None:
         except (re.error, RecursionError, OverflowError, Warning) as error:
             raise ConstraintError(f"{where} {_short(pattern)} is not a regular expression: {error}") from error
     bare = _CLASS_OR_ESCAPE.sub("_", pattern)
-    for found in _FLAGS.finditer(bare):
-        if found[1] not in ("", "s"):
+    for flags in _FLAGS.finditer(bare):
+        if flags[1] not in ("", "s"):
             raise ConstraintError(
-                f"{where} {_short(pattern)} sets the flag {found[1]!r}: write it out, such as [Aa] for (?i:a)"
+                f"{where} {_short(pattern)} sets the flag {flags[1]!r}: write it out, such as [Aa] for (?i:a)"
             )
     for sign, name in _UNSUPPORTED.items():
         if re.search(sign, bare):

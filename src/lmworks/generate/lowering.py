@@ -162,8 +162,8 @@ def lower_adapter(lora: Lora, program: Program) -> dict[tuple[int, Site], tuple[
 def prefix_pages(model: Transformer) -> int | None:
     """How many pages the prefix of an adapted model takes; None where there is none, or where it cannot lie in pages:
     next to another adapter, in layers with a window, or with positions that are added to the embedding."""
-    own = {name for name in shapes_of(model) if not name.startswith("prefix.")}
-    if own != empty_model(model.config).state_dict().keys() or not hasattr(model, "prefix"):
+    names = {name for name in shapes_of(model) if not name.startswith("prefix.")}
+    if names != empty_model(model.config).state_dict().keys() or not hasattr(model, "prefix"):
         return None
     if model.config.embedding.positions is not None or layer_groups(_stack(model.config))[0] != (None,):
         return None
@@ -193,7 +193,7 @@ def _place(layer: LayerProgram, part: str) -> tuple[Site, int, PackedMatrix]:
     """The place of a part's matrix: its site, the first of its rows there, and the joined matrix."""
     queries, keys = layer.heads * layer.head_dim, layer.kv_heads * layer.head_dim
     up = -(-layer.hidden // 32) * 32 if layer.gated else 0
-    places: dict[str, tuple[Site, int, PackedMatrix]] = {
+    sites: dict[str, tuple[Site, int, PackedMatrix]] = {
         "query": ("qkv", 0, layer.qkv),
         "key": ("qkv", queries, layer.qkv),
         "value": ("qkv", queries + keys, layer.qkv),
@@ -202,7 +202,7 @@ def _place(layer: LayerProgram, part: str) -> tuple[Site, int, PackedMatrix]:
         "up": ("gate_up", up, layer.gate_up),
         "down": ("down", 0, layer.down),
     }
-    return places[part]
+    return sites[part]
 
 
 class _ProgramBuilder:

@@ -110,8 +110,8 @@ class ModuleRunner:
         self._loras = tuple(loras)
 
     def shares(self, model: Transformer) -> bool:
-        own = dict(self._base.named_parameters())
-        return all(own.get(name) is parameter for name, parameter in model.named_parameters())
+        parameters = dict(self._base.named_parameters())
+        return all(parameters.get(name) is parameter for name, parameter in model.named_parameters())
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         require_same_shapes(shapes_of(self._base), state)

@@ -47,25 +47,25 @@ class PageStorage:
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensors in self._all() for tensor in tensors)
 
-    def write(self, layer: int, pages: Tensor, places: Tensor, key: Tensor, value: Tensor) -> None:
+    def write(self, layer: int, pages: Tensor, offsets: Tensor, key: Tensor, value: Tensor) -> None:
         """`key`, `value` (batch, kv_heads, length, head_dim) to `pages`, `places` (batch, length)."""
         for which, (stored, new) in enumerate(((self.keys[layer], key), (self.values[layer], value))):
             tokens = new.transpose(1, 2)  # (batch, length, kv_heads, head_dim)
             if self.scales is not None:
                 scale = tokens.float().abs().amax(-1, keepdim=True) / 127  # (batch, length, kv_heads, 1)
-                self.scales[which][layer][pages, :, places] = scale
+                self.scales[which][layer][pages, :, offsets] = scale
                 tokens = (tokens.float() / scale.clamp(min=1e-30)).round()
-            stored[pages, :, places] = tokens.to(stored.dtype)
+            stored[pages, :, offsets] = tokens.to(stored.dtype)
 
     def gather(self, layer: int, tables: Tensor) -> tuple[Tensor, Tensor]:
         """The keys and values of whole pages, `tables` (batch, pages) → (batch, kv_heads, stored, head_dim) each."""
-        found = []
+        gathered = []
         for which, stored in enumerate((self.keys[layer], self.values[layer])):
             pages = stored[tables]  # (batch, pages, kv_heads, PAGE, head_dim)
             if self.scales is not None:
                 pages = (pages.float() * self.scales[which][layer][tables]).to(self.compute)
-            found.append(pages.transpose(1, 2).flatten(2, 3).to(self.compute))
-        return found[0], found[1]
+            gathered.append(pages.transpose(1, 2).flatten(2, 3).to(self.compute))
+        return gathered[0], gathered[1]
 
     def copy(self, group: int, source: int, target: int) -> None:
         for tensors in self._all():
@@ -138,11 +138,11 @@ class PagedView:
         self._storage.write(layer, pages, self._places, key, value)
         if self._fresh and self._storage.scales is None:
             return key, value
-        found = self._storage.gather(layer, tables)
+        gathered = self._storage.gather(layer, tables)
         if not self._fresh:
-            return found
+            return gathered
         length = self.positions.shape[1]
-        return found[0][:, :, :length], found[1][:, :, :length]
+        return gathered[0][:, :, :length], gathered[1][:, :, :length]
 
 
 def _pages(tables: Sequence[Sequence[int]], group: int, used: int, count: int, scratch: int) -> list[int]:

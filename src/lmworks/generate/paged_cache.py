@@ -168,10 +168,10 @@ class PagedCache:
         tokens that is. At least the last one is left, as in `open`."""
         hashes, held = self._known_prefix(ids, sequence), len(sequence.hashes)
         length = len(hashes) * PAGE
-        found = length - sequence.length
-        if found <= 0:
+        adopted = length - sequence.length
+        if adopted <= 0:
             return 0
-        self.hit_tokens += found
+        self.hit_tokens += adopted
         for group, pool in enumerate(self._pools):
             table, first = sequence.tables[group], self._first_visible(group, length)
             known = [pool.known[digest] for digest in hashes[max(first, held) :]]
@@ -184,7 +184,7 @@ class PagedCache:
             sequence.tables[group] = array("i", [DROPPED] * first) + table[first:held] + array("i", known)
             sequence.first_kept[group] = first
         sequence.ids, sequence.hashes = list(ids[:length]), hashes
-        return found
+        return adopted
 
     def reserve(self, sequence: CachedSequence, tokens: int) -> None:
         """Give it room for `tokens` more; OutOfPagesError, and nothing changed, when the pages do not suffice."""
@@ -215,9 +215,9 @@ class PagedCache:
                     pool.remember(page, digest)
         for group, pool in enumerate(self._pools):
             table, first = sequence.tables[group], self._first_visible(group, sequence.length)
-            for place in range(sequence.first_kept[group], first):
-                pool.release(table[place])
-                table[place] = DROPPED
+            for index in range(sequence.first_kept[group], first):
+                pool.release(table[index])
+                table[index] = DROPPED
             sequence.first_kept[group] = max(first, sequence.first_kept[group])
 
     def truncate(self, sequence: CachedSequence, length: int) -> None:
@@ -267,30 +267,30 @@ class PagedCache:
         numbers = {page: number for number, page in enumerate(self.held(*sequences))}
         for sequence in sequences:
             for group, (table, pool) in enumerate(zip(sequence.tables, self._pools, strict=True)):
-                for place, page in enumerate(table):
+                for index, page in enumerate(table):
                     if page >= 0:
                         pool.release(page)
-                        table[place] = VACANT - numbers[group, page]
+                        table[index] = VACANT - numbers[group, page]
 
     def occupy(self, *sequences: CachedSequence) -> list[tuple[int, int]]:
         """New pages for all the sequences that were vacated by one call, shared as they were, in the order of `held`;
         OutOfPagesError, and nothing changed."""
-        places = [
-            (page, group, table, place)
+        entries = [
+            (page, group, table, index)
             for sequence in sequences
             for group, table in enumerate(sequence.tables)
-            for place, page in enumerate(table)
+            for index, page in enumerate(table)
             if page <= VACANT
         ]
-        wanted = dict(sorted(((page, group) for page, group, *_ in places), reverse=True))
-        if any(list(wanted.values()).count(group) > pool.available for group, pool in enumerate(self._pools)):
+        groups = dict(sorted(((page, group) for page, group, *_ in entries), reverse=True))
+        if any(list(groups.values()).count(group) > pool.available for group, pool in enumerate(self._pools)):
             raise OutOfPagesError("too few pages are free for what was moved out to come back")
-        taken = {page: (group, self._pools[group].take()) for page, group in wanted.items()}
+        taken = {page: (group, self._pools[group].take()) for page, group in groups.items()}
         for page in taken.values():
             self._pools[page[0]].holders[page[1]] = 0
-        for page, group, table, place in places:
-            _, table[place] = taken[page]
-            self._pools[group].holders[table[place]] += 1
+        for page, group, table, index in entries:
+            _, table[index] = taken[page]
+            self._pools[group].holders[table[index]] += 1
         return list(taken.values())
 
     def forget(self) -> None:
@@ -349,9 +349,9 @@ class PagedCache:
 
     def _writes_shared(self, group: int, sequence: CachedSequence) -> bool:
         """The next token goes into a page that somebody else holds too."""
-        place = sequence.length // PAGE
+        index = sequence.length // PAGE
         table = sequence.tables[group]
-        return place < len(table) and table[place] >= 0 and self._pools[group].holders[table[place]] > 1
+        return index < len(table) and table[index] >= 0 and self._pools[group].holders[table[index]] > 1
 
 
 def chain(before: bytes, ids: Sequence[int]) -> bytes:

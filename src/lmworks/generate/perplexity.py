@@ -85,11 +85,10 @@ class LanguageModelCost:
             for number, ids in enumerate(self.tokenizer.encode_batch(list(texts)))
             for pair in rolling_windows(ids, start, self.window, self.context)
         ]
-        order = sorted(range(len(pieces)), key=lambda place: len(pieces[place][2]))  # so that little is padded
-        scores = self.engine.score([pieces[place][1] for place in order], [pieces[place][2] for place in order])
+        scores = self.engine.score([context for _, context, _ in pieces], [ids for _, _, ids in pieces])
         rows: list[list[float]] = [[] for _ in texts]
-        for place, score in sorted(zip(order, scores, strict=True), key=lambda scored: scored[0]):
-            rows[pieces[place][0]] += score.log_probabilities
+        for (number, *_), score in zip(pieces, scores, strict=True):
+            rows[number] += score.log_probabilities
         return rows
 
 
@@ -123,9 +122,9 @@ def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageRes
         return language_model_cost(model, config.window)
 
     def score_block(block: range, path: Path) -> None:
-        found = perplexities([texts[number] for number in block], cost())
+        measured = perplexities([texts[number] for number in block], cost())
         with path.open("wb") as stream:
-            np.save(stream, np.array([np.nan if value is None else value for value in found], np.float64))
+            np.save(stream, np.array([np.nan if value is None else value for value in measured], np.float64))
 
     parts, start = list[list[Part[range]]](), 0
     for shard, table in zip(shards, tables.only(), strict=True):
@@ -137,45 +136,47 @@ def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageRes
         start += len(table)
     carry_out(score_block, [*chain(*parts)], ExecutionConfig(workers=1), context.progress, "characters")
     (context.output / ATTRIBUTES).mkdir()
-    found = []
+    measured = []
     for shard, table, of_shard in zip(shards, tables, parts, strict=True):
         values = np.concatenate([np.load(part.done) for part in of_shard])
         rows = _rows(shard, table, values, config.score)
         write_attributes(context.output / ATTRIBUTES / f"{shard.name}.parquet", rows)
-        found.append(values)
-    return _result(config.score, np.concatenate(found))
+        measured.append(values)
+    return _result(config.score, np.concatenate(measured))
 
 
 def _blocks(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     """Start, end and characters of the parts of a shard, one at least, by the characters of its documents."""
     start = size = 0
-    for place, characters in enumerate(sizes):
-        if place > start and size + characters > _PART_CHARACTERS:
-            yield start, place, size
-            start, size = place, 0
+    for index, characters in enumerate(sizes):
+        if index > start and size + characters > _PART_CHARACTERS:
+            yield start, index, size
+            start, size = index, 0
         size += characters
     yield start, len(sizes), size
 
 
 def _rows(shard: CorpusShard, table: AttributeTable, values: np.ndarray, measure: str) -> Iterator[DocumentAttributes]:
     """With the edits of the attributes that the texts were repaired by, so that those and these can be joined."""
-    for place, document in enumerate(shard):
-        value = float(values[place])
+    for index, document in enumerate(shard):
+        value = float(values[index])
         yield DocumentAttributes(
             document.uri,
             document.hash,
             kind_of(document),
-            int(table.characters[place]),
-            int(table.bytes[place]),
+            int(table.characters[index]),
+            int(table.bytes[index]),
             Attributes({} if math.isnan(value) else {measure: value}),
-            tuple(table.edits[place]),
+            tuple(table.edits[index]),
             document.source,
         )
 
 
 def _result(measure: str, values: np.ndarray) -> StageResult:
     known = values[np.isfinite(values)]
-    quartiles = [f"{each:.4g}" for each in np.quantile(known, [0, 0.25, 0.5, 0.75, 1])] if len(known) else ["none"] * 5
+    quartiles = (
+        [f"{quantile:.4g}" for quantile in np.quantile(known, [0, 0.25, 0.5, 0.75, 1])] if len(known) else ["none"] * 5
+    )
     columns = ("measure", "documents", "lowest", "a quarter", "median", "three quarters", "highest")
     text = (
         f"{len(known):,} of {len(values):,} documents have a perplexity: e to the power of the nats that a token "
@@ -186,11 +187,11 @@ def _result(measure: str, values: np.ndarray) -> StageResult:
 
 
 def _model(config: ModelPerplexityConfig, context: StageContext) -> Path:
-    found = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
-    found += [located(config.checkpoint, context.base)] if config.checkpoint else []
-    if len(found) != 1:
-        raise ValueError(f"expected one checkpoint, an input's or the setting checkpoint, found {len(found)}")
-    return found[0]
+    folders = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
+    folders += [located(config.checkpoint, context.base)] if config.checkpoint else []
+    if len(folders) != 1:
+        raise ValueError(f"expected one checkpoint, an input's or the setting checkpoint, found {len(folders)}")
+    return folders[0]
 
 
 def check(config: ModelPerplexityConfig, base: Path) -> None:

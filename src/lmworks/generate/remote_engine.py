@@ -352,8 +352,8 @@ class RemoteEngine:
             "echo": True,
             "logprobs": 0,
         }
-        values = _token_log_probabilities(_only_choice(self._call("/completions", body)))
-        values = values[len(context) : len(context) + len(continuation)]
+        rows = _token_rows(_only_choice(self._call("/completions", body)))
+        values = [value for _, value, _ in rows[len(context) : len(context) + len(continuation)]]
         if len(values) != len(continuation):
             raise RemoteError(
                 f"{self.url} did not return the log-probabilities of the prompt; it does not support `echo`"
@@ -427,13 +427,20 @@ class _PartialCompletion:
         """Take a whole choice, or a streamed piece of one."""
         said = choice if "text" in choice else choice.get("message") or choice.get("delta") or {}
         text = said.get("text") or said.get("content") or ""
-        tokens = _tokens(choice.get("logprobs") or {}, self.alternatives)
+        rows = _token_rows(choice)
+        tokens = [
+            Token(
+                None, text, value, tuple((None, *o) for o in sorted(others, key=lambda o: -o[1])[: self.alternatives])
+            )
+            for text, value, others in rows
+            if text is not None
+        ]
         if self.alternatives and not all(token.alternatives for token in tokens):
             raise NoLogProbabilitiesError(
                 "the endpoint did not return the most probable tokens: ask for no alternatives"
             )
         self.pieces.append(text)
-        self.log_probabilities += _token_log_probabilities(choice)
+        self.log_probabilities += [value for _, value, _ in rows]
         self.tokens += tokens
         self.ids += choice.get("token_ids") or ()
         self.prompt_ids = tuple(choice.get("prompt_token_ids") or ()) or self.prompt_ids
@@ -448,27 +455,19 @@ def _only_choice(answer: Mapping[str, Any]) -> dict[str, Any]:
     return choices[0]
 
 
-def _token_log_probabilities(choice: Mapping[str, Any]) -> list[float]:
-    """Log-probabilities of a chat choice (`content`) or a completions choice (`token_logprobs`); [] for none."""
+def _token_rows(choice: Mapping[str, Any]) -> list[tuple[str | None, float, list[tuple[str, float]]]]:
+    """Text, log-probability and most probable tokens of each token, of a completions choice (lists side by side) or a
+    chat choice (`content`). A text that is not given is None."""
     logprobs = choice.get("logprobs") or {}
     if "token_logprobs" in logprobs:
-        return list(logprobs["token_logprobs"])
-    return [token["logprob"] for token in logprobs.get("content") or ()]
-
-
-def _tokens(logprobs: Mapping[str, Any], alternatives: int) -> list[Token]:
-    """Tokens of a completions choice (lists side by side) or a chat choice (`content`); [] where no texts are given."""
-    if "token_logprobs" in logprobs:
-        texts, values = logprobs.get("tokens") or [], logprobs["token_logprobs"]
-        best = logprobs.get("top_logprobs") or [{}] * len(texts)
-        rows = [(t, v, list((others or {}).items())) for t, v, others in zip(texts, values, best, strict=False)]
-    else:
-        content = [row for row in logprobs.get("content") or () if "token" in row]
-        best = [[(o["token"], o["logprob"]) for o in row.get("top_logprobs") or ()] for row in content]
-        rows = [(row["token"], row["logprob"], others) for row, others in zip(content, best, strict=True)]
+        values = logprobs["token_logprobs"]
+        texts, best = (logprobs.get(name) or [None] * len(values) for name in ("tokens", "top_logprobs"))
+        return [
+            (text, value, [*(others or {}).items()]) for text, value, others in zip(texts, values, best, strict=False)
+        ]
     return [
-        Token(None, text, value, tuple((None, *o) for o in sorted(others, key=lambda o: -o[1])[:alternatives]))
-        for text, value, others in rows
+        (row.get("token"), row["logprob"], [(o["token"], o["logprob"]) for o in row.get("top_logprobs") or ()])
+        for row in logprobs.get("content") or ()
     ]
 
 

@@ -88,7 +88,7 @@ def roll_out(
     """
     engine.capabilities.require("token_ids")
     engine.capabilities.require("sampled_log_probabilities")
-    places = [(number, sample) for number in numbers or range(len(prompts)) for sample in range(samples)]
+    episodes = [(number, sample) for number in numbers or range(len(prompts)) for sample in range(samples)]
     nothing = Rollout((), (), (), (), "", "stop", 0, 0, turns=0)
     rollouts = [start for ids in prompts for start in [_behind(nothing, ids)] * samples]
     talks = [[*messages] for messages in turns.conversations for _ in range(samples)] if turns else []
@@ -99,7 +99,7 @@ def roll_out(
         for number in going:
             before, most = rollouts[number].ids, sampling.max_tokens
             most = min(most, turns.length - len(before)) if turns else most
-            seed = seed_of(f"{key} turn {turn}" if turns else key, *places[number])
+            seed = seed_of(f"{key} turn {turn}" if turns else key, *episodes[number])
             requests.append(Request(before, sampling=replace(sampling, seed=seed, max_tokens=most), adapter=adapter))
         asked, going = going, []
         for number, completion in zip(asked, engine.generate(requests), strict=True):
@@ -141,15 +141,15 @@ def _behind(rollout: Rollout, ids: Sequence[int]) -> Rollout:
 
 def _continued(before: Rollout, completion: Completion) -> Rollout:
     """With what an engine gave behind it."""
-    ids, drawn, own = completion.ids, completion.sampled_log_probabilities, completion.log_probabilities
-    if completion.prompt_ids is None or ids is None or drawn is None or own is None:
+    ids, drawn, model = completion.ids, completion.sampled_log_probabilities, completion.log_probabilities
+    if completion.prompt_ids is None or ids is None or drawn is None or model is None:
         raise UnsupportedError("a rollout needs ids and the log-probabilities of what was sampled: sample plainly")
     sampled = completion.sampled or (True,) * len(ids)
     return Rollout(
         (*before.ids, *ids),
         (*before.sampled, *sampled),
         (*before.log_probabilities, *(value if chosen else 0.0 for value, chosen in zip(drawn, sampled, strict=True))),
-        (*before.model_log_probabilities, *(v if chosen else 0.0 for v, chosen in zip(own, sampled, strict=True))),
+        (*before.model_log_probabilities, *(v if chosen else 0.0 for v, chosen in zip(model, sampled, strict=True))),
         completion.text,
         completion.finish_reason,
         completion.policy_version or 0,
@@ -172,8 +172,8 @@ def reply_ids(renderer: ChatRenderer, reply: Sequence[Message], last: int) -> li
     before = [Message("user", "question"), answer]
     turns = renderer.render(before).ids.count(end)  # some write an answer in another way when a message follows it
     whole = renderer.render([*before, *reply], add_generation_prompt=True).ids
-    place = [place for place, token in enumerate(whole) if token == end][turns - 1]
-    return [*([] if last == end else [end]), *whole[place + 1 :]]
+    index = [index for index, token in enumerate(whole) if token == end][turns - 1]
+    return [*([] if last == end else [end]), *whole[index + 1 :]]
 
 
 def seed_of(key: str, number: int, sample: int) -> int:

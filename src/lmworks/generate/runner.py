@@ -77,15 +77,17 @@ def begun_pages(works: Sequence[Work]) -> list[tuple[int, int]]:
     masked, but attention multiplies it by zero, and 0 · NaN is NaN."""
     begun = []
     for work in works:
-        place, filled = divmod(work.sequence.length + len(work.ids), PAGE)
-        if filled and place * PAGE >= work.sequence.length:
-            begun += [(group, table[place]) for group, table in enumerate(work.sequence.tables)]
+        index, filled = divmod(work.sequence.length + len(work.ids), PAGE)
+        if filled and index * PAGE >= work.sequence.length:
+            begun += [(group, table[index]) for group, table in enumerate(work.sequence.tables)]
     return begun
 
 
-def require_same_shapes(own: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
+def require_same_shapes(shapes: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
     """ValueError unless these weights have the names and shapes of a model's own."""
-    wrong = sorted(own.keys() ^ state.keys()) or [name for name, shape in own.items() if state[name].shape != shape]
+    wrong = sorted(shapes.keys() ^ state.keys()) or [
+        name for name, shape in shapes.items() if state[name].shape != shape
+    ]
     if wrong:
         raise ValueError(
             f"the weights do not fit this model; names that are missing, unknown or of other shape: {wrong}"

@@ -96,7 +96,7 @@ def _fused(
     formats = formats_of(program)  # of the file's blocks, too, which other weights do not come in
 
     def relower(state: Mapping[str, Tensor]) -> Program:
-        require_same_shapes({name: own.shape for name, own in empty_model(config).state_dict().items()}, state)
+        require_same_shapes({name: tensor.shape for name, tensor in empty_model(config).state_dict().items()}, state)
         return lower(config, state, formats.__getitem__, 1, cache, positions)  # the pages stay those that there are
 
     return FusedRunner(program, layer_groups(config.decoder)[0], relower)

@@ -67,7 +67,7 @@ def sample(
         ]
         forced[busy] = [adjusted[row] and leaves_no_choice(values) for row, values in zip(busy, scores, strict=True)]
         chosen = _choose(scores, [parameters[row] for row in busy], [draws[row] for row in busy])
-        ids[busy] = [token if own is None else own[token] for (token, _), own in zip(chosen, held, strict=True)]
+        ids[busy] = [token if row is None else row[token] for (token, _), row in zip(chosen, held, strict=True)]
         sampled[busy] = [value for _, value in chosen]
         dead[busy] = sampled[busy] == -np.inf
     return Sampled(*map(torch.from_numpy, (ids, log_probability(rows, ids), sampled, dead, forced)))
@@ -82,8 +82,8 @@ def _choose(
     """
     sampled = [row for row, parameter in enumerate(parameters) if parameter.temperature > 0]
     how = [_row_sampling(parameters[row], draws[row]) for row in sampled]
-    found = dict(zip(sampled, sample_tokens([scores[row] for row in sampled], how), strict=True))
-    return [found[row] if row in found else _largest(values) for row, values in enumerate(scores)]
+    drawn = dict(zip(sampled, sample_tokens([scores[row] for row in sampled], how), strict=True))
+    return [drawn[row] if row in drawn else _largest(values) for row, values in enumerate(scores)]
 
 
 def _row_sampling(p: SamplingParameters, draw: float) -> RowSampling:
@@ -91,17 +91,8 @@ def _row_sampling(p: SamplingParameters, draw: float) -> RowSampling:
 
 
 def _largest(scores: np.ndarray) -> tuple[int, float]:
-    place = int(scores.argmax())
-    return place, -np.inf if scores[place] == -np.inf else 0.0
-
-
-def most_probable(rows: LogitRows, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` most probable tokens of each row under the model, best first.
-
-    Returns ids int64 and log-probabilities float32, each (rows, count); fewer where the vocabulary is smaller.
-    """
-    values, ids = rows.logits.topk(min(count, rows.logits.shape[1]), dim=-1)
-    return ids, values - rows.log_normaliser[:, None]
+    index = int(scores.argmax())
+    return index, -np.inf if scores[index] == -np.inf else 0.0
 
 
 def log_probability(rows: LogitRows, ids: np.ndarray) -> np.ndarray:
@@ -132,12 +123,17 @@ def uniform(seed: int, step: int) -> float:
 
 
 def alternatives_of(counts: Sequence[int], rows: LogitRows) -> list[list[tuple[int, float]]]:
-    """For each row so many of the most probable tokens, best first, with their log-probabilities."""
+    """For each row so many of the most probable tokens under the model, best first, with their log-probabilities; fewer
+    where the vocabulary is smaller."""
     if not any(counts):
         return [[] for _ in counts]
     asking = [row for row, count in enumerate(counts) if count]
-    ids, values = (found.tolist() for found in most_probable(rows.select(asking), max(counts)))
-    best = {row: list(zip(*pair, strict=True)) for row, *pair in zip(asking, ids, values, strict=True)}
+    asked = rows.select(asking)
+    values, ids = asked.logits.topk(min(max(counts), asked.logits.shape[1]), dim=-1)
+    values = values - asked.log_normaliser[:, None]
+    best = {
+        row: list(zip(*pair, strict=True)) for row, *pair in zip(asking, ids.tolist(), values.tolist(), strict=True)
+    }
     return [best[row][:count] if count else [] for row, count in enumerate(counts)]
 
 
@@ -157,23 +153,23 @@ def on_host(logits: Tensor, rows: Sequence[int], bounds: Sequence[int]) -> list[
         values = logits.numpy()
         return [(values[row], None) for row in rows]
     limits = {row: bound for row, bound in zip(rows, bounds, strict=True) if 0 < bound < logits.shape[1]}
-    found = _largest_on_host(logits, limits) if limits else {}
-    whole = [row for row in rows if row not in found]
+    copied = _largest_on_host(logits, limits) if limits else {}
+    whole = [row for row in rows if row not in copied]
     if whole:
-        found |= {row: (values, None) for row, values in zip(whole, moved(logits[whole]), strict=True)}
-    return [found[row] for row in rows]
+        copied |= {row: (values, None) for row, values in zip(whole, moved(logits[whole]), strict=True)}
+    return [copied[row] for row in rows]
 
 
 def _largest_on_host(logits: Tensor, limits: dict[int, int]) -> dict[int, Held]:
     """The largest logits of some rows, not more than each one's limit. A row is left out where the next logit equals
     the last of them: which of the two belongs to them is decided by their ids, and `topk` does not look at these."""
     best = logits[list(limits)].topk(max(limits.values()) + 1)
-    found: dict[int, Held] = {}
+    largest: dict[int, Held] = {}
     for (row, limit), values, ids in zip(limits.items(), moved(best.values), moved(best.indices), strict=True):
         if values[limit - 1] > values[limit]:
             order = ids[:limit].argsort()
-            found[row] = values[order], ids[order]
-    return found
+            largest[row] = values[order], ids[order]
+    return largest
 
 
 def logits_of(logits: Tensor, ids: np.ndarray) -> np.ndarray:

@@ -35,8 +35,8 @@ class StopMatcher:
 
     def _first_match(self, text: str) -> int | None:
         """Start of the stop string that is complete first; of those that end together, the longest."""
-        found = [(text.find(stop) + len(stop), text.find(stop)) for stop in self.stops if stop in text]
-        return min(found)[1] if found else None
+        matches = [(text.find(stop) + len(stop), text.find(stop)) for stop in self.stops if stop in text]
+        return min(matches)[1] if matches else None
 
     def _longest_beginning(self, text: str) -> int:
         """Length of the longest end of the text that is the beginning of a stop string."""

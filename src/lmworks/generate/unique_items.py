@@ -119,10 +119,10 @@ class UniqueReader:
         return True
 
     def _begins(self) -> bool:
-        if found := self.begins.search(self.rest):
-            schema, self.rest = self.schemas[(found.lastindex or 0) - 1], self.rest[found.end() :]
+        if beginning := self.begins.search(self.rest):
+            schema, self.rest = self.schemas[(beginning.lastindex or 0) - 1], self.rest[beginning.end() :]
             self.open = (_Open(schema, [{"items": schema}]),)
-        return found is not None
+        return beginning is not None
 
     def _take(self, piece: bytes) -> bool:
         """Takes a whole piece; False for an item that was there, and where none can come that was not."""

@@ -40,12 +40,11 @@ def test_a_hostile_schema_costs_its_time_limit_and_nobody_elses(tiny_tokenizer, 
 
 def test_who_finds_no_room_may_come_again(tiny_tokenizer):
     compiler = ConstraintCompiler(tiny_tokenizer, ROWS, tiny_tokenizer.eos_ids, time_limit_seconds=0.1)
-    for _ in range(MOST_TRIALS):
-        assert compiler._free.acquire()
+    trials = [compiler._idle.get(block=False) for _ in range(MOST_TRIALS)]
     with pytest.raises(CompilerBusyError):
         compiler.compile(Regex("a"))
-    for _ in range(MOST_TRIALS):
-        compiler._free.release()
+    for trial in trials:
+        compiler._idle.put(trial)
     compiler.time_limit_seconds = 5.0
     assert allowed(compiler.compile(Regex("a")).start())
     compiler.close()

@@ -120,15 +120,15 @@ def test_a_request_that_cannot_enter_fails_alone(kind: Kind, checkpoint: Checkpo
     (expected,) = engine.generate([request])
     running = engine.submit(request)
     engine.step()
-    open_sequence = engine.batcher.open
+    open_sequence, other = engine.batcher.open, replace(request, prompt_ids=prompt(20, 2))
 
-    def failing(live, cached: bool = True):
-        if live.id == "broken":
+    def failing(ids, *source):
+        if ids == other.prompt_ids:
             raise MemoryError("no memory for its source")
-        return open_sequence(live, cached)
+        return open_sequence(ids, *source)
 
     monkeypatch.setattr(engine.batcher, "open", failing)
-    broken, next_one = engine.submit(replace(request, id="broken")), engine.submit(request)
+    broken, next_one = engine.submit(other), engine.submit(request)
     finish(engine)
     assert isinstance(broken.error, MemoryError)
     for live in (running, next_one):

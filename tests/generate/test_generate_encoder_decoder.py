@@ -111,7 +111,7 @@ def test_a_request_goes_on_after_others_took_its_pages(checkpoint) -> None:
 def test_what_is_stored_is_known_by_its_source(engine) -> None:
     """Whatever ids the requests have: the decoder's keys and values depend on what it attends to."""
     batcher = engine.batcher
-    opened = [batcher.open(engine.prepare(Request(source, id="same"))) for source in ((5, 6), (5, 7), (5, 6))]
+    opened = [batcher.open((_START,), "", source) for source in ((5, 6), (5, 7), (5, 6))]
     assert opened[0].namespace == opened[2].namespace != opened[1].namespace
     for sequence in opened:
         batcher.cache.close(sequence)

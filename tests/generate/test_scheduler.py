@@ -278,7 +278,7 @@ def test_pages_that_somebody_else_holds_are_waited_for() -> None:
     world.cache.reserve(scores, 60)
     world.submit("waits", 50, tokens=3)
     for _ in range(3):
-        assert world.step() == []
+        assert world.step() == {}
     world.cache.close(scores)
     world.finish(10)
 

@@ -3,13 +3,11 @@
 import pytest
 import torch
 
-from lmworks.kernels import kv_pages
 from lmworks.kernels.kv_pages import (
     CACHE_FORMATS,
     PAGE,
     CacheFormat,
     allocate,
-    copy_pages,
     read,
     write,
 )
@@ -35,16 +33,6 @@ def test_what_is_written_is_read(format_: CacheFormat) -> None:
     assert not kv_pages.data[[0, 2, 3]].any()
 
 
-def test_a_copied_page_is_another_page() -> None:
-    kv_pages = allocate(4, 3, 32, "bfloat16")
-    write(kv_pages, [2], 0, *tokens(PAGE))
-    copy_pages(kv_pages, [(2, 0)])
-    before = read(kv_pages, [0], PAGE)
-    write(kv_pages, [2], 0, *tokens(PAGE, seed=1))
-    after = read(kv_pages, [0], PAGE)
-    assert all(torch.equal(one, other) and one.any() for one, other in zip(before, after, strict=True))
-
-
 def test_dropped_pages_are_zeros() -> None:
     kv_pages = allocate(2, 3, 32, "int8")
     write(kv_pages, [1, 0], 0, *tokens(2 * PAGE))
@@ -63,10 +51,3 @@ def test_what_the_layout_cannot_hold_is_refused() -> None:
         allocate(1, 1, 24, "float32")
     with pytest.raises(ValueError, match="float32, bfloat16, int8"):
         allocate(1, 1, 16, "float16")  # type: ignore[arg-type]
-
-
-def test_clearing_pages_leaves_the_others() -> None:
-    made = kv_pages.allocate(5, 2, 32, "bfloat16")
-    made.data.fill_(255)
-    kv_pages.clear_pages(made, [3, 1])
-    assert [page.unique().tolist() for page in made.data] == [[255], [0], [255], [0], [255]]

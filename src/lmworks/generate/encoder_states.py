@@ -9,14 +9,15 @@ import torch
 
 from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.lowering import lower, unsupported_reason
+from lmworks.generate.runner_choice import as_modules
 from lmworks.kernels import library
 from lmworks.kernels.fused_operations import run
 from lmworks.kernels.program import Program, RaggedBatch
 from lmworks.kernels.weight_formats import Format
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
-from lmworks.model.quantised_linear import has_adapter, quantise_projections, quantised_weights
-from lmworks.model.transformer import Transformer, sharing_copy
+from lmworks.model.quantised_linear import has_adapter, quantised_weights
+from lmworks.model.transformer import Transformer
 
 WeightFormat = Literal["auto", "float32", "bfloat16", "int8"]
 
@@ -38,10 +39,7 @@ def runnable(checkpoint: Checkpoint, weights: WeightFormat) -> tuple[Format, Pro
         return form, lower(config, quantised_weights(model), format_of, 0, kept, config.context_length)
     if weights == "auto":
         weights = "float32" if default_dtype(model.tokens.device) == torch.float32 else "bfloat16"
-    if weights == "int8":
-        return weights, quantise_projections(model, lambda name: "int8").eval()
-    dtype: torch.dtype = getattr(torch, weights)
-    return weights, sharing_copy(model, lambda tensor: tensor.to(dtype)).eval()
+    return weights, as_modules(checkpoint, weights)
 
 
 @torch.inference_mode()

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from lmworks.adapt.lora import Lora
 from lmworks.generate.lowering import lower_adapter
+from lmworks.generate.page_storage import PageTensors
 from lmworks.generate.paged_cache import DROPPED
 from lmworks.generate.runner import LogitRows, Work, begun_pages
 from lmworks.kernels.fused_operations import run
-from lmworks.kernels.kv_pages import PAGE, clear_pages, copy_pages
-from lmworks.kernels.program import LayerProgram, Program, RaggedBatch
+from lmworks.kernels.kv_pages import PAGE
+from lmworks.kernels.program import Program, RaggedBatch
 from lmworks.model.transformer import Transformer
 
 
@@ -38,34 +39,19 @@ class FusedRunner:
         self.vocabulary = program.vocabulary
         self.device = program.embedding.values.device
         self._relower = relower
+        groups = [[layer.pages.data for layer in program.layers if layer.group == n] for n in range(len(windows))]
+        self._pages = PageTensors(groups)
+        self.copy_page, self.clear_pages = self._pages.copy, self._pages.clear
+        self.read_pages, self.write_pages = self._pages.read, self._pages.restore
 
     @property
     def sizes(self) -> Mapping[str, int]:
-        cache = sum(layer.pages.data.nbytes for layer in self.program.layers)
-        return {"weights": self.program.nbytes, "cache": cache}
+        return {"weights": self.program.nbytes, "cache": self._pages.nbytes}
 
     def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
         self.clear_pages(begun_pages(works))
         rows = run(self.program, _ragged(works, len(self.windows), self.prefix), hidden=hidden)
         return LogitRows(rows.logits, rows.best, rows.log_normaliser), rows.hidden
-
-    def copy_page(self, group: int, source: int, target: int) -> None:
-        for layer in self._of(group):
-            copy_pages(layer.pages, [(source, target)])
-
-    def clear_pages(self, pages: Sequence[tuple[int, int]]) -> None:
-        for group in {group for group, _ in pages}:
-            numbers = [page for one, page in pages if one == group]
-            for layer in self._of(group):
-                clear_pages(layer.pages, numbers)
-
-    def read_pages(self, pages: Sequence[tuple[int, int]]) -> object:
-        return [[layer.pages.data[page].clone() for layer in self._of(group)] for group, page in pages]
-
-    def write_pages(self, pages: Sequence[tuple[int, int]], content: object) -> None:
-        for (group, page), kept in zip(pages, content, strict=True):  # type: ignore[call-overload] - of `read_pages`
-            for layer, data in zip(self._of(group), kept, strict=True):
-                layer.pages.data[page] = data
 
     def set_adapters(self, loras: Sequence[Lora]) -> None:
         self.program = replace(self.program, adapters=tuple(lower_adapter(lora, self.program) for lora in loras))
@@ -83,9 +69,6 @@ class FusedRunner:
         kept = zip(made.layers, self.program.layers, strict=True)
         layers = tuple(replace(new, pages=old.pages) for new, old in kept)
         self.program = replace(made, layers=layers, adapters=self.program.adapters)
-
-    def _of(self, group: int) -> list[LayerProgram]:
-        return [layer for layer in self.program.layers if layer.group == group]
 
 
 def _ragged(works: Sequence[Work], groups: int, prefix: Sequence[int]) -> RaggedBatch:

@@ -54,7 +54,7 @@ def build_runner(
     fused = fused and (stored or not has_adapter(checkpoint.model) or prefix_pages(checkpoint.model) is not None)
     if fused and weights != "float16" and library.load() is not None:
         return _fused(checkpoint, weights, pages, cache_dtype, positions)
-    return _modules(checkpoint, weights, pages, cache_dtype)
+    return ModuleRunner(as_modules(checkpoint, weights), pages, cache_dtype)
 
 
 def format_rule(checkpoint: Checkpoint, weights: WeightFormat) -> FormatOf:
@@ -118,16 +118,13 @@ def _trim() -> None:
         trim(0)
 
 
-def _modules(
-    checkpoint: Checkpoint, weights: WeightFormat | FormatOf, pages: int, cache_dtype: CacheDtype | None
-) -> ModuleRunner:
+def as_modules(checkpoint: Checkpoint, weights: WeightFormat | FormatOf) -> Transformer:
+    """A copy of the model with its weights in this format; "auto": in the dtype that is multiplied fastest."""
     model = sharing_copy(checkpoint.model).eval()  # one in training stays in its mode
-    plain = default_dtype(torch.device(checkpoint.device))
     if callable(weights) or weights in ("int8", "int4"):
-        rule = weights if callable(weights) else format_rule(checkpoint, weights)
-        return ModuleRunner(quantise_projections(model, rule), pages, cache_dtype)
-    wanted = plain if weights == "auto" else getattr(torch, weights)
-    return ModuleRunner(convert(model, wanted), pages, cache_dtype)
+        return quantise_projections(model, weights if callable(weights) else format_rule(checkpoint, weights))
+    automatic = default_dtype(torch.device(checkpoint.device))
+    return convert(model, automatic if weights == "auto" else getattr(torch, weights))
 
 
 def convert(model: Transformer, dtype: torch.dtype) -> Transformer:

@@ -11,7 +11,7 @@ so both products find what they add up, dimensions of a key and tokens of a valu
 in the lanes of a vector.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -60,18 +60,6 @@ def allocate(
     if torch.device(device).type == "cpu":  # whose zeros cost no memory until they are written to, unlike torch's
         return Pages(torch.from_numpy(np.zeros(shape, np.uint8)), format, head_dim)
     return Pages(torch.zeros(shape, dtype=torch.uint8, device=device), format, head_dim)
-
-
-def copy_pages(pages: Pages, pairs: Iterable[tuple[int, int]]) -> None:
-    """Copies (source, target) pages in order."""
-    for source, target in pairs:
-        pages.data[target] = pages.data[source]
-
-
-def clear_pages(pages: Pages, numbers: Sequence[int]) -> None:
-    """Fills pages with zeros."""
-    data = pages.data.numpy() if pages.data.device.type == "cpu" else pages.data  # a sixth of the time
-    data[list(numbers)] = 0
 
 
 def read(pages: Pages, table: Sequence[int], length: int) -> tuple[Tensor, Tensor]:

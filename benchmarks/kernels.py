@@ -66,7 +66,7 @@ def main() -> None:
     torch.set_num_threads(kernels.threads)
     limits = measure_limits(kernels)
     print(f"{kernels.name}, {kernels.threads} threads; limits by {limits.method}:")
-    print(f"reading {limits.bandwidth / 1e9:.1f} GB/s, {limits.numbers} {limits.operations / 1e9:.0f} GOP/s\n\n{HEAD}")
+    print(f"reading {limits.bandwidth / 1e9:.1f} GB/s, multiplying {limits.operations / 1e9:.0f} GOP/s\n\n{HEAD}")
     measure(kernels, options.shape, options.rows, limits)
 
 

@@ -93,10 +93,10 @@ def _larger(
 
 def _next_size(config: PretrainConfig, vocabulary: int, plan: Plan) -> int:
     """Parameters of the next larger model than the plan's."""
-    size = wanted = count_parameters(plan.config)
-    while count_parameters(explain_shape(wanted, config.family, vocabulary, config.length).config) <= size:
-        wanted *= 1.05
-    return round(wanted)
+    size = larger = count_parameters(plan.config)
+    while explain_shape(larger, config.family, vocabulary, config.length).parameters <= size:
+        larger *= 1.05
+    return round(larger)
 
 
 def _batch(config: PretrainConfig, tokens: float, advised_tokens: float) -> tuple[int, str]:
@@ -113,10 +113,10 @@ def _batch(config: PretrainConfig, tokens: float, advised_tokens: float) -> tupl
     most = max(int(sequences / LEAST_STEPS), 1)
     if advised <= most:
         return advised, RULES[RULE].source
-    wanted = f"{RULES[RULE].source} says {advised}"
+    advice = f"{RULES[RULE].source} says {advised}"
     if sequences < LEAST_STEPS:
-        return most, f"{wanted}; the fewest, as the tokens are too few for {LEAST_STEPS} steps"
-    return most, f"{wanted}; so many that there are at least {LEAST_STEPS} steps"
+        return most, f"{advice}; the fewest, as the tokens are too few for {LEAST_STEPS} steps"
+    return most, f"{advice}; so many that there are at least {LEAST_STEPS} steps"
 
 
 def _rate(config: PretrainConfig, advised: float) -> tuple[float, str]:

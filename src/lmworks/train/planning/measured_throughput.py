@@ -136,15 +136,15 @@ def _clipped(measured: Calibration) -> bool:
 def measured_speed(config: ModelConfig, layout: Layout, numbers: str, progress: Report = no_report) -> Speed:
     """The speed of this machine for a plan: on its first GPU, or its processor. ValueError as `calibrate`."""
     device, dtype = _here(numbers)
-    found = calibrate(config, layout.sequences, layout.length, dtype, device, progress=progress)
+    calibration = calibrate(config, layout.sequences, layout.length, dtype, device, progress=progress)
     # Of the time, as the rate counts queries times keys in full and so may lie above that of the products. Above 1, as
     # when something else ran meanwhile, the share says nothing.
     share = (
-        f"; {found.share:.0%} of the whole model's time is that of its blocks' matrix products"
-        if found.share < 1
+        f"; {calibration.share:.0%} of the whole model's time is that of its blocks' matrix products"
+        if calibration.share < 1
         else ""
     )
-    return Speed(found.rate, f"measured here: {found.method}{share}", whole_run=False)
+    return Speed(calibration.rate, f"measured here: {calibration.method}{share}", whole_run=False)
 
 
 def is_measured(config: ModelConfig, layout: Layout, numbers: str) -> bool:

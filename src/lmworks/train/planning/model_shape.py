@@ -62,15 +62,10 @@ class Family:
         known = {**asdict(d), "kv_heads": d.heads, "head_dim": d.width // d.heads, **self.settings}
         return self.preset(**{name: known[name] for name in signature(self.preset).parameters if name in known})
 
-    def count(self, dimensions: Dimensions) -> int:
-        """Parameters of the model: each of its layers has as many as the second."""
-        one, two = (count_parameters(self.build(replace(dimensions, layers=layers))) for layers in (1, 2))
-        return one + (dimensions.layers - 1) * (two - one)
-
     def smallest(self, vocabulary: int, context_length: int) -> int:
         """Parameters of the smallest shape with this vocabulary."""
         hidden = hidden_width(UNIT, self.gated)
-        return self.count(Dimensions(vocabulary, UNIT, 1, 1, hidden, context_length, tied=True))
+        return count_parameters(self.build(Dimensions(vocabulary, UNIT, 1, 1, hidden, context_length, tied=True)))
 
 
 _BERT_HEAD = MaskedLanguageModelHead("gelu", Norm("layer", 1e-12))
@@ -121,8 +116,7 @@ def explain_shape(
         raise ValueError(f"parameters, vocabulary and context length are above 0, got {parameters}, {vocabulary}")
     rule, preferred = FAMILIES[family], preferred_aspect(parameters)
     candidates = []
-    for dimensions in _candidates(rule, parameters, vocabulary, context_length):
-        count = rule.count(dimensions)
+    for dimensions, count in _candidates(rule, parameters, vocabulary, context_length):
         aspect = abs(math.log(dimensions.width / dimensions.layers / preferred))
         candidates.append((abs(count - parameters) / parameters, aspect, dimensions, count))
     nearest = min((deviation for deviation, *_ in candidates), default=math.inf)
@@ -145,23 +139,23 @@ def preferred_aspect(parameters: float) -> float:
     return LOWEST_ASPECT * (HIGHEST_ASPECT / LOWEST_ASPECT) ** min(max(share, 0.0), 1.0)
 
 
-def _candidates(rule: Family, parameters: float, vocabulary: int, context_length: int) -> Iterator[Dimensions]:
+def _candidates(
+    rule: Family, parameters: float, vocabulary: int, context_length: int
+) -> Iterator[tuple[Dimensions, int]]:
     """Every width, with the layers that come nearest to the budget from both sides within the limits of the width per
-    layer."""
+    layer; and the parameters of that."""
     for width in _widths():
         embedding = vocabulary * width
         if embedding > parameters * 4 / 3:
             return
         tied = rule.tied or embedding > TIED_FROM * parameters
         heads, hidden = width // (128 if width >= 1024 else 64), hidden_width(width, rule.gated)
-        one = Dimensions(vocabulary, width, 1, heads, hidden, context_length, tied)
-        first, second = (rule.count(replace(one, layers=layers)) for layers in (1, 2))
-        layers = 1 + (parameters - first) / (second - first)
+        single = Dimensions(vocabulary, width, 1, heads, hidden, context_length, tied)
+        first, second = (count_parameters(rule.build(replace(single, layers=layers))) for layers in (1, 2))
+        further = (parameters - first) / (second - first)
         lowest, highest = max(1, math.ceil(width / HIGHEST_ASPECT)), max(DEEP_ENOUGH, width // LOWEST_ASPECT)
-        for rounded in sorted(
-            {min(max(number, lowest), highest) for number in (math.floor(layers), math.ceil(layers))}
-        ):
-            yield replace(one, layers=rounded)
+        for layers in sorted({min(max(1 + round_(further), lowest), highest) for round_ in (math.floor, math.ceil)}):
+            yield replace(single, layers=layers), first + (layers - 1) * (second - first)
 
 
 def _widths() -> Iterator[int]:

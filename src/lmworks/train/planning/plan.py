@@ -268,11 +268,11 @@ def _shape(request: PlanConfig, parameters: float) -> Shape:
         targets = ("flops", "hours", "budget", "tokens")
         given = {name: value for name in targets if (value := getattr(request, name)) is not None}
         budget = " and ".join(f"{name}={value:g}" for name, value in given.items())
-        wanted = [f"{'fewer' if name == 'tokens' and len(given) > 1 else 'more'} {name}" for name in given]
+        changes = [f"{'fewer' if name == 'tokens' and len(given) > 1 else 'more'} {name}" for name in given]
         least = FAMILIES[request.model].smallest(request.vocabulary, request.layout.length)
         raise TooFewParametersError(
             f"{budget} would go into a model of {parameters:,.0f} parameters, and the smallest {request.model} with a "
-            f"vocabulary of {request.vocabulary:,} has {least:,}: give {', '.join(wanted)} or a smaller vocabulary"
+            f"vocabulary of {request.vocabulary:,} has {least:,}: give {', '.join(changes)} or a smaller vocabulary"
         ) from error
 
 

@@ -214,11 +214,8 @@ def hyperparameter_lines(plan: Plan) -> list[Line]:
 def _advice(plan: Plan) -> list[tuple[str, float, Suggestion]]:
     """The suggestion of each rule, and the parameters that it was given."""
     inner, projection = inner_parameters(plan.config), plan.config.embedding.vocabulary * plan.config.embedding.width
-    found = []
-    for name, rule in RULES.items():
-        counted = float(inner + (projection if rule.with_head else 0))
-        found.append((name, counted, rule.suggest(counted, plan.allocation.tokens)))
-    return found
+    counted = {name: float(inner + (projection if rule.with_head else 0)) for name, rule in RULES.items()}
+    return [(name, count, RULES[name].suggest(count, plan.allocation.tokens)) for name, count in counted.items()]
 
 
 SECTIONS = {

@@ -97,8 +97,8 @@ def read_law(folder: Path) -> PublishedLaw:
     the vocabulary have none."""
     path = folder / LAW
     try:
-        found = json.loads(path.read_text("utf-8"))
-        law, doubts = from_mapping(ParametricLaw, found["law"], [str(path)]), tuple(found.get("doubts", ()))
-        return PublishedLaw(law, found["source"], "of your own text and vocabulary", doubts, found.get("vocabulary"))
+        values = json.loads(path.read_text("utf-8"))
+        law, doubts = from_mapping(ParametricLaw, values["law"], [str(path)]), tuple(values.get("doubts", ()))
+        return PublishedLaw(law, values["source"], "of your own text and vocabulary", doubts, values.get("vocabulary"))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is no law that a sweep wrote: {error!r}") from error

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmworks.statistics import LEVEL
-from lmworks.train.planning.scaling_laws import FLOPS_PER_PARAMETER_AND_TOKEN, ParametricLaw, PowerLaw
+from lmworks.train.planning.scaling_laws import FLOPS_PER_PARAMETER_AND_TOKEN, Law, ParametricLaw, PowerLaw
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -35,6 +35,10 @@ class Interval:
 def interval(values: Sequence[float]) -> Interval:
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
+
+
+def _intervals(laws: Sequence[Law], *numbers: str) -> dict[str, Interval]:
+    return {name: interval([getattr(law, name) for law in laws]) for name in numbers}
 
 
 def check_runs(parameters: ArrayLike, tokens: ArrayLike, losses: ArrayLike) -> tuple[Array, Array, Array]:
@@ -98,10 +102,10 @@ def fit_envelope(
     n, d, loss = check_runs(parameters, tokens, losses)
     flops = FLOPS_PER_PARAMETER_AND_TOKEN * n * d
     edges = np.linspace(np.log(flops).min(), np.log(flops).max(), bins + 1)[1:-1]
-    place = np.digitize(np.log(flops), edges)
+    bin_of = np.digitize(np.log(flops), edges)
 
     def optima(rows: Rows) -> Array:
-        filled = (rows[place[rows] == number] for number in np.unique(place[rows]))
+        filled = (rows[bin_of[rows] == number] for number in np.unique(bin_of[rows]))
         best = [members[np.argmin(loss[members])] for members in filled]
         return np.column_stack([flops[best], n[best]])
 
@@ -129,13 +133,13 @@ def fit_isoflop(
     budget = _groups(np.log(flops), np.log1p(tolerance))
 
     def optima(rows: Rows) -> Array:
-        found = []
+        best = []
         for number in np.unique(budget[rows]):
             members = rows[budget[rows] == number]
             lowest = _lowest(np.log(n[members]), loss[members])
             if lowest is not None:
-                found.append((np.exp(np.log(flops[members]).mean()), np.exp(lowest)))
-        return np.array(found).reshape(-1, 2)
+                best.append((np.exp(np.log(flops[members]).mean()), np.exp(lowest)))
+        return np.array(best).reshape(-1, 2)
 
     return _through(optima, len(n), resamples, seed)
 
@@ -163,8 +167,7 @@ def _through(optima: Callable[[Rows], Array], runs: int, resamples: int, seed: i
     points = optima(np.arange(runs))
     law = _line(points)
     resampled = resample(lambda rows: _line(optima(rows)), runs, resamples, seed)
-    names = ("coefficient", "exponent")
-    intervals = {name: interval([getattr(each, name) for each in resampled]) for name in names}
+    intervals = _intervals(resampled, "coefficient", "exponent")
     return FittedPowerLaw(law, intervals, tuple((float(c), float(size)) for c, size in points), runs)
 
 
@@ -264,8 +267,7 @@ def fit_law(
         law = _law(best, centre)
         _check_terms(law, n, d, loss)
         resampled = resample(fit_sample, len(n), resamples, seed)
-    names = ("E", "A", "B", "alpha", "beta", "exponent")
-    intervals = {name: interval([getattr(each, name) for each in resampled]) for name in names}
+    intervals = _intervals(resampled, "E", "A", "B", "alpha", "beta", "exponent")
     return FittedLaw(law, intervals, resampled, huber, len(n))
 
 

@@ -76,22 +76,22 @@ class Findings:
 
 def doubts(law: FittedLaw, runs: Sequence[Trained]) -> list[str]:
     """Why a law that fits these runs may say nothing about others; in words, empty where nothing speaks against it."""
-    found = []
+    reasons = []
     unexplained = law.law.E / min(run.loss for run in runs)
     if unexplained < 1e-3:
-        found.append(
+        reasons.append(
             "E is nothing: the runs are too far from it to determine it, and losses of larger ones come out too low"
         )
-    for name, varied, wanted in (("alpha", "parameters", "larger sizes"), ("beta", "tokens", "more lengths")):
+    for name, varied, remedy in (("alpha", "parameters", "larger sizes"), ("beta", "tokens", "more lengths")):
         if getattr(law.law, name) > STEEPEST:
-            found.append(
+            reasons.append(
                 f"{name} is {getattr(law.law, name):.3g}, steeper than any law of language: the loss hardly depends on "
-                f"the {varied} but for the fewest, so that more minutes or {wanted} are needed"
+                f"the {varied} but for the fewest, so that more minutes or {remedy} are needed"
             )
     exponent = law.intervals["exponent"]
     if exponent.high - exponent.low > 0.5:
-        found.append("the interval of the exponent is wider than 0.5: how to divide a budget is not known yet")
-    return found
+        reasons.append("the interval of the exponent is wider than 0.5: how to divide a budget is not known yet")
+    return reasons
 
 
 def find(runs: Sequence[Trained], resamples: int = RESAMPLES) -> Findings:

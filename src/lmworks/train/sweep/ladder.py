@@ -91,17 +91,17 @@ def plan_ladder(config: SweepConfig, vocabulary: int, available: int, seconds: S
     return ladder
 
 
-def _for_time(wanted: float, planner: "_Planner") -> Ladder:
+def _for_time(seconds: float, planner: "_Planner") -> Ladder:
     """The ladder that takes so many seconds, from operations in proportion to the time that the last one takes."""
-    flops = wanted * _FIRST_GUESS
+    flops = seconds * _FIRST_GUESS
     sizes = planner.sizes(flops)
     ladder = planner.ladder(flops, sizes)
     for number in range(2 * _ROUNDS):
-        flops = ladder.flops * wanted / _measured(ladder)
+        flops = ladder.flops * seconds / _measured(ladder)
         if number < _ROUNDS:  # then the sizes stay, and the tokens alone are made to fit
             sizes = planner.sizes(flops)
         ladder = planner.ladder(flops, sizes)
-        if abs(_measured(ladder) / wanted - 1) < 0.01:
+        if abs(_measured(ladder) / seconds - 1) < 0.01:
             break
     return ladder
 
@@ -187,10 +187,10 @@ class _Planner:
         lengths = f"{short(min(rung.tokens for rung in rungs))} to {short(max(rung.tokens for rung in rungs))}"
         law = f"their middle is where {DEFAULT_LAW} balances size and data"
         given, total = "as given" if config.largest is not None else law, sum(rung.flops for rung in rungs)
-        each = f"{config.sizes} sizes on {config.lengths} lengths, each {r:.2f} times the one before"
+        counts = f"{config.sizes} sizes on {config.lengths} lengths, each {r:.2f} times the one before"
         share = f"of all runs; the dearest, held out, has {max(rung.flops for rung in rungs) / total:.0%}"
         reasons = (
-            ("runs", f"{len(rungs)}", each),
+            ("runs", f"{len(rungs)}", counts),
             (
                 "sizes",
                 f"{short(sizes[0])} to {short(sizes[-1])}",

@@ -40,10 +40,10 @@ def sweep(config: SweepConfig, context: StageContext) -> StageResult:
     """
     shards = _inputs(config, context)
     tokenizer, _ = find_vocabulary(config.tokenizer, context, shards)
-    kept = context.work / _LADDER
-    if not kept.exists():
-        write_json(kept, plan(config, context))
-    ladder = from_mapping(Ladder, json.loads(kept.read_text("utf-8")))
+    planned = context.work / _LADDER
+    if not planned.exists():
+        write_json(planned, plan(config, context))
+    ladder = from_mapping(Ladder, json.loads(planned.read_text("utf-8")))
     progress = _Progress(context.progress, ladder)
     runs = [
         _trained(rung, config, context, partial(progress.report_run, number))
@@ -100,9 +100,9 @@ def _inputs(config: SweepConfig, context: StageContext) -> dict[str, Path]:
 
 def _trained(rung: Rung, config: SweepConfig, context: StageContext, progress: Report) -> Trained:
     """The run, from where it was left; what it found is kept at once."""
-    kept = context.work / "runs" / f"{rung.name}.json"
-    if kept.exists():
-        return from_mapping(Trained, json.loads(kept.read_text("utf-8")))
+    finished = context.work / "runs" / f"{rung.name}.json"
+    if finished.exists():
+        return from_mapping(Trained, json.loads(finished.read_text("utf-8")))
     work, output = (context.work / "runs" / f"{rung.name}{kind}" for kind in (".work", ".model"))
     interrupted = work.exists()
     shutil.rmtree(output, ignore_errors=True)
@@ -133,7 +133,7 @@ def _trained(rung: Rung, config: SweepConfig, context: StageContext, progress: R
     )
     (context.work / LOGS).mkdir(exist_ok=True)
     (output / LOG).replace(context.work / LOGS / f"{rung.name}.jsonl")
-    write_json(kept, run)
+    write_json(finished, run)
     shutil.rmtree(output)
     shutil.rmtree(work)
     return run

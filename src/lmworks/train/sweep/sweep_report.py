@@ -180,17 +180,17 @@ def _draw(runs: Sequence[Trained], findings: Findings) -> str:
     law = None if isinstance(findings.law, Unscored) else findings.law
     sizes = sorted({run.parameters for run in runs})
     for colour, size in zip(_colours(len(sizes)), sizes, strict=True):
-        own = sorted((run.tokens, run.loss) for run in runs if run.parameters == size)
-        left.plot(*zip(*own, strict=True), "o", color=colour, markersize=5, label=short(size))
+        points = sorted((run.tokens, run.loss) for run in runs if run.parameters == size)
+        left.plot(*zip(*points, strict=True), "o", color=colour, markersize=5, label=short(size))
         if law is not None:
             tokens = np.geomspace(min(run.tokens for run in runs), max(run.tokens for run in runs), 60)
             left.plot(tokens, [law.law.loss(size, float(d)) for d in tokens], color=colour, linewidth=1.2)
     budgets = _budgets(runs)
     for colour, (flops, members) in zip(_colours(len(budgets)), budgets, strict=True):
-        own = sorted((run.parameters, run.loss) for run in members)
-        right.plot(*zip(*own, strict=True), "o", color=colour, markersize=5, label=f"{flops:.1e}")
-        if law is not None and len(own) > 1:
-            between = np.geomspace(own[0][0], own[-1][0], 60)
+        points = sorted((run.parameters, run.loss) for run in members)
+        right.plot(*zip(*points, strict=True), "o", color=colour, markersize=5, label=f"{flops:.1e}")
+        if law is not None and len(points) > 1:
+            between = np.geomspace(points[0][0], points[-1][0], 60)
             right.plot(
                 between, [law.law.loss(float(n), flops / 6 / float(n)) for n in between], color=colour, linewidth=1.2
             )
@@ -209,11 +209,11 @@ def _draw(runs: Sequence[Trained], findings: Findings) -> str:
     return as_svg(figure)
 
 
-def _mark(axes: Any, place: float, held_out: HeldOut) -> None:
+def _mark(axes: Any, x: float, held_out: HeldOut) -> None:
     below, above = held_out.predicted - held_out.interval.low, held_out.interval.high - held_out.predicted
     bar = {"yerr": [[max(below, 0)], [max(above, 0)]], "fmt": "_", "color": "#c2410c", "capsize": 4, "zorder": 4}
-    axes.errorbar([place], [held_out.predicted], **bar)
-    axes.plot([place], [held_out.measured], "o", color="#c2410c", markersize=10, markerfacecolor="none", zorder=4)
+    axes.errorbar([x], [held_out.predicted], **bar)
+    axes.plot([x], [held_out.measured], "o", color="#c2410c", markersize=10, markerfacecolor="none", zorder=4)
 
 
 def _budgets(runs: Sequence[Trained]) -> list[tuple[float, list[Trained]]]:

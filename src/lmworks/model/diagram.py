@@ -13,11 +13,7 @@ from lmworks.model import config as configs
 from lmworks.model import description
 
 WIDTH, EDGE, GAP = 236, 5, 14  # of a part's box; around its text; between boxes
-LINE, FONT, LETTER = (
-    15,
-    11,
-    6.4,
-)  # of the text, in pixels: height of a line, size, an upper estimate of a letter's width
+LINE, FONT, LETTER = 15, 11, 6.4  # of the text, in pixels: a line's height, size, the most that a letter takes
 PAD, LABEL = 18, 46  # between a frame and what is in it, at the right and, with the frame's label, at the left
 CROSS = "cross-attention"
 Kind = Literal["embedding", "attention", "feed-forward", "norm", "head", "plus", "frame", "group"]
@@ -197,14 +193,18 @@ _STYLE = """
 text { font: 11px system-ui, sans-serif; text-anchor: middle; fill: #1b1f24; stroke: none }
 .bold { font-weight: 600 } .label { font-size: 13px; text-anchor: start }
 rect { stroke: #57606a; stroke-width: 1 } .line { fill: none; stroke: #57606a; stroke-width: 1.2 }
-.head { fill: #57606a; stroke: none }
+.arrow { fill: #57606a; stroke: none }
 .embedding { fill: #f6c9d0 } .attention { fill: #fbd9a5 } .feed-forward { fill: #bfe0f2 } .norm { fill: #f3efb0 }
-.head-part { fill: #d5c9ec } .plus { fill: #fff } .frame { fill: #8882 } .group { fill: none; stroke-dasharray: 5 4 }
+.head { fill: #d5c9ec } .plus { fill: #fff } .frame { fill: #8882 } .group { fill: none; stroke-dasharray: 5 4 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } rect { stroke: #9aa4af } .line { stroke: #9aa4af } .head { fill: #9aa4af }
+  text { fill: #e6edf3 } rect { stroke: #9aa4af } .line { stroke: #9aa4af } .arrow { fill: #9aa4af }
   .embedding { fill: #6d3540 } .attention { fill: #6b4a1a } .feed-forward { fill: #1f4c66 } .norm { fill: #55521c }
-  .head-part { fill: #483a6b } .plus { fill: #0d1117 }
+  .head { fill: #483a6b } .plus { fill: #0d1117 }
 }"""
+_ARROW = (
+    '<marker id="arrow" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="6" markerHeight="6" orient="auto" '
+    'markerUnits="userSpaceOnUse"><polygon class="arrow" points="0,0 6,3 0,6"/></marker>'
+)
 
 
 def draw(config: configs.ModelConfig, title: str) -> str:
@@ -223,7 +223,7 @@ def draw(config: configs.ModelConfig, title: str) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
             f'height="{height:g}" role="img" aria-label="{name}">',
-            f"<title>{name}</title><style>{_STYLE}</style>",
+            f"<title>{name}</title><style>{_STYLE}</style>{_ARROW}",
             f'<text x="{PAD}" y="{PAD + 4}" class="bold label">{name}</text>',
             *body,
             "</svg>\n",
@@ -232,8 +232,8 @@ def draw(config: configs.ModelConfig, title: str) -> str:
 
 
 def _box(box: Box) -> str:
-    style = "head-part" if box.kind == "head" else box.kind
-    shape = f'<rect x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" height="{box.height:g}" rx="6" class="{style}"/>'
+    size = f'width="{box.width:g}" height="{box.height:g}"'
+    shape = f'<rect x="{box.x:g}" y="{box.y:g}" {size} rx="6" class="{box.kind}"/>'
     if box.kind in ("frame", "group"):
         return shape + "".join(
             f'<text x="{box.x + 6:g}" y="{box.y + 18:g}" class="label">{t}</text>' for t in box.lines
@@ -246,13 +246,5 @@ def _box(box: Box) -> str:
 
 
 def _line(line: Line) -> str:
-    path = f'<path class="line" d="M{" L".join(f"{x:g} {y:g}" for x, y in line.points)}"/>'
-    if not line.arrow:
-        return path
-    (fromx, fromy), (x, y) = line.points[-2:]
-    along = ((x > fromx) - (x < fromx), (y > fromy) - (y < fromy))
-    back, across = (x - 6 * along[0], y - 6 * along[1]), (3 * along[1], 3 * along[0])
-    corners = (
-        f"{x:g},{y:g} {back[0] + across[0]:g},{back[1] + across[1]:g} {back[0] - across[0]:g},{back[1] - across[1]:g}"
-    )
-    return path + f'<polygon class="head" points="{corners}"/>'
+    points = " L".join(f"{x:g} {y:g}" for x, y in line.points)
+    return f'<path class="line" d="M{points}"' + (' marker-end="url(#arrow)"/>' if line.arrow else "/>")

@@ -52,15 +52,12 @@ def _cases(draw: st.DrawFn, tidy: bool) -> Case:
     documents = [draw(_lengths(length)) if apart else [length] for _ in range(BATCH)]
     afresh = torch.stack([torch.cat([torch.arange(count) for count in row]) for row in documents])
     numbers = torch.stack([torch.arange(len(row)).repeat_interleave(torch.tensor(row)) for row in documents])
-    kind = draw(st.sampled_from(("causal", "everything", "prefixes", "lengths")))
-    match kind:
-        case "prefixes":
-            rule = masks.prefixes(numbers, afresh < draw(st.integers(0, 4)))
-        case "lengths":
-            lengths = st.lists(st.integers(0, length + 2), min_size=BATCH, max_size=BATCH)
-            rule, apart = masks.prefix_lm(torch.tensor(draw(lengths)), length), False
-        case _:
-            rule = masks.documents(numbers, kind == "causal")
+    kind = draw(st.sampled_from(("causal", "everything", "prefixes")))
+    if kind == "prefixes":
+        lengths = draw(st.lists(st.integers(0, length + 2), min_size=BATCH, max_size=BATCH))
+        rule = masks.prefixes(numbers, afresh < torch.tensor(lengths)[:, None])
+    else:
+        rule = masks.documents(numbers, kind == "causal")
     positions = torch.arange(length).expand(BATCH, -1) + draw(st.integers(0, 5))
     if (apart or not tidy) and draw(st.booleans()):
         positions = afresh

@@ -55,6 +55,11 @@ def close(actual, expected):
     torch.testing.assert_close(actual, expected, atol=1e-10, rtol=1e-10)
 
 
+def prefix_lm(lengths, length=LENGTH):
+    """The first `lengths[row]` tokens of a row see each other, all later ones the past."""
+    return masks.prefixes(torch.zeros(len(lengths), length), torch.arange(length) < torch.tensor(lengths)[:, None])
+
+
 def square(rule, batch=1, length=LENGTH):
     places = torch.arange(length)[None]
     return masks.dense(rule, batch, places, places).expand(batch, 1, length, length)[:, 0]
@@ -77,7 +82,7 @@ class TestRules:
 
     @given(st.integers(1, 12), st.lists(st.integers(0, 12), min_size=2, max_size=2))
     def test_prefix(self, length, prefixes):
-        found = square(masks.prefix_lm(torch.tensor(prefixes), length), 2, length)
+        found = square(prefix_lm(prefixes, length), 2, length)
         for row, prefix in enumerate(prefixes):
             for query in range(length):
                 for key in range(length):
@@ -149,7 +154,7 @@ class TestInModels:
     def test_prefix_equals_a_mask_by_hand(self, pattern, monkeypatch):
         prefixes = [7, 0, 20]
         model = build(pattern, pattern)
-        found = model(IDS, rule=masks.prefix_lm(torch.tensor(prefixes), LENGTH))
+        found = model(IDS, rule=prefix_lm(prefixes))
         by_hand = torch.zeros(3, 1, LENGTH, LENGTH, dtype=torch.bool)
         for row, prefix in enumerate(prefixes):
             for query in range(LENGTH):
@@ -179,7 +184,7 @@ class TestInModels:
     def test_a_cached_prefix(self, ragged):
         """Rows of unequal prefixes, then the rest token by token, as a prefix-LM would generate."""
         model, prefixes = build(None, Window(4)), torch.tensor([7, 5, 3]) if ragged else torch.tensor([7, 7, 7])
-        rule = masks.prefix_lm(prefixes, LENGTH)
+        rule = prefix_lm(prefixes.tolist())
         whole, cache = model(IDS, rule=rule), KVCache(model.config, 3, 32, dtype=torch.float64)
         positions = torch.arange(7).expand(3, -1)
         positions = positions.where(positions < prefixes[:, None], -1)
@@ -198,10 +203,10 @@ class TestInModels:
             stored.fill_(1e3)  # what an earlier text may have left behind
         positions = torch.arange(4).expand(3, -1)
         positions = positions.where(positions < torch.tensor(lengths)[:, None], -1)
-        rule = masks.prefix_lm(torch.tensor([7, 7, 7]), LENGTH)
+        rule = prefix_lm([7, 7, 7])
         found = model(IDS[:, :4], cache=cache.view(torch.arange(3), positions), rule=rule)
         for row, length in enumerate(lengths):
-            alone = masks.prefix_lm(torch.tensor([7]), length)
+            alone = prefix_lm([7], length)
             close(found[row, :length], model(IDS[row : row + 1, :length], rule=alone)[0])
 
     @pytest.mark.parametrize("side", ["left", "right"])

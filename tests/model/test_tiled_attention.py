@@ -41,7 +41,7 @@ def both(inputs, upstream, rule, **tiles):
 RULES = {
     "causal": masks.causal,
     "everything": masks.everything,
-    "prefix": masks.prefix_lm(torch.tensor([9, 2]), 23),
+    "prefix": masks.prefixes(torch.zeros(2, 23), torch.arange(23) < torch.tensor([[9], [2]])),
     "window": masks.both(
         masks.causal, lambda row, query, key: query - key < 5
     ),  # rows with nothing in their first tile

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from lmworks.kernels.weight_formats import GROUP, Format, Quantised, dequantise, from_gguf, quantise, stack
+from lmworks.kernels.weight_formats import GROUP, Format, Quantised, dequantise, quantise, stack
 
 BLOCK = 32  # rows
 
@@ -108,11 +108,6 @@ def unpack(matrix: PackedMatrix) -> Quantised:
 def pack_weight(weight: Tensor, format: Format, bias: Tensor | None = None) -> PackedMatrix:  # noqa: A002
     """`weight` (rows, columns), of any float dtype, quantised and packed."""
     return pack(quantise(weight, format), bias)
-
-
-def pack_gguf(blocks: Tensor, kind: str, columns: int, bias: Tensor | None = None) -> PackedMatrix:
-    """As `from_gguf`, packed."""
-    return pack(from_gguf(blocks, kind, columns), bias)
 
 
 def concatenate(parts: Sequence[PackedMatrix], multiple: int = 1) -> PackedMatrix:

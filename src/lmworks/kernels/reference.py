@@ -7,7 +7,8 @@ bfloat16 activations. What is left between the two are the orders of sums, and b
 Runs on any device. Matrices are dequantised once and kept, so it takes the memory of a float32 model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -57,12 +58,17 @@ def activate(gate_up: Tensor, hidden: int, activation: Activation, gated: bool) 
     return ACTIVATIONS[activation](gate[..., :hidden]) * up[..., :hidden]
 
 
-ACTIVATIONS = {
+def _squared_relu(x: Tensor) -> Tensor:
+    """So et al. 2021, Primer."""
+    return F.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu": F.gelu,  # with the exact normal distribution function
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
-    "relu2": lambda x: F.relu(x).square(),
+    "relu2": _squared_relu,
 }
 
 

@@ -1,28 +1,12 @@
 """The feed-forward network of a layer."""
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from lmworks.kernels import reference
 from lmworks.model import config as configs
 
-
-def squared_relu(x: Tensor) -> Tensor:
-    """So et al. 2021, Primer."""
-    return F.relu(x).square()
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "gelu": F.gelu,  # with the exact normal distribution function
-    "gelu_tanh": partial(F.gelu, approximate="tanh"),
-    "relu": F.relu,
-    "relu2": squared_relu,
-    "tanh": torch.tanh,
-}
+ACTIVATIONS = {**reference.ACTIVATIONS, "tanh": torch.tanh}
 
 
 class FeedForward(nn.Module):

@@ -59,21 +59,15 @@ def documents(numbers: Tensor, causal: bool) -> KeyRanges:
 
 
 def prefixes(numbers: Tensor, prefix: Tensor) -> KeyRanges:
-    """Tokens see the past of their own document and its `prefix`, (batch, length) bool, with which it begins."""
+    """Tokens see the past of their own document and its `prefix`, (batch, length) bool, with which it begins: the first
+    tokens of a text see each other, all later ones the past (Raffel et al. 2020, section 3.2.1).
+
+    With a cache, `numbers` are of the whole text, and the prefix must come in one forward: what is stored already was
+    computed without seeing what came later.
+    """
     places, begins, ends = _runs(numbers)
     last = _latest(prefix, places).gather(1, _next(ends, places)).maximum(places)
     return _ranges(_latest(begins, places), last)
-
-
-def prefix_lm(lengths: Tensor, length: int) -> KeyRanges:
-    """In rows of `length` tokens, the first `lengths[row]`, (batch,) int64, see each other, all later ones the past
-    (Raffel et al. 2020, section 3.2.1).
-
-    Prefixes include the padding where it stands left. With a cache, `length` is of the whole text, and the prefix must
-    come in one forward: what is stored already was computed without seeing what came later.
-    """
-    places = torch.arange(length, device=lengths.device).expand(len(lengths), -1)
-    return _ranges(torch.zeros_like(places), places.maximum(lengths[:, None].clamp(max=length) - 1))
 
 
 def shared_prefixes(texts: Tensor, branches: Tensor) -> ForkedRanges:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lmworks.kernels.fused_operations import linear
-from lmworks.kernels.packing import BLOCK, PackedMatrix, pack, pack_gguf, pack_weight, unpack
+from lmworks.kernels.packing import BLOCK, PackedMatrix, pack, pack_weight, unpack
 from lmworks.kernels.training_kernels import dequantise
-from lmworks.kernels.weight_formats import BLOCK_FORMATS, GROUP, Format, Quantised
+from lmworks.kernels.weight_formats import BLOCK_FORMATS, GROUP, Format, Quantised, from_gguf
 from lmworks.kernels.weight_formats import dequantise as dequantise_values
 from lmworks.model.transformer import Transformer, empty_model
 
@@ -135,7 +135,7 @@ def pack_parameter(
         kind, blocks = stored
         format_, block_bytes, _ = BLOCK_FORMATS[kind]
         if wanted in ("stored", format_):
-            return pack_gguf(blocks, kind, blocks.shape[1] // block_bytes * GROUP, bias)
+            return pack(from_gguf(blocks, kind, blocks.shape[1] // block_bytes * GROUP), bias)
     values = weights[name]
     if isinstance(values, Quantised):
         if wanted in ("stored", values.format):

@@ -1,29 +1,22 @@
 """Weights of which some matrices are quantised, as a checkpoint holds them next to those of a GGUF file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 
 from torch import Tensor
 
 from lmworks.kernels.weight_formats import BLOCK_FORMATS, GROUP, Quantised, dequantise, gguf_kind
+from lmworks.model.tensor_files import LazyTensors
 
 
-class QuantisedWeights(Mapping[str, Tensor]):
+class QuantisedWeights(LazyTensors):
     """The parameters of a model by our names. Each is made when it is asked for, a matrix dequantised to float32, and
     not kept, so that a model trained in place does not change them; the engine and the writers of files take `stored`,
     where matrices are as they are."""
 
     def __init__(self, stored: Mapping[str, Tensor | Quantised]) -> None:
         self.stored = dict(stored)
-
-    def __getitem__(self, name: str) -> Tensor:
-        value = self.stored[name]
-        return dequantise(value) if isinstance(value, Quantised) else value.clone()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.stored)
-
-    def __len__(self) -> int:
-        return len(self.stored)
+        super().__init__({name: partial(_read, value) for name, value in self.stored.items()})
 
     @property
     def quantised(self) -> dict[str, Quantised]:
@@ -34,6 +27,10 @@ class QuantisedWeights(Mapping[str, Tensor]):
     def nbytes(self) -> int:
         """Bytes of all weights, the quantised ones in GGUF's blocks."""
         return sum(stored_bytes(value) for value in self.stored.values())
+
+
+def _read(value: Tensor | Quantised) -> Tensor:
+    return dequantise(value) if isinstance(value, Quantised) else value.clone()
 
 
 def stored_bytes(value: Tensor | Quantised) -> int:

@@ -107,22 +107,6 @@ class Stack(nn.Module):
         rule: masks.Rule | None = None,
     ) -> list[Context]:
         """The context of each block, for running one at a time; arguments as in `forward`."""
-        contexts = self._contexts(hidden, positions, attention_mask, cache, rule)
-        kinds = self._kinds[: len(self.blocks)]  # a stack may have been shortened
-        return [replace(contexts[kind], layer=layer) for layer, kind in enumerate(kinds)]
-
-    def shares_prefixes(self, like: Tensor) -> bool:
-        """Whether `masks.shared_prefixes` has a kernel for hidden states of this dtype and device."""
-        return self._plain and all(kind.pattern is None for kind in self._kinds) and _has_kernel(self.config, like)
-
-    def _contexts(
-        self,
-        hidden: Tensor,
-        positions: Tensor,
-        attention_mask: Tensor | None,
-        cache: Cache | None,
-        rule: masks.Rule | None,
-    ) -> dict[configs.Attention, Context]:
         keys = positions if cache is None else cache.key_positions
         base = Context(positions, keys, cache=cache)
         shared = None if self.relative_bias is None else self.relative_bias(positions, keys)
@@ -130,7 +114,7 @@ class Stack(nn.Module):
         trained = torch.is_grad_enabled() or isinstance(rule, masks.ForkedRanges)
         trained = trained and self._plain and cache is None and _has_kernel(self.config, hidden)
         visible: dict[configs.Pattern | None, masks.Mask | None] = {}
-        contexts = {}
+        contexts: dict[configs.Attention, Context] = {}
         for kind in dict.fromkeys(self._kinds):
             if kind.pattern not in visible:
                 mask = None
@@ -147,7 +131,12 @@ class Stack(nn.Module):
                     slopes = alibi(kind.heads, distances(positions, keys), hidden.dtype)
                     bias = slopes if shared is None else slopes + shared
             contexts[kind] = replace(base, rotation=turned, mask=visible[kind.pattern], bias=bias)
-        return contexts
+        kinds = self._kinds[: len(self.blocks)]  # a stack may have been shortened
+        return [replace(contexts[kind], layer=layer) for layer, kind in enumerate(kinds)]
+
+    def shares_prefixes(self, like: Tensor) -> bool:
+        """Whether `masks.shared_prefixes` has a kernel for hidden states of this dtype and device."""
+        return self._plain and all(kind.pattern is None for kind in self._kinds) and _has_kernel(self.config, like)
 
     def _key_ranges(
         self,

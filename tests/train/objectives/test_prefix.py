@@ -56,7 +56,8 @@ def test_it_is_the_loss_behind_the_prompt_of_a_model_that_reads_it_both_ways(tmp
     batch = batch_of(tmp_path / "d", [document], 32, [np.arange(20) >= 8])
     (loss,) = PrefixLanguageModel("prompt").losses(model, PrefixLanguageModel("prompt").examples(batch, 0)).values()
     ids = torch.from_numpy(document)[None]
-    logits = model(ids, rule=masks.prefix_lm(torch.tensor([8]), ids.shape[1]))[0]
+    rule = masks.prefixes(torch.zeros_like(ids), torch.arange(ids.shape[1])[None] < 8)
+    logits = model(ids, rule=rule)[0]
     torch.testing.assert_close(loss.sum, F.cross_entropy(logits[7:-1], ids[0, 8:], reduction="sum"))
     assert loss.count == 12
     causal = CausalLanguageModel().losses(model, batch)["next_token"]

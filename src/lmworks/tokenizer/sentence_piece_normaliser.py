@@ -13,6 +13,7 @@ behind it (`suffix`).
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -23,7 +24,7 @@ from tokenizers import Regex, normalizers
 from lmworks.tokenizer.pre_tokenizer import SPACE
 
 _MOST_KEYS = 1 << 22  # a damaged trie may have circles; equal branches share their units, so their number is no bound
-_AT_ONCE = 1 << 14  # nodes whose children are looked for together
+_LONGEST_KEY = 1 << 10  # bytes
 _APART = "\ufff0"  # a code point without meaning that ends a letter; a text's own would be lost
 # Not where a text begins: there the library (0.23) loses count when it inserts something.
 _BORDERS = r"(?<=[\s\S])(?=[^\x00-\x7f])|(?<=[^\x00-\x7f])(?=[\s\S])|(?<=\r)(?=\n)"
@@ -162,35 +163,25 @@ class Charsmap:
 
 
 def _entries(units: np.ndarray, replacements: bytes) -> dict[str, str]:
-    """Every key and its replacement, by walking down the trie, all keys of one length at a time."""
-    offsets = (units >> 10) << ((units & 0x200) >> 6)
+    """Every key and its replacement, by walking down the trie, a double array (Aoe 1989): the child of a node by a
+    letter lies at the node's base XOR the letter."""
+    bases = np.arange(len(units)) ^ ((units >> 10) << ((units & 0x200) >> 6))
+    labels = units & 0x800000FF  # the highest bit marks values, which are nobody's child
+    children: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # of a base: letters and places of units
+    for place in np.flatnonzero((labels > 0) & (labels < 256)).tolist():
+        children[place ^ int(labels[place])].append((int(labels[place]), place))
     entries: dict[str, str] = {}
-    keys, bases = np.zeros((1, 0), np.uint8), offsets[:1]
-    while len(keys):
-        parents, letters = _children(units, bases)
-        numbers = bases[parents] ^ letters
-        keys = np.concatenate([keys[parents], letters[:, None].astype(np.uint8)], axis=1)
-        bases = numbers ^ offsets[numbers]
-        for row in np.flatnonzero(units[numbers] >> 8 & 1):  # whose child without a label holds a value
-            value = int(units[bases[row]]) & 0x7FFFFFFF if bases[row] < len(units) else len(replacements)
-            if value >= len(replacements):
-                raise ValueError("a replacement of the normalisation table lies outside it")
-            end = replacements.find(b"\0", value)
-            entries[keys[row].tobytes().decode()] = replacements[value:end].decode()
-        if len(entries) + len(keys) > _MOST_KEYS:
+    nodes = [(b"", int(bases[0]))]
+    while nodes:
+        key, base = nodes.pop()
+        for letter, place in children.get(base, ()):
+            spelled, below = key + bytes([letter]), int(bases[place])
+            nodes.append((spelled, below))
+            if units[place] >> 8 & 1:  # its child without a label holds a value
+                value = int(units[below]) & 0x7FFFFFFF if below < len(units) else len(replacements)
+                if value >= len(replacements):
+                    raise ValueError("a replacement of the normalisation table lies outside it")
+                entries[spelled.decode()] = replacements[value : replacements.find(b"\0", value)].decode()
+        if len(key) > _LONGEST_KEY or len(entries) + len(nodes) > _MOST_KEYS:
             raise ValueError("the trie of the normalisation table has circles")
     return entries
-
-
-def _children(units: np.ndarray, bases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of `places` that have children, one for each child, and the children's letters."""
-    labels = units & 0x800000FF  # the highest bit marks values, which are nobody's child
-    letters = np.arange(1, 256, dtype=np.uint32)
-    rows, child_letters = [np.zeros(0, np.int64)], [np.zeros(0, np.uint32)]
-    for start in range(0, len(bases), _AT_ONCE):
-        numbers = bases[start : start + _AT_ONCE, None] ^ letters
-        inside = np.minimum(numbers, len(units) - 1)
-        row, column = np.nonzero((labels[inside] == letters) & (numbers == inside))
-        rows.append(row + start)
-        child_letters.append(letters[column])
-    return np.concatenate(rows), np.concatenate(child_letters)

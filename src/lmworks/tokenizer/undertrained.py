@@ -12,7 +12,6 @@ import numpy as np
 from lmworks.tokenizer.reachable_tokens import Reachability
 
 SHARE = 0.02  # the paper prompts with the lowest 2 % of the tokens
-_ROWS = 1 << 13  # converted to float64 at once
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,11 @@ def unused_rows(reach: Reachability, rows: int) -> np.ndarray:
 
 
 def _norms(embedding: np.ndarray) -> np.ndarray:
-    blocks = (embedding[start : start + _ROWS].astype(np.float64) for start in range(0, len(embedding), _ROWS))
-    return np.concatenate([np.linalg.norm(block, axis=1) for block in blocks])
+    return np.sqrt(np.einsum("ij,ij->i", embedding, embedding, dtype=np.float64))  # without a copy of the whole
 
 
 def _cosine_distances(embedding: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """1 - cosine of each row and `reference`; 1 for a row of zeros."""
-    products = np.concatenate(
-        [embedding[start : start + _ROWS].astype(np.float64) @ reference for start in range(0, len(embedding), _ROWS)]
-    )
+    products = np.einsum("ij,j->i", embedding, reference, dtype=np.float64)
     lengths = _norms(embedding) * np.linalg.norm(reference)
     return 1 - np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)

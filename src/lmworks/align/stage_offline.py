@@ -51,7 +51,7 @@ from lmworks.train.fit import Report, adapts, fit, new_run
 from lmworks.train.held_out import samples_of, validation_of
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.objective import Objective
-from lmworks.train.parallel.ranks import device_of_rank, join
+from lmworks.train.parallel.ranks import Ranks, device_of_rank, join
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import doubt_of_steps, run_section
@@ -120,7 +120,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         return to_mapping(derive_offline(config, groups, referenced, seconds))
 
     remedies = "more steps" if config.steps else "more rows, more epochs or a smaller batch"
-    settings, reasons = kept_settings(context, config.train.parallel, derived)
+    settings, reasons = kept_settings(context, ranks, derived)
     config = from_mapping(OfflineConfig, settings)
     assert config.steps and config.batch
     seen, first = min(config.steps * config.batch, there), None
@@ -131,7 +131,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         shares = range(1, ranks.config.data)  # of a batch, as `GroupLoader` divides it
         parts = [p for b in batches for p in np.split(b, [len(b) * n // ranks.config.data for n in shares])]
         pieces = [piece for part in parts if len(part) for piece in np.split(part, range(size, len(part), size))]
-        groups = with_reference(groups, checkpoint, config, context, pieces, apart)
+        groups = with_reference(groups, checkpoint, config, context, ranks, pieces, apart)
         first = groups.batch(order[:4])
     run = run_on(groups, config, checkpoint)
     if first is not None and not run.checkpoints.steps():
@@ -140,7 +140,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     if held_out:
         shown = group_rows(objective, held_out, checkpoint, length, left_out)
         alone = np.split(np.arange(len(shown)), len(shown))  # as they are validated
-        shown = with_reference(shown, checkpoint, config, context, alone, apart) if referenced else shown
+        shown = with_reference(shown, checkpoint, config, context, ranks, alone, apart) if referenced else shown
         batches = shown.batches(1)
         batches = WithBaseline(run.model, batches) if isinstance(objective, KTO) else batches
         run.validate = validation_of(run, batches, {"data": shown.digest}, objective, 1)
@@ -232,12 +232,13 @@ def with_reference(
     checkpoint: Checkpoint,
     config: OfflineConfig,
     context: StageContext,
+    ranks: Ranks,
     together: Sequence[NDArray[np.int64]],
     apart: int,
 ) -> TokenGroups:
     """The groups with the column `reference`, computed before the first step and kept in the work folder: through a new
     adapter, where there is one, which changes nothing. That is the policy's own arithmetic, and ratios begin with 1."""
-    path, ranks = context.work / f"reference-{groups.digest[:16]}.npy", join(config.train.parallel)
+    path = context.work / f"reference-{groups.digest[:16]}.npy"
     if ranks.any(not path.exists()):
         dtype, device = DTYPES[config.train.precision], device_of_rank()
         model = (adapts(config.method, config.seed) or copy.deepcopy)(checkpoint.model).to(device, dtype)

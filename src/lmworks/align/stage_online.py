@@ -127,7 +127,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     if not isinstance(completions, RatedCompletions):
         size = f"{config.prompts} prompts with {algorithm.group_size} completions each"
         progress(0, None, "batches", note=f"the first rollouts, {size}; their rewards: {_weights(config)}")
-    steps, together, why = kept_settings(context, config.train.parallel, derived)
+    steps, together, why = kept_settings(context, ranks, derived)
     run = run_on(replace(config, steps=steps, prompts=together), checkpoint)
     if config.held_out_files:
         groups = sft_groups(config.held_out_files, config.length, checkpoint, context.base)

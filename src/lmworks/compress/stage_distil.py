@@ -97,7 +97,7 @@ def distil(config: DistillConfig, context: StageContext) -> StageResult:
     def trial(config: FinetuneConfig, folder: Path) -> Run:
         return run_on(config, student.with_model(copy.deepcopy(student.model)), folder)
 
-    complete, reasons = derived_finetune(config, student, shards, context, trial)
+    complete, reasons = derived_finetune(config, student, shards, context, ranks, trial)
     run = run_on(complete, student)
     observe(run, held_out, CausalLanguageModel())
     rows = (("student", f"{count_parameters(student.config):,} parameters", why_student), *reasons)

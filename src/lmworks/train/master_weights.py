@@ -81,10 +81,9 @@ class Weights:
         self._held = find_holders(self.parts, dict.fromkeys(self.parts, torch.float32), ranks)
         self.optimizers = build_optimizers(optimizer, self.masters, self._full_tensor_of)
         self._rates = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
-        self._adamw = {
-            self._name_of[master]: (each, group)
-            for each in self.optimizers
-            if isinstance(each, AdamW)
+        self._group_of = {  # the number of a weight's optimizer, and its settings in it
+            self._name_of[master]: (number, group)
+            for number, each in enumerate(self.optimizers)
             for group in each.param_groups
             for master in group["params"]
         }
@@ -202,9 +201,9 @@ class Weights:
 
     def _update_in_one_pass(self, name: str, gradient: Tensor, factor: float) -> bool:
         """Whether there is a kernel that did, with the rounding; the gradient's memory is free then."""
-        if name not in self._adamw:
+        number, group = self._group_of[name]
+        if not isinstance(optimizer := self.optimizers[number], AdamW):
             return False
-        optimizer, group = self._adamw[name]
         rounded = self._mine(name, local(self.weights[name])) if self.low else None
         if not optimizer.update(group, self.masters[name], gradient, factor, rounded):
             return False
@@ -308,20 +307,15 @@ class Weights:
         self._gather(self.weights)
         for each in self.optimizers:
             each.state.clear()
-        owners = {name: number for number, each in enumerate(self.optimizers) for name in self._names_of(each)}
         for path, value in state.items():
             number, key, name = path.split("/", 2)
             if name not in self.masters:
                 continue  # another process's
-            if owners.get(name) != int(number):
+            if self._group_of[name][0] != int(number):
                 raise ValueError(f"the saved state of {name} is another optimizer's")
             master, part = self.masters[name], self.parts[name]
             own = value[part.slices] if tuple(value.shape) == part.whole else value[()]  # or a number
             self.optimizers[int(number)].state[master][key] = own.to(master.device, copy=True)
-
-    def _names_of(self, optimizer: torch.optim.Optimizer) -> list[str]:
-        mine = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
-        return [name for name, master in self.masters.items() if id(master) in mine]
 
 
 def _gradient(weight: Tensor) -> Tensor:

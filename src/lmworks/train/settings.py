@@ -25,8 +25,7 @@ from lmworks.model.transformer import Transformer
 from lmworks.train.config import FinetuneConfig, TrainConfig
 from lmworks.train.loop import step
 from lmworks.train.optimizer_config import AdamW, peak_rate
-from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.ranks import device_of_rank, join
+from lmworks.train.parallel.ranks import Ranks, device_of_rank
 from lmworks.train.planning.layout import NUMBERS, Layout
 from lmworks.train.planning.memory import adapter_memory, expected_memory
 from lmworks.train.planning.units import readable_bytes, short
@@ -56,9 +55,9 @@ Reasons = tuple[tuple[str, str, str], ...]  # (what, value, why)
 # Of all stages
 
 
-def kept_settings(context: StageContext, parallel: ParallelConfig, make: Callable[[], Any]) -> Any:
+def kept_settings(context: StageContext, ranks: Ranks, make: Callable[[], Any]) -> Any:
     """Settings that `make` derives, as JSON in the work folder, where every rank and a resumed run read them."""
-    path, ranks = context.work / _DERIVED, join(parallel)
+    path = context.work / _DERIVED
     if ranks.first and not path.exists():
         write_json(path, make())
     ranks.wait()

@@ -32,7 +32,7 @@ from lmworks.train.held_out import check_held_out, observe
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objective_config import MultiToken, check_stacks
 from lmworks.train.objectives.from_config import build_objective
-from lmworks.train.parallel.ranks import join
+from lmworks.train.parallel.ranks import Ranks, join
 from lmworks.train.planning.measured_throughput import kept_calibration, measured_speed
 from lmworks.train.run import Run
 from lmworks.train.run_report import NOT_HELD_OUT, derived_section, doubt_of_steps, run_section
@@ -51,12 +51,13 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
     """
     shards, held_out = find_shards(context)
     tokenizer, template = find_vocabulary(config.tokenizer, context, shards)
-    derived = derived or _derived(config, tokenizer, tokens_of(shards), context)
+    ranks = join(config.train.parallel)
+    derived = derived or _derived(config, tokenizer, tokens_of(shards), context, ranks)
     shape = derived.model
     if isinstance(config.objective, MultiToken):
         shape = with_further_tokens(shape, config.objective.depth)
     model = initialise(Transformer(shape), config.seed, scheme=by_fan_in)
-    checkpoint, ranks = assemble(shape, model.state_dict(), tokenizer, template), join(config.train.parallel)
+    checkpoint = assemble(shape, model.state_dict(), tokenizer, template)
     loader = LoaderConfig(
         sources_of(shards, config.weights),
         length=config.length - (config.objective.kind == "denoising"),  # whose texts get an end
@@ -111,7 +112,7 @@ def finetune(
         whole = isinstance(config.method, FullConfig)  # whose weights change in these steps
         return run_on(config, _load_tuned(config, context) if whole else checkpoint, folder)
 
-    config, reasons = derived_finetune(config, checkpoint, shards, context, trial, longest)
+    config, reasons = derived_finetune(config, checkpoint, shards, context, ranks, trial, longest)
     assert config.length and config.batch and config.steps
     _longest_conversation(shards | held_out, config.length)
     run = run_on(config, checkpoint)
@@ -146,6 +147,7 @@ def derived_finetune(
     checkpoint: Checkpoint,
     shards: Mapping[str, Path],
     context: StageContext,
+    ranks: Ranks,
     trial: Callable[[FinetuneConfig, Path], Run],
     longest: int = 0,
 ) -> tuple[FinetuneConfig, Reasons]:
@@ -172,7 +174,7 @@ def derived_finetune(
             context.progress(0, None, "settings", 0, f"{what} {value}: {why}")
         return [to_mapping(complete), reasons]
 
-    settings, reasons = kept_settings(context, config.train.parallel, make)
+    settings, reasons = kept_settings(context, ranks, make)
     return from_mapping(type(config), settings), tuple(map(tuple, reasons))
 
 
@@ -210,12 +212,14 @@ def _peak_flops(run: Run) -> float | None:
     return None if measured is None else measured.products
 
 
-def _derived(config: PretrainConfig, tokenizer: Tokenizer, available: int, context: StageContext) -> Derived:
+def _derived(
+    config: PretrainConfig, tokenizer: Tokenizer, available: int, context: StageContext, ranks: Ranks
+) -> Derived:
     def make() -> dict[str, Any]:
         measure = partial(measured_speed, progress=context.progress)
         return to_mapping(derive(config, tokenizer.vocabulary_size, available, measure))
 
-    return from_mapping(Derived, kept_settings(context, config.train.parallel, make))
+    return from_mapping(Derived, kept_settings(context, ranks, make))
 
 
 def find_shards(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -110,19 +110,15 @@ def _words(comparison: Comparison) -> Section:
 
 def _losses(comparison: Comparison) -> Section:
     names = ("unknown tokens", "parts of characters", "lost characters")
-    tables, nothing = [], []
-    for name in names:
-        measured = [values[name] for values in comparison.scores.values()]
-        if any(isinstance(score, Scored) and score.value for score in measured):
-            tables.append(_table(comparison, name, nothing_too=False))
-        else:
-            nothing.append(name)
+    scores = {name: [values[name] for values in comparison.scores.values()] for name in names}
+    nothing = [name for name in names if not any(isinstance(s, Scored) and s.value for s in scores[name])]
     text = (
         "An unknown token stands for something that no id can say. Tokens that are parts of characters are the bytes "
         "that a vocabulary falls back to: nothing is lost, but the model has to spell. A lost character has no token."
     )
     text += f"\nNone in any text under any vocabulary: {', '.join(nothing)}." if nothing else ""
-    return Section("What a vocabulary cannot say", text, tables=tuple(tables))
+    tables = tuple(_table(comparison, name) for name in names if name not in nothing)
+    return Section("What a vocabulary cannot say", text, tables=tables)
 
 
 def _use(comparison: Comparison) -> Section:
@@ -220,21 +216,16 @@ def _undertrained(comparison: Comparison) -> Iterator[Section]:
 # Cells and figures
 
 
-def _table(comparison: Comparison, measure: str, nothing_too: bool = True) -> Table:
-    """A row for each text, a column for each vocabulary; without `nothing_too` only texts in which anything was
-    counted."""
-    rows, left_out = [], []
-    for text in comparison.texts:
-        scores = [comparison.scores[name, text].get(measure) for name in comparison.vocabularies]
-        if nothing_too or any(isinstance(score, Scored) and score.value for score in scores):
-            rows.append((text, *(_cell(measure, score) for score in scores if score is not None)))
-        else:
-            left_out.append(text)
-    rows = [row for row in rows if len(row) > 1]  # the reference has no parity with itself
+def _table(comparison: Comparison, measure: str) -> Table:
+    """A row for each text (the reference has no parity with itself), a column for each vocabulary."""
+    rows = tuple(
+        (text, *(_cell(measure, comparison.scores[name, text][measure]) for name in comparison.vocabularies))
+        for text in comparison.texts
+        if measure in MEASURES or text != comparison.reference
+    )
     meaning = MEASURES[measure][2] if measure in MEASURES else f"tokens for each token of {comparison.reference}"
     caption = f"{measure.capitalize()}: {meaning}; ± half the 95 % interval"
-    caption += f". None at all in {', '.join(left_out)}" if left_out else ""
-    return Table(("text", *comparison.vocabularies), tuple(rows), caption)
+    return Table(("text", *comparison.vocabularies), rows, caption)
 
 
 def _dots(comparison: Comparison, measure: str) -> Figure:

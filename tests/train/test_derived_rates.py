@@ -15,11 +15,11 @@ from lmworks.train.optimizers.build_optimizers import build_optimizers
 from lmworks.train.planning.hyperparameters import RULES
 from training_cases import stage_inputs
 
-DIAL = PretrainConfig(parameters=2_000_000, tokens=10**7)
+TARGETS = PretrainConfig(parameters=2_000_000, tokens=10**7)
 
 
 def derived_with(**train):
-    return derive(replace(DIAL, train=TrainConfig(**train)), 1024, 10**8)
+    return derive(replace(TARGETS, train=TrainConfig(**train)), 1024, 10**8)
 
 
 def reason(derived, what):
@@ -46,8 +46,8 @@ def test_other_optimizers_and_given_rates_keep_theirs(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", [Lion(), Sgd(), AdamW(), Muon(), AdamW(rate=3e-4)])
-def test_the_dials_rate_goes_before_the_optimizers(optimizer):
-    derived = derive(replace(DIAL, rate=0.005, train=TrainConfig(optimizer=optimizer)), 1024, 10**8)
+def test_a_given_rate_goes_before_the_optimizers(optimizer):
+    derived = derive(replace(TARGETS, rate=0.005, train=TrainConfig(optimizer=optimizer)), 1024, 10**8)
     assert (derived.rate, reason(derived, "rate")) == (0.005, ("0.005", "as given"))
 
 

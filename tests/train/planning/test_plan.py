@@ -75,7 +75,7 @@ def test_the_command_that_spends_the_time_is_one_of_the_recipe(family, capsys):
         (PlanConfig(hours=2, params=20e6), (120, 20_000_000, None)),
     ],
 )
-def test_the_command_turns_the_dials_that_were_turned(request_, targets, capsys):
+def test_the_command_sets_the_targets_that_were_given(request_, targets, capsys):
     _print_tables(make_plan(request_, hundred_teraflops))
     (settings,) = re.findall(r"lmworks build scratch((?: --set \S+)+)", capsys.readouterr().out)
     recipe = load_recipe(find("scratch"), [each for each in settings.split() if each != "--set"])

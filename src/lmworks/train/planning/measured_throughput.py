@@ -135,7 +135,7 @@ def _clipped(measured: Calibration) -> bool:
 
 def measured_speed(config: ModelConfig, layout: Layout, numbers: str, progress: Report = no_report) -> Speed:
     """The speed of this machine for a plan: on its first GPU, or its processor. ValueError as `calibrate`."""
-    device, dtype = _here(numbers)
+    device, dtype = device_and_dtype(numbers)
     calibration = calibrate(config, layout.sequences, layout.length, dtype, device, progress=progress)
     # Of the time, as the rate counts queries times keys in full and so may lie above that of the products. Above 1, as
     # when something else ran meanwhile, the share says nothing.
@@ -149,12 +149,12 @@ def measured_speed(config: ModelConfig, layout: Layout, numbers: str, progress: 
 
 def is_measured(config: ModelConfig, layout: Layout, numbers: str) -> bool:
     """Whether `measured_speed` has its answer already."""
-    device, dtype = _here(numbers)
+    device, dtype = device_and_dtype(numbers)
     return kept_calibration(config, layout.sequences, layout.length, dtype, device) is not None
 
 
-def _here(numbers: str) -> tuple[str, Dtype]:
-    """The device of this machine, and what a run computes in."""
+def device_and_dtype(numbers: str) -> tuple[str, Dtype]:
+    """The device of this machine, and what a run in these `numbers` or of this precision computes in."""
     return device_of_rank().type, "float32" if numbers == "float32" else "bfloat16"
 
 

@@ -17,7 +17,7 @@ from lmworks.progress import Report
 from lmworks.records import Unscored
 from lmworks.train.derived_settings import MEASURED_SEQUENCES
 from lmworks.train.held_out import held_out_batches
-from lmworks.train.planning.measured_throughput import Calibration, calibrate
+from lmworks.train.planning.measured_throughput import Calibration, Dtype, calibrate, device_and_dtype
 from lmworks.train.planning.published_laws import LAW, RUNS, write_law
 from lmworks.train.run_log import LOG
 from lmworks.train.sweep.config import SweepConfig
@@ -67,17 +67,17 @@ def plan(config: SweepConfig, context: StageContext) -> Ladder:
     unless it was before."""
     shards = _inputs(config, context)
     tokenizer, _ = find_vocabulary(config.tokenizer, context, shards)
-    dtype = "float32" if config.train.precision == "float32" else "bfloat16"
+    device, dtype = device_and_dtype(config.train.precision)
 
     def seconds(model: ModelConfig, tokens: float, batch_tokens: float) -> float:
-        return _measured(model, config.length, dtype).seconds(count_parameters(model), tokens, batch_tokens)
+        return _measured(model, config.length, dtype, device).seconds(count_parameters(model), tokens, batch_tokens)
 
     return plan_ladder(config, tokenizer.vocabulary_size, tokens_of(shards), seconds)
 
 
 @cache  # what was disturbed while it was measured is not kept on the disk, and yet is one number in one process
-def _measured(model: ModelConfig, length: int, dtype: Any) -> Calibration:
-    return calibrate(model, MEASURED_SEQUENCES, length, dtype)
+def _measured(model: ModelConfig, length: int, dtype: Dtype, device: str) -> Calibration:
+    return calibrate(model, MEASURED_SEQUENCES, length, dtype, device)
 
 
 def _inputs(config: SweepConfig, context: StageContext) -> dict[str, Path]:

@@ -190,14 +190,11 @@ def load(
     if path.is_file() and (path.suffix == ".gguf" or is_gguf(path)):
         from lmworks.model.gguf_read import read_gguf  # the library for it takes long to import
 
-        model = read_gguf(path)
+        checkpoint = read_gguf(path)
+        _check_rows(checkpoint.config, checkpoint.required_tokenizer)
+        quantised = _named(source, path) if checkpoint.weights.quantised else None  # type: ignore[attr-defined]
         target = torch.float32 if dtype == "stored" else dtype  # blocks of integers are no dtype of a model
-        _check_rows(model.config, model.tokenizer)
-        return Checkpoint(
-            model.config, model.weights, model.tokenizer, model.chat_template, model.config.context_length,
-            str(source), model.licence, quantised=_named(source, path) if model.weights.quantised else None,
-            dtype=target, device=device,
-        )  # fmt: skip
+        return replace(checkpoint, source=str(source), quantised=quantised, dtype=target, device=device)
     raise FileNotFoundError(
         f"cannot load {source!s}: give one of the names {', '.join(MODELS)}, a Hugging Face folder, or a .gguf file"
     )

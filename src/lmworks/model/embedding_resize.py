@@ -84,27 +84,9 @@ def _refuse_changed(checkpoint: Checkpoint) -> None:
 
 
 def vocabulary_parameters(config: configs.ModelConfig) -> frozenset[str]:
-    """The parameters of `Transformer(config)` whose first dimension is the vocabulary."""
-    names = {"embedding.tokens.weight"}
-    match config.head:
-        case configs.LanguageModelHead() as head:
-            names |= _of_language_model(head, "head")
-        case configs.MultiTokenHead(head):
-            names |= _of_language_model(head, "head.next")
-        case configs.MaskedLanguageModelHead():
-            names.add("head.bias")
-        case configs.SpanBoundaryHead():
-            names |= {"head.bias", "head.masked.bias"}
-        case configs.NextSentenceHead():
-            names.add("head.masked.bias")
-        case _:
-            pass  # the head reads pooled hidden states and knows no vocabulary
-    return frozenset(names)
-
-
-def _of_language_model(head: configs.LanguageModelHead, module: str) -> set[str]:
-    names = set() if head.tied else {f"{module}.projection.weight"}
-    return names | ({f"{module}.bias"} if head.bias else set())
+    """The parameters of `Transformer(config)` whose first dimension is the vocabulary: those that grow with it."""
+    larger = empty_model(_resized(config, config.embedding.vocabulary + 1)).state_dict()
+    return frozenset(n for n, weight in empty_model(config).state_dict().items() if weight.shape != larger[n].shape)
 
 
 def _padded(needed: int, old: int) -> int:

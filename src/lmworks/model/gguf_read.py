@@ -16,26 +16,17 @@ from gguf.constants import GGML_QUANT_SIZES
 from torch import Tensor
 
 from lmworks.model import config as configs
+from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.gguf_file import GgufFile, open_gguf
 from lmworks.model.gguf_names import ARCHITECTURES, OPTIONAL, Architecture, Place, from_file, places
 from lmworks.model.positions import rope_frequencies
 from lmworks.tokenizer.gguf_vocabulary import read_tokenizer
-from lmworks.tokenizer.tokenizer import Tokenizer
 
 _LLAMA3_LENGTHS = (8192, 2048, 4096, 16384, 32768)  # `rope_freqs` keeps the effect of the original length, not itself
 _TOO_LARGE = 1 << 28
 _BETAS = {"fast": 32.0, "slow": 1.0}
 _UNUSED_YARN = ("attn_factor", "yarn_attn_factor", "yarn_ext_factor", "yarn_log_multiplier", "alpha")
-
-
-@dataclass(frozen=True)
-class GgufModel:
-    config: ModelConfig
-    weights: "GgufWeights"
-    tokenizer: Tokenizer
-    chat_template: str | None
-    licence: str | None
 
 
 class GgufWeights(Mapping[str, Tensor]):
@@ -84,8 +75,8 @@ class GgufWeights(Mapping[str, Tensor]):
         return tensor.kind.name, from_file(name, raw, self._config, self._architecture)
 
 
-def read_gguf(path: Path) -> GgufModel:
-    """Reads a decoder and its tokenizer; nothing is dequantised yet.
+def read_gguf(path: Path) -> Checkpoint:
+    """Reads a decoder and its tokenizer; nothing is dequantised yet: the weights are `GgufWeights`.
 
     UnsupportedModel or another ValueError names what is missing, damaged or not computed here.
     """
@@ -98,13 +89,9 @@ def read_gguf(path: Path) -> GgufModel:
         weights = GgufWeights(file, config, architecture)
     except (ArithmeticError, LookupError, RuntimeError, TypeError) as error:  # from sizes that no model can have
         raise ValueError(f"the metadata of {path} describe no possible model: {error}") from error
-    return GgufModel(
-        config,
-        weights,
-        read_tokenizer(file.metadata),
-        file.metadata.get("tokenizer.chat_template"),
-        file.metadata.get("general.license"),
-    )
+    tokenizer, template = read_tokenizer(file.metadata), file.metadata.get("tokenizer.chat_template")
+    licence = file.metadata.get("general.license")
+    return Checkpoint(config, weights, tokenizer, template, config.context_length, str(path), licence)
 
 
 def _check(file: GgufFile, expected: Mapping[str, Place]) -> None:

@@ -1,5 +1,7 @@
 """Large decoders whose weights were not published: what is not in their papers is taken from GPT-2 or T5, and said."""
 
+from dataclasses import replace
+
 from lmworks.model.config import (
     Attention,
     Banded,
@@ -7,7 +9,6 @@ from lmworks.model.config import (
     Embedding,
     FeedForward,
     LanguageModelHead,
-    Learned,
     MixtureOfExperts,
     ModelConfig,
     Norm,
@@ -15,6 +16,8 @@ from lmworks.model.config import (
     Stack,
     TransformerXL,
 )
+from lmworks.model.presets.gpt import gpt2
+from lmworks.model.presets.llama_like import change_attention
 
 
 def gpt3(
@@ -25,14 +28,9 @@ def gpt3(
     New was the size, and what it brought: tasks learned from a few examples in the prompt. The pattern is Child et al.
     2019; its width is not in the paper, 128 is theirs for text.
     """
-    norm = Norm("layer", 1e-5)
-    dense = Attention(heads, heads, head_dim or width // heads, bias=True)
-    banded = Attention(heads, heads, head_dim or width // heads, bias=True, pattern=Banded(block=128, bands=2))
-    feed_forward = FeedForward(hidden, "gelu_tanh", bias=True)
-    blocks = [Block((dense, banded)[layer % 2], feed_forward, norm, norm_at="pre") for layer in range(layers)]
-    decoder = Stack(tuple(blocks), causal=True, final_norm=norm)
-    embedding = Embedding(vocabulary, width, Learned(context_length))
-    return ModelConfig(embedding, None, decoder, LanguageModelHead(tied=True), context_length)
+    size, patterns = head_dim or width // heads, (None, Banded(block=128, bands=2))
+    model = gpt2(vocabulary, width, layers, heads, hidden, context_length)
+    return change_attention(model, lambda a, layer: replace(a, head_dim=size, pattern=patterns[layer % 2]))
 
 
 def jurassic1(
@@ -42,12 +40,7 @@ def jurassic1(
 
     New was a vocabulary of 256,000 that holds whole phrases, so that the same text takes fewer tokens.
     """
-    norm = Norm("layer", 1e-5)
-    attention = Attention(heads, heads, width // heads, bias=True)
-    block = Block(attention, FeedForward(hidden, "gelu_tanh", bias=True), norm, norm_at="pre")
-    decoder = Stack((block,) * layers, causal=True, final_norm=norm)
-    embedding = Embedding(vocabulary, width, Learned(context_length))
-    return ModelConfig(embedding, None, decoder, LanguageModelHead(tied=True), context_length)
+    return gpt2(vocabulary, width, layers, heads, hidden, context_length)
 
 
 def gopher(

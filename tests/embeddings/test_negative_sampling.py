@@ -145,7 +145,7 @@ def test_compiled_and_reference_are_the_same_bit_by_bit(name, sentences, monkeyp
 def test_both_count_the_words_that_they_keep(sentences):
     config = WordVectorsConfig(dimensions=4, subsample=1e-3, min_count=1)
     corpus = read_corpus(sentences[:200], config)
-    model = word2vec._new_model(corpus, word2vec._inputs(corpus.words, config), config)
+    model, _ = word2vec._new_model(corpus, config)
     ids, structure = np.array(corpus.ids), structure_of(model)
     compiled = library.load().lmworks_vectors_learn(ctypes.byref(structure), ids.ctypes.data, len(ids), 9, 0)
     assert compiled == negative_sampling.learn(model, ids, 9, 0)

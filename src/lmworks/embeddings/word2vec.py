@@ -9,7 +9,6 @@ they draw the same numbers, but in which order updates meet a row is chance.
 import ctypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, product
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from lmworks.compiled import cores
 from lmworks.embeddings import library, negative_sampling
-from lmworks.embeddings.config import WordVectorsConfig
+from lmworks.embeddings.config import Subwords, WordVectorsConfig
 from lmworks.embeddings.corpus import END, Corpus, cuts, training_corpus
 from lmworks.embeddings.negative_sampling import Model
 from lmworks.embeddings.subwords import NGrams, ngram_buckets
@@ -39,8 +38,7 @@ def train_word_vectors(
 
 def train_on(corpus: Corpus, config: WordVectorsConfig, progress: Report = no_report) -> WordVectors:
     """The same from a text that was read already."""
-    inputs = _inputs(corpus.words, config)
-    model = _new_model(corpus, inputs, config)
+    model, buckets = _new_model(corpus, config)
     learn = _learner(model)
     batches = [corpus.ids[start:stop] for start, stop in cuts(corpus.ids, _PART)]
     words = [int(np.count_nonzero(batch != END)) for batch in batches] * config.epochs  # of each job
@@ -55,7 +53,7 @@ def train_on(corpus: Corpus, config: WordVectorsConfig, progress: Report = no_re
         progress(before[number], before[-1], "words learnt")
         if number % len(batches) == 0:
             check_learnt((model.input, model.output), config.learning_rate)
-    return _finished(corpus, model, inputs, config)
+    return _finished(corpus, model, buckets, config)
 
 
 def check_learnt(arrays: Iterable[np.ndarray], learning_rate: float) -> None:
@@ -81,39 +79,33 @@ def in_turn(jobs: Sequence[Callable[[], float]], threads: int) -> Iterator[float
 # Rows
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Inputs:
-    """Which rows words are made of: their own, and behind those of all words the rows of n-grams."""
-
-    number: int
-    rows: np.ndarray | None = None
-    ends: np.ndarray | None = None
-    buckets: np.ndarray | None = None  # of the rows of n-grams
-
-
-def _inputs(words: Sequence[str], config: WordVectorsConfig) -> _Inputs:
-    if config.subwords is None:
-        return _Inputs(len(words))
-    all_buckets, ends = ngram_buckets(words, config.subwords)
+def _ngram_rows(words: Sequence[str], subwords: Subwords) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The buckets of n-grams, whose input rows lie behind those of all words; the rows that words are made of, behind
+    each other, a word's own first; and where those of each word end."""
+    all_buckets, ends = ngram_buckets(words, subwords)
     buckets, numbers = np.unique(all_buckets, return_inverse=True)
-    rows = np.insert(len(words) + numbers, np.append(0, ends[:-1]), np.arange(len(words)))  # a word's own row first
-    return _Inputs(
-        len(words) + len(buckets), rows.astype(np.int32), ends + np.arange(1, len(words) + 1), buckets.astype(np.int32)
-    )
+    rows = np.insert(len(words) + numbers, np.append(0, ends[:-1]), np.arange(len(words)))
+    return buckets.astype(np.int32), rows.astype(np.int32), ends + np.arange(1, len(words) + 1)
 
 
-def _new_model(corpus: Corpus, inputs: _Inputs, config: WordVectorsConfig) -> Model:
-    """Input rows are uniform between -1 and 1, over the dimensions, as in fastText's program; output rows are 0."""
-    rows = library.zero_rows(inputs.number, config.dimensions)
+def _new_model(corpus: Corpus, config: WordVectorsConfig) -> tuple[Model, np.ndarray]:
+    """The model, and the buckets of n-grams that have rows in it.
+
+    Input rows are uniform between -1 and 1, over the dimensions, as in fastText's program; output rows are 0.
+    """
+    size, buckets, rows, row_ends = len(corpus.words), np.zeros(0, np.int32), None, None
+    if config.subwords is not None:
+        buckets, rows, row_ends = _ngram_rows(corpus.words, config.subwords)
+    vectors = library.zero_rows(size + len(buckets), config.dimensions)
     generator = np.random.default_rng(config.seed)
-    for start in range(0, len(rows), 1 << 16):
-        block = rows[start : start + (1 << 16), : config.dimensions]
+    for start in range(0, len(vectors), 1 << 16):
+        block = vectors[start : start + (1 << 16), : config.dimensions]
         block[:] = (2 * generator.random(block.shape, np.float32) - 1) / np.float32(config.dimensions)
-    return Model(
-        input=rows,
-        output=library.zero_rows(len(corpus.words), config.dimensions),
-        row_ends=inputs.ends,
-        rows=inputs.rows,
+    model = Model(
+        input=vectors,
+        output=library.zero_rows(size, config.dimensions),
+        row_ends=row_ends,
+        rows=rows,
         keep=negative_sampling.keep_limits(corpus.counts, config.subsample),
         noise=negative_sampling.noise(corpus.counts, config.noise_power),
         words=int(corpus.counts.sum()) * config.epochs,
@@ -122,18 +114,16 @@ def _new_model(corpus: Corpus, inputs: _Inputs, config: WordVectorsConfig) -> Mo
         negative=config.negative,
         skip_gram=config.objective == "skip-gram",
     )
+    return model, buckets
 
 
-def _finished(corpus: Corpus, model: Model, inputs: _Inputs, config: WordVectorsConfig) -> WordVectors:
+def _finished(corpus: Corpus, model: Model, buckets: np.ndarray, config: WordVectorsConfig) -> WordVectors:
     """A word's vector is the mean of its rows, as while it was learnt."""
-    size = len(corpus.words)
-    if inputs.rows is None or inputs.ends is None or inputs.buckets is None or config.subwords is None:
-        return WordVectors(corpus.words, model.input[:, : config.dimensions].copy(), corpus.counts)
-    vectors = np.empty((size, config.dimensions), np.float32)
-    for word in range(size):
-        vectors[word] = model.input[model.rows_of(word), : config.dimensions].mean(axis=0)
-    ngrams = NGrams(config.subwords, inputs.buckets, model.input[size:, : config.dimensions].copy())
-    return WordVectors(corpus.words, vectors, corpus.counts, ngrams)
+    size, rows = len(corpus.words), model.input[:, : config.dimensions]
+    if config.subwords is None:
+        return WordVectors(corpus.words, rows.copy(), corpus.counts)
+    vectors = np.stack([rows[model.rows_of(word)].mean(axis=0) for word in range(size)])
+    return WordVectors(corpus.words, vectors, corpus.counts, NGrams(config.subwords, buckets, rows[size:].copy()))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ class DraftModel:
                 guesses[n].append(token)
             most = [limit if n in works else 0 for n, limit in enumerate(most)]
         if forwards:
-            each = (time.perf_counter() - began) / forwards
-            self.seconds += (_WEIGHT if self.seconds else 1.0) * (each - self.seconds)
+            measured = (time.perf_counter() - began) / forwards
+            self.seconds += (_WEIGHT if self.seconds else 1.0) * (measured - self.seconds)
         return guesses
 
     def forget(self, request: RequestState) -> None:

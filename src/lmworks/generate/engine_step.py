@@ -37,7 +37,7 @@ Preemption = Literal["recompute", "move"]
 
 
 @dataclass(slots=True)
-class _Part:
+class _StepEntry:
     """One request in a step: its work, and the guesses in it."""
 
     request: RequestState
@@ -115,8 +115,10 @@ class Batcher:
         """End a job without a result; nothing where it has ended."""
         if job in self.jobs:
             self.jobs.remove(job)
-            job.end(doubtful=isinstance(error, FloatingPointError))
-            job.future.set_exception(error)
+            try:
+                job.end(doubtful=isinstance(error, FloatingPointError))
+            finally:  # whoever waits is not left waiting
+                job.future.set_exception(error)
 
     @torch.inference_mode()
     def step(self) -> None:
@@ -133,9 +135,9 @@ class Batcher:
         for job in tuple(self.jobs):
             self._advance(job)
         try:
-            parts = self._parts(self.scheduler.next())
-            if parts:
-                self._run(parts)
+            entries = self._entries(self.scheduler.next())
+            if entries:
+                self._run(entries)
             elif not self.jobs:
                 unable = self.scheduler.running or self.scheduler.waiting
                 held = [request.ahead for request in unable if request.ahead is not None]
@@ -155,39 +157,45 @@ class Batcher:
             self._depart(request)
             request.finish("deadline")
 
-    def _parts(self, scheduled: Mapping[RequestState, int]) -> list[_Part]:
-        parts = []
+    def _entries(self, scheduled: Mapping[RequestState, int]) -> list[_StepEntry]:
+        entries = []
         for request, tokens in scheduled.items():
             assert request.sequence is not None
             request.start()
             wanted = int(tokens == request.uncomputed_tokens)
-            parts.append(_Part(request, Work(request.sequence, request.next_ids(tokens), wanted), ahead=request.ahead))
-        self._look_ahead(parts)
-        parts = [part for part in parts if not part.request.done and not part.request.held]
-        if self.speculator is not None and all(map(_decodes, parts)):  # next to a prompt's chunk guesses are not cheap
-            unsure = [part for part in parts if part.request.sampling.speculate and not part.guesses]
-            unsure = [part for part in unsure if part.request.constraint is None or not part.request.constraint.slow]
-            self._guess(self.speculator, unsure, len(parts))
-        return [part for part in parts if not part.request.done]
+            entries.append(
+                _StepEntry(request, Work(request.sequence, request.next_ids(tokens), wanted), ahead=request.ahead)
+            )
+        self._look_ahead(entries)
+        entries = [entry for entry in entries if not entry.request.done and not entry.request.held]
+        if self.speculator is not None and all(
+            map(_decodes, entries)
+        ):  # next to a prompt's chunk guesses are not cheap
+            unsure = [entry for entry in entries if entry.request.sampling.speculate and not entry.guesses]
+            unsure = [
+                entry for entry in unsure if entry.request.constraint is None or not entry.request.constraint.slow
+            ]
+            self._guess(self.speculator, unsure, len(entries))
+        return [entry for entry in entries if not entry.request.done]
 
-    def _look_ahead(self, parts: Sequence[_Part]) -> None:
+    def _look_ahead(self, entries: Sequence[_StepEntry]) -> None:
         """Add the text that constraints make certain, which is more than a guess. Who takes long is held."""
-        for part in parts:
-            request, matcher = part.request, part.request.constraint
-            if matcher is None or part.ahead is not None or not part.work.wanted:
+        for entry in entries:
+            request, matcher = entry.request, entry.request.constraint
+            if matcher is None or entry.ahead is not None or not entry.work.wanted:
                 continue
             if matcher.slow and not matcher.ready:
-                request.ahead = part.ahead = self.look(request, [])
-            elif self.speculator is not None and request.sampling.speculate and _decodes(part) and not matcher.slow:
-                part.ahead = self.look(request, None)
-        settled([part.ahead for part in parts if part.ahead is not None and not part.request.held])
-        for part in parts:
-            if part.ahead is not None and not part.ahead.done():
-                part.request.ahead = part.ahead
-            elif part.ahead is not None:
-                with self._alone(part.request):
-                    guesses, _ = part.ahead.result()
-                    self._extend(part, guesses if _decodes(part) else [])
+                request.ahead = entry.ahead = self.look(request, [])
+            elif self.speculator is not None and request.sampling.speculate and _decodes(entry) and not matcher.slow:
+                entry.ahead = self.look(request, None)
+        settled([entry.ahead for entry in entries if entry.ahead is not None and not entry.request.held])
+        for entry in entries:
+            if entry.ahead is not None and not entry.ahead.done():
+                entry.request.ahead = entry.ahead
+            elif entry.ahead is not None:
+                with self._alone(entry.request):
+                    guesses, _ = entry.ahead.result()
+                    self._extend(entry, guesses if _decodes(entry) else [])
 
     def look(self, request: RequestState, guesses: Sequence[int] | None) -> Future[LookAhead]:
         """Compute masks next to the steps: the next one, and those after the guesses. None: guess what is certain."""
@@ -195,108 +203,108 @@ class Batcher:
         assert matcher is not None
         return (self._slow if matcher.slow else self._quick).submit(_look, matcher, guesses, _room(request))
 
-    def _guess(self, speculator: Speculator, parts: list[_Part], rows: int) -> None:
+    def _guess(self, speculator: Speculator, entries: list[_StepEntry], rows: int) -> None:
         """Add guesses to a step in which everybody decodes."""
-        requests = [part.request for part in parts]
-        guesses = speculator.guess(requests, [_room(request) for request in requests], rows) if parts else []
-        for part, ids in zip(parts, guesses, strict=True):
-            with self._alone(part.request):
+        requests = [entry.request for entry in entries]
+        guesses = speculator.guess(requests, [_room(request) for request in requests], rows) if entries else []
+        for entry, ids in zip(entries, guesses, strict=True):
+            with self._alone(entry.request):
                 if isinstance(ids, Exception):
                     raise ids
-                self._extend(part, ids)
-                part.ahead = None if ids else part.ahead
+                self._extend(entry, ids)
+                entry.ahead = None if ids else entry.ahead
 
-    def _extend(self, part: _Part, ids: list[int]) -> None:
+    def _extend(self, entry: _StepEntry, ids: list[int]) -> None:
         if not all(0 <= token < self.runner.vocabulary for token in ids):
             raise ValueError(f"the guesses {ids} hold token ids outside [0, {self.runner.vocabulary})")
-        room = len(part.work.sequence.tables[0]) * PAGE - part.work.sequence.length - 1
+        room = len(entry.work.sequence.tables[0]) * PAGE - entry.work.sequence.length - 1
         if len(ids) > room:
             if self.cache.available * PAGE < len(ids) + PAGE:  # guesses preempt nobody
                 ids = ids[:room]
             else:
-                self.cache.reserve(part.work.sequence, len(ids) + 1)
+                self.cache.reserve(entry.work.sequence, len(ids) + 1)
         if ids:
-            part.guesses = ids
-            part.work = Work(part.work.sequence, [*part.work.ids, *ids], 1 + len(ids))
+            entry.guesses = ids
+            entry.work = Work(entry.work.sequence, [*entry.work.ids, *ids], 1 + len(ids))
 
     # -----------------------------------------------------------------------------------------------------------------
     # Forward, sample, commit
 
-    def _run(self, parts: list[_Part]) -> None:
-        self._begin_masks(parts)
+    def _run(self, entries: list[_StepEntry]) -> None:
+        self._begin_masks(entries)
         began = time.perf_counter()
-        rows, _ = self.forward([part.work for part in parts])
-        tokens = sum(len(part.work.ids) for part in parts)
-        if self.speculator is not None and tokens == sum(part.work.wanted for part in parts):
+        rows, _ = self.forward([entry.work for entry in entries])
+        tokens = sum(len(entry.work.ids) for entry in entries)
+        if self.speculator is not None and tokens == sum(entry.work.wanted for entry in entries):
             self.speculator.costs.observe(tokens, time.perf_counter() - began)
-        for part in parts:
-            if not part.work.wanted:
-                self.cache.commit(part.work.sequence, part.work.ids)
-                self.scheduler.charge(part.request, len(part.work.ids))
-        choosing = [part for part in parts if part.work.wanted]
+        for entry in entries:
+            if not entry.work.wanted:
+                self.cache.commit(entry.work.sequence, entry.work.ids)
+                self.scheduler.charge(entry.request, len(entry.work.ids))
+        choosing = [entry for entry in entries if entry.work.wanted]
         if choosing:
             self._choose(choosing, rows)
 
-    def _begin_masks(self, parts: list[_Part]) -> None:
+    def _begin_masks(self, entries: list[_StepEntry]) -> None:
         """Masks are computed while the model runs."""
-        for part in parts:
-            if part.request.constraint is not None and part.work.wanted and part.ahead is None:
-                part.ahead = self.look(part.request, part.guesses)
+        for entry in entries:
+            if entry.request.constraint is not None and entry.work.wanted and entry.ahead is None:
+                entry.ahead = self.look(entry.request, entry.guesses)
 
-    def _choose(self, parts: list[_Part], rows: LogitRows) -> None:
+    def _choose(self, entries: list[_StepEntry], rows: LogitRows) -> None:
         """Sample every wanted row; keep guesses as long as they are what was sampled. Whose masks are not there by now
         will have the same rows in a later step."""
-        settled([part.ahead for part in parts if part.ahead is not None])
-        ready: list[_Part] = []
+        settled([entry.ahead for entry in entries if entry.ahead is not None])
+        ready: list[_StepEntry] = []
         row_numbers: list[int] = []
-        for part, end in zip(parts, accumulate(part.work.wanted for part in parts), strict=True):
-            if part.ahead is None or part.ahead.done():
-                ready.append(part)
-                row_numbers += range(end - part.work.wanted, end)
+        for entry, end in zip(entries, accumulate(entry.work.wanted for entry in entries), strict=True):
+            if entry.ahead is None or entry.ahead.done():
+                ready.append(entry)
+                row_numbers += range(end - entry.work.wanted, end)
             else:
-                part.request.ahead = part.ahead
+                entry.request.ahead = entry.ahead
         if not ready:
             return
-        if len(ready) < len(parts):
-            parts, rows = ready, rows.select(row_numbers)
-        masks = [mask for part in parts for mask in self._masks_of(part)]
-        expanded = [(part, number) for part in parts for number in range(part.work.wanted)]
-        completions = [Guessed(part.request.ids, part.guesses[:number]) for part, number in expanded]
+        if len(ready) < len(entries):
+            entries, rows = ready, rows.select(row_numbers)
+        masks = [mask for entry in entries for mask in self._masks_of(entry)]
+        expanded = [(entry, number) for entry in entries for number in range(entry.work.wanted)]
+        completions = [Guessed(entry.request.ids, entry.guesses[:number]) for entry, number in expanded]
         sampled = sample(
             rows,
-            [part.request.sampling for part, _ in expanded],
-            [part.request.prompt_ids for part, _ in expanded],
+            [entry.request.sampling for entry, _ in expanded],
+            [entry.request.prompt_ids for entry, _ in expanded],
             completions,
             [
-                uniform(part.request.seed, len(ids)) if part.request.sampling.temperature else 0.0
-                for (part, _), ids in zip(expanded, completions, strict=True)
+                uniform(entry.request.seed, len(ids)) if entry.request.sampling.temperature else 0.0
+                for (entry, _), ids in zip(expanded, completions, strict=True)
             ],
             masks,
         )
-        alternatives = alternatives_of([part.request.sampling.alternatives for part, _ in expanded], rows)
+        alternatives = alternatives_of([entry.request.sampling.alternatives for entry, _ in expanded], rows)
         columns = [values.tolist() for values in (*sampled, rows.log_normaliser.isfinite())]
         chosen = iter(zip(*columns, alternatives, strict=True))
-        for part in parts:
-            self._commit(part, list(islice(chosen, part.work.wanted)))
+        for entry in entries:
+            self._commit(entry, list(islice(chosen, entry.work.wanted)))
 
-    def _masks_of(self, part: _Part) -> list[np.ndarray] | list[None]:
-        """A mask for each row of a part; where its constraint has failed, nothing is allowed."""
-        if part.ahead is None:
-            return [None] * part.work.wanted
-        masks = [] if part.ahead.exception() else part.ahead.result()[1][: part.work.wanted]
-        part.guesses = part.guesses[: max(0, len(masks) - 1)]  # the others cannot be checked
-        return masks + [np.zeros(-(-self.runner.vocabulary // 32), np.uint32)] * (part.work.wanted - len(masks))
+    def _masks_of(self, entry: _StepEntry) -> list[np.ndarray] | list[None]:
+        """A mask for each row of an entry; where its constraint has failed, nothing is allowed."""
+        if entry.ahead is None:
+            return [None] * entry.work.wanted
+        masks = [] if entry.ahead.exception() else entry.ahead.result()[1][: entry.work.wanted]
+        entry.guesses = entry.guesses[: max(0, len(masks) - 1)]  # the others cannot be checked
+        return masks + [np.zeros(-(-self.runner.vocabulary // 32), np.uint32)] * (entry.work.wanted - len(masks))
 
-    def _commit(self, part: _Part, chosen: list[tuple[Any, ...]]) -> None:
-        """Take what was sampled for each row of a part: the fields of `Sampled`, is finite, alternatives."""
-        request, right, began = part.request, 0, len(part.request.ids)
-        request.ahead, sent = None, part.work.wanted - 1
+    def _commit(self, entry: _StepEntry, chosen: list[tuple[Any, ...]]) -> None:
+        """Take what was sampled for each row of an entry: the fields of `Sampled`, is finite, alternatives."""
+        request, right, began = entry.request, 0, len(entry.request.ids)
+        request.ahead, sent = None, entry.work.wanted - 1
         for number, (token, log_probability, drawn, dead, forced, finite, alternatives) in enumerate(chosen):
             if dead:
-                failed = part.ahead.exception() if part.ahead is not None else None
+                failed = entry.ahead.exception() if entry.ahead is not None else None
                 error = failed if isinstance(failed, Exception) else ValueError(NOTHING_ALLOWED)
                 if not finite:
-                    self.runner.clear_pages(self.cache.discard(part.work.sequence))
+                    self.runner.clear_pages(self.cache.discard(entry.work.sequence))
                     error = FloatingPointError(NOT_FINITE)
                 self._fail(request, error)
                 return
@@ -305,15 +313,15 @@ class Batcher:
                 request.append(token, log_probability, drawn, alternatives, forced)
             if request.error is not None:
                 return
-            if request.done or number >= len(part.guesses) or part.guesses[number] != token:
+            if request.done or number >= len(entry.guesses) or entry.guesses[number] != token:
                 break
         chosen_ids = request.ids[began:]
         request.proposed_tokens += sent
-        request.accepted_tokens += sum(map(eq, part.guesses, chosen_ids))  # all but the last one were right
-        self.scheduler.charge(request, len(part.work.ids) - sent, len(chosen_ids) - 1)
+        request.accepted_tokens += sum(map(eq, entry.guesses, chosen_ids))  # all but the last one were right
+        self.scheduler.charge(request, len(entry.work.ids) - sent, len(chosen_ids) - 1)
         if self.speculator is not None:
             self.speculator.observe(request, sent, chosen_ids)
-        self.cache.commit(part.work.sequence, part.work.ids[: len(part.work.ids) - sent + right])
+        self.cache.commit(entry.work.sequence, entry.work.ids[: len(entry.work.ids) - sent + right])
         if request.done:
             self._depart(request)
 
@@ -433,9 +441,9 @@ def _room(request: RequestState) -> int:
     return request.limit - len(request.ids) - 1
 
 
-def _decodes(part: _Part) -> bool:
+def _decodes(entry: _StepEntry) -> bool:
     """It runs the last token of a completion that has begun."""
-    return len(part.work.ids) - len(part.guesses) == 1 and bool(part.work.wanted and part.request.ids)
+    return len(entry.work.ids) - len(entry.guesses) == 1 and bool(entry.work.wanted and entry.request.ids)
 
 
 def _look(matcher: Matcher, guesses: Sequence[int] | None, most: int) -> LookAhead:

@@ -125,19 +125,13 @@ def _tree(title: str, config: "ModelConfig") -> "Tree":
 def _add_stack(tree: "Tree", stack: "Stack", width: int) -> None:
     from lmworks.model import description
 
-    if stack.relative_bias is not None:
-        tree.add(f"{description.position_words(stack.relative_bias)}, shared by all blocks")
     for repeats, runs in description.fold(stack.blocks):
         group = tree.add(f"{repeats} ×") if repeats > 1 else tree
         for times, block in runs:
             norm = description.norm_words(block.norm)
             node = group.add(f"{f'{times} × ' if times > 1 else ''}block, {block.norm_at}, {norm}")
-            title = description.attention_title(block.attention, stack.causal)
-            node.add(f"{title}: {', '.join(description.attention_words(block.attention))}")
-            if block.cross is not None:
-                node.add(f"cross-attention: {', '.join(description.attention_words(block.cross))}")
-            words = description.feed_forward_words(block.feed_forward, width)
-            node.add(f"{description.feed_forward_title(block.feed_forward)}: {', '.join(words)}")
+            for _, (title, *words) in description.block_parts(block, stack, width):
+                node.add(f"{title}: {', '.join(words)}")
     if stack.final_norm is not None:
         tree.add(f"final {description.norm_words(stack.final_norm)}")
 

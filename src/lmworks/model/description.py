@@ -1,10 +1,12 @@
 """The parts of a config in words, for pictures and for the command line."""
 
 from itertools import groupby
-from typing import assert_never
+from typing import Literal, assert_never
 
 from lmworks.model import config as configs
 
+CROSS = "cross-attention"
+Part = Literal["attention", "feed-forward"]
 Runs = list[tuple[int, configs.Block]]  # so many equal blocks in a row
 
 
@@ -21,6 +23,18 @@ def fold(blocks: tuple[configs.Block, ...]) -> list[tuple[int, Runs]]:
 
 def _runs(blocks: tuple[configs.Block, ...]) -> Runs:
     return [(len(list(run)), block) for block, run in groupby(blocks)]
+
+
+def block_parts(block: configs.Block, stack: configs.Stack, width: int) -> list[tuple[Part, list[str]]]:
+    """The parts of a block of the stack, besides its norms: of each the kind, and its title and words."""
+    attention = [attention_title(block.attention, stack.causal), *attention_words(block.attention)]
+    if stack.relative_bias is not None:
+        attention.append(f"{position_words(stack.relative_bias)}, shared by all blocks")
+    parts: list[tuple[Part, list[str]]] = [("attention", attention)]
+    if block.cross is not None:
+        parts.append(("attention", [CROSS, *attention_words(block.cross)]))
+    title = feed_forward_title(block.feed_forward)
+    return [*parts, ("feed-forward", [title, *feed_forward_words(block.feed_forward, width)])]
 
 
 def norm_words(norm: configs.Norm) -> str:

@@ -15,7 +15,6 @@ from lmworks.model import description
 WIDTH, EDGE, GAP = 236, 5, 14  # of a part's box; around its text; between boxes
 LINE, FONT, LETTER = 15, 11, 6.4  # of the text, in pixels: a line's height, size, the most that a letter takes
 PAD, LABEL = 18, 46  # between a frame and what is in it, at the right and, with the frame's label, at the left
-CROSS = "cross-attention"
 Kind = Literal["embedding", "attention", "feed-forward", "norm", "head", "plus", "frame", "group"]
 
 
@@ -102,7 +101,7 @@ def layout(config: configs.ModelConfig) -> Drawing:
     decoder = decoder.moved(right + 2 * PAD - decoder.edges()[0], 0)
     between = right + PAD
     for box in decoder.boxes:
-        if box.lines[:1] == (CROSS,):
+        if box.lines[:1] == (description.CROSS,):
             level = box.y + box.height / 2
             route = ((0, top), (0, top - GAP), (between, top - GAP), (between, level), (box.x, level))
             whole.lines.append(Line(route))
@@ -136,7 +135,7 @@ def _stack(
 
 def _block(column: _Column, block: configs.Block, stack: configs.Stack, width: int, times: int) -> None:
     first, bottom, norm = len(column.drawing.boxes), column.top, description.norm_words(block.norm)
-    parts = _parts(block, stack, width)
+    parts = description.block_parts(block, stack, width)
     if block.norm_at == "parallel":
         _parallel(column, parts, norm)
     else:
@@ -157,7 +156,7 @@ def _block(column: _Column, block: configs.Block, stack: configs.Stack, width: i
     column.enclose("frame", first, bottom, times)
 
 
-def _parallel(column: _Column, parts: list[tuple[Kind, list[str]]], norm: str) -> None:
+def _parallel(column: _Column, parts: list[tuple[description.Part, list[str]]], norm: str) -> None:
     """The parts side by side, each after its norm, and the stream between them."""
     column.rise(GAP)
     start, shift = column.top, WIDTH / 2 + GAP
@@ -173,18 +172,6 @@ def _parallel(column: _Column, parts: list[tuple[Kind, list[str]]], norm: str) -
         column.drawing.add(branch.drawing.moved(x, 0))
         column.drawing.lines.append(Line(((0, start), (x, start), (x, start - GAP))))
         column.drawing.lines.append(Line(((x, branch.top), (x, level), (8 if x > 0 else -8, level))))
-
-
-def _parts(block: configs.Block, stack: configs.Stack, width: int) -> list[tuple[Kind, list[str]]]:
-    attention = block.attention
-    own = [description.attention_title(attention, stack.causal), *description.attention_words(attention)]
-    if stack.relative_bias is not None:
-        own.append(f"{description.position_words(stack.relative_bias)}, shared by all blocks")
-    parts: list[tuple[Kind, list[str]]] = [("attention", own)]
-    if block.cross is not None:
-        parts.append(("attention", [CROSS, *description.attention_words(block.cross)]))
-    title = description.feed_forward_title(block.feed_forward)
-    return [*parts, ("feed-forward", [title, *description.feed_forward_words(block.feed_forward, width)])]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -51,16 +51,16 @@ def count_neighbours(
     """
     from scipy.sparse import csr_array
 
-    before = csr_array((words, words))  # [i, j]: for all places of i before j, the sum of 1 / distance
+    counts = csr_array((words, words))  # [i, j]: for all places of i before j, the sum of 1 / distance
     done = 0
     for block in blocks(ids, _BLOCK):
-        before += _count_block(block, words, window)
+        counts += _count_block(block, words, window)
         done += len(block)
         progress(done, len(ids), "words counted")
-    table = (before + before.T).tocoo()  # a word that is its own neighbour counts once from either side
-    order = np.random.default_rng(seed).permutation(table.nnz)
+    counts = (counts + counts.T).tocoo(copy=False)  # a word that is its own neighbour counts once from either side
+    order = np.random.default_rng(seed).permutation(counts.nnz)
     entries = np.empty(len(order), ENTRY)
-    for name, column in zip(ENTRY.names or (), (*table.coords, table.data), strict=True):
+    for name, column in zip(ENTRY.names or (), (*counts.coords, counts.data), strict=True):
         entries[name] = column[order]
     return entries
 

@@ -95,12 +95,12 @@ def _blockwise(
     if prefix is None:
         return flex(query, key, value, block_mask=mask, **settings)
     request = AuxRequest(lse=True)
-    found = [
+    pieces = [
         flex(query, key, value, block_mask=mask, return_aux=request, **settings),
         flex(query, *prefix, return_aux=request, **settings),
     ]
-    shares = torch.stack([sums.lse for _, sums in found]).softmax(dim=0)  # (2, batch, heads, length)
-    return sum(share[..., None] * part for share, (part, _) in zip(shares, found, strict=True)).to(query.dtype)  # type: ignore[union-attr]
+    shares = torch.stack([sums.lse for _, sums in pieces]).softmax(dim=0)  # (2, batch, heads, length)
+    return sum(share[..., None] * part for share, (part, _) in zip(shares, pieces, strict=True)).to(query.dtype)  # type: ignore[union-attr]
 
 
 def _plain(

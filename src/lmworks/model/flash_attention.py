@@ -65,9 +65,9 @@ class _Joined(torch.autograd.Function):
         rows = slice(None) if queries is None else queries
         output, log_sum = _attend(query, key, value, first, last, scale)
         other, other_log = _attend(query[:, :, rows], other_key, other_value, start, end, scale)
-        own, own_log = output[:, :, rows], log_sum[:, :, rows]
-        whole = torch.logaddexp(own_log, other_log)  # (batch, heads, queries)
-        joined = own * (own_log - whole).exp()[..., None] + other * (other_log - whole).exp()[..., None]
+        log = log_sum[:, :, rows]
+        whole = torch.logaddexp(log, other_log)  # (batch, heads, queries)
+        joined = output[:, :, rows] * (log - whole).exp()[..., None] + other * (other_log - whole).exp()[..., None]
         output, log_sum = output.clone(), log_sum.clone()  # selective checkpointing keeps those of the kernel
         output[:, :, rows], log_sum[:, :, rows] = joined.to(output.dtype), whole
         ctx.save_for_backward(query, key, value, first, last, other_key, other_value, start, end, output, log_sum)
@@ -76,14 +76,14 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         query, key, value, first, last, other_key, other_value, start, end, output, log_sum = ctx.saved_tensors
-        whole = output, log_sum, gradients[0]
-        found = _differentiate(query, key, value, *whole, first, last, ctx.scale)
+        whole = output, log_sum, output_gradients[0]
+        gradients = _differentiate(query, key, value, *whole, first, last, ctx.scale)
         of_rows = (tensor[:, :, ctx.rows] for tensor in whole)
         other = _differentiate(query[:, :, ctx.rows], other_key, other_value, *of_rows, start, end, ctx.scale)
-        found[0][:, :, ctx.rows] += other[0]
-        return *found, None, None, *other[1:], None, None, None, None
+        gradients[0][:, :, ctx.rows] += other[0]
+        return *gradients, None, None, *other[1:], None, None, None, None
 
 
 @torch.library.custom_op("lmworks::trained_attention", mutates_args=())
@@ -127,8 +127,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 def _backward(ctx: Any, output_gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     query, key, value, first, last, output, log_sum = ctx.saved_tensors
-    found = _differentiate(query, key, value, output, log_sum, output_gradient, first, last, ctx.scale)
-    return *found, None, None, None
+    gradients = _differentiate(query, key, value, output, log_sum, output_gradient, first, last, ctx.scale)
+    return *gradients, None, None, None
 
 
 _attend.register_autograd(_backward, setup_context=_keep)

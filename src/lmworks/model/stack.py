@@ -80,7 +80,7 @@ class Stack(nn.Module):
         heads = config.blocks[0].attention.heads
         self.relative_bias = RelativeBias(config.relative_bias, heads) if config.relative_bias else None
         self._kinds = [_kind(block.attention) for block in config.blocks]
-        self._own_rule = masks.causal if config.causal else masks.everything
+        self._default_rule = masks.causal if config.causal else masks.everything
         self._flexible, self._plain = _flexible(config), _plain(config)
 
     def forward(
@@ -170,7 +170,7 @@ class Stack(nn.Module):
         queries, keys, cache = context.queries.expand(batch, -1), context.keys, context.cache
         length = queries.shape[1]
         sparse = None if pattern is None or keys.shape[1] <= masks.reach(pattern) else masks.pattern(pattern)
-        allowed = rule or self._own_rule
+        allowed = rule or self._default_rule
         if cache is not None:
             if rule is None and sparse is None and cache.mask is None:
                 return None

@@ -205,7 +205,7 @@ def test_a_build_refuses_a_cached_input_that_was_changed(toy):
 
 
 def test_what_is_not_there_is_told_before_the_first_stage_runs(toy, monkeypatch):
-    stages = toy_stages.STAGES | {"toy.total": replace(toy_stages.STAGES["toy.total"], outside="toy_stages")}
+    stages = toy_stages.STAGES | {"toy.total": replace(toy_stages.STAGES["toy.total"], check="toy_stages:check")}
     for module in (recipes, builds):
         monkeypatch.setattr(module, "STAGES", stages)
     with pytest.raises(LookupError, match="nothing is 99 away"):

@@ -28,7 +28,7 @@ from lmworks.monitor.review import Judgement, judge, take
 from lmworks.monitor.sqlite import SqliteStore
 from lmworks.recipe import load
 from lmworks.records import Interaction, Message
-from lmworks.stages import Stage
+from lmworks.stage import Stage
 from lmworks.versions import promotions, versions
 from lmworks.workspace import read_current
 from slow_cases import slow

@@ -10,7 +10,8 @@ import lmworks
 
 ROOT = Path(lmworks.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-REPEATED = {"__init__", "__main__", "config", "stage", "library", "reference"}  # a file of this name in many packages
+# Files of these names are in many packages.
+REPEATED = {"__init__", "__main__", "config", "stage", "stages", "library", "reference"}
 TERMS = {"checkpointing", "decoding", "denoising", "embedding", "lowering", "packing", "routing", "sampling"}
 TERMS |= {"pruning", "scoring", "stopping", "tuning", "upsampling", "winnowing"}
 PRIVATE = re.compile(r"(^|_)(told|tells?|telling|whoever|goes_on|going_on)(_|$)")

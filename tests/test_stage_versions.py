@@ -134,5 +134,5 @@ if __name__ == "__main__":
     for name, entry in found.items():
         was = old.get(name, {})
         if "made" in entry and was.get("made", entry["made"]) != entry["made"] and was["version"] == entry["version"]:
-            sys.exit(f"{name} makes something else than before: raise its version in src/lmworks/stages.py first")
+            sys.exit(f"{name} makes something else than before: raise its version in its package's stages.py first")
     RECORDED.write_text(json.dumps(found, indent=1) + "\n", "utf-8")

@@ -2,17 +2,17 @@
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmworks.artefact import StageContext, StageResult
 from lmworks.report import Section, Table
-from lmworks.stages import Stage
+from lmworks.stage import FILE, Stage
 
 
 @dataclass(frozen=True)
 class NumbersConfig:
-    file: Path
+    file: Path = field(metadata=FILE)
     factor: int = 1
 
 
@@ -39,12 +39,8 @@ def numbers(config: NumbersConfig, context: StageContext) -> StageResult:
     return StageResult(metrics={"numbers": len(lines)})
 
 
-def outside_digest(config: NumbersConfig | SumConfig, base: Path) -> str:
-    return (base / config.file).read_text() if isinstance(config, NumbersConfig) else ""
-
-
-def check(config: NumbersConfig | SumConfig, base: Path) -> None:
-    if isinstance(config, SumConfig) and config.offset == 99:
+def check(config: SumConfig, base: Path) -> None:
+    if config.offset == 99:
         raise LookupError("nothing is 99 away")
 
 
@@ -59,7 +55,7 @@ def total(config: SumConfig, context: StageContext) -> StageResult:
 
 
 STAGES = {
-    "toy.numbers": Stage("toy_stages:numbers", "toy_stages:NumbersConfig", 1, "numbers", outside="toy_stages"),
+    "toy.numbers": Stage("toy_stages:numbers", "toy_stages:NumbersConfig", 1, "numbers"),
     "toy.total": Stage("toy_stages:total", "toy_stages:SumConfig", 1, "total"),
 }
 

@@ -47,10 +47,12 @@ from lmworks.artefact import (
 from lmworks.config import ConfigError, assigned, from_mapping, parse_assignment, to_mapping, unknown
 from lmworks.corpus.documents import made_folder, stage_folder
 from lmworks.model.download import located
+from lmworks.outside_inputs import check_outside, digest_outside
 from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, later_stages, making_stage
 from lmworks.report import Fold, Section, Table, shown, to_html
-from lmworks.stages import STAGES, meant_stages, resolve
+from lmworks.stage import resolve
+from lmworks.stages import STAGES, meant_stages
 from lmworks.train.parallel.launcher import run_stage
 from lmworks.train.planning.units import readable_bytes
 from lmworks.versions import is_gated, keep, version_id
@@ -100,9 +102,9 @@ def build(
         models = {r: located(source, recipe.base) for r, source in recipe.models.items() if r not in made}
         configs = {spec.name: spec.config for spec in recipe.stages}
         for spec in recipe.stages:
-            _check_outside(spec, recipe.base)
-            inputs = [configs[name] for name in spec.inputs]
-            STAGES[spec.use].look_outside("check_inputs", spec.config, recipe.base, inputs)
+            check_settings(spec, recipe.base)
+            if check_inputs := STAGES[spec.use].check_inputs:
+                resolve(check_inputs)(spec.config, recipe.base, [configs[name] for name in spec.inputs])
         later = later_stages(recipe) if answers_first else set()
         around = _Surroundings({}, models, recipe.base, console, workspace)
         outcomes = around.done
@@ -140,10 +142,10 @@ def build(
     return result
 
 
-def _check_outside(spec: StageSpec, base: Path) -> None:
-    """Check what the stage reads from outside: an error says of which stage of the recipe the setting is."""
+def check_settings(spec: StageSpec, base: Path) -> None:
+    """Check a stage and what it reads from outside: a ConfigError says of which stage of the recipe the setting is."""
     try:
-        STAGES[spec.use].look_outside("check", spec.config, base)
+        check_outside(STAGES[spec.use], spec.config, base)
     except ConfigError as error:
         raise ConfigError((spec.name, *error.path), error.problem) from error
 
@@ -342,7 +344,7 @@ def _make(
 def _cache_key(spec: StageSpec, around: _Surroundings) -> str:
     """The cache key of an artefact, a hash of all that it would be made from; the same key is never made twice."""
     stage = STAGES[spec.use]
-    kept = [around.workspace / FILE_HASHES / f"{spec.name}.json"] if around.workspace and stage.kept_hashes else []
+    file_hashes = around.workspace / FILE_HASHES / f"{spec.name}.json" if around.workspace else None
     return hash_json(
         {
             "stage": spec.use,
@@ -351,7 +353,7 @@ def _cache_key(spec: StageSpec, around: _Surroundings) -> str:
             "parents": {name: around.done[name].manifest.content_hash for name in spec.inputs},
             "models": {role: model_digest(around.models[role]) for role in stage.roles(around.models)},
             "libraries": library_versions(stage.libraries),
-            "outside": stage.look_outside("outside_digest", spec.config, around.base, *kept) or "",
+            "outside": digest_outside(stage, spec.config, around.base, file_hashes),
         }
     )[:16]
 

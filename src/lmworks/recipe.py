@@ -30,7 +30,8 @@ from typing import Any
 from lmworks.config import ConfigError, assign, from_mapping, line_of, parse_assignment, unknown
 from lmworks.ground.config import WritingConfig
 from lmworks.monitor.config import LogConfig
-from lmworks.stages import ANSWERER, STAGES, meant_stages, resolve
+from lmworks.stage import resolve
+from lmworks.stages import ANSWERER, STAGES, meant_stages
 
 _MADE = "stages."  # begins the source of a model that a stage of the recipe makes
 _TABLES = ("models", "question", "name", "log", "writing", "serve")  # what `--set` reaches besides the stages

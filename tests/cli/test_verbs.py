@@ -18,7 +18,8 @@ from lmworks.cli.main import app
 from lmworks.config import described
 from lmworks.ground.certainty import CALIBRATION
 from lmworks.serve.config import ServeConfig
-from lmworks.stages import STAGES, resolve
+from lmworks.stage import resolve
+from lmworks.stages import STAGES
 from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
 from lmworks.train.sweep.config import SweepConfig
 from lmworks.workspace import artefact_of, read_current

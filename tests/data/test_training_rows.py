@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from byte_tokenizer import byte_tokenizer
 from lmworks.corpus.sources.files import NoSourceError
-from lmworks.data.training_rows import group_completions, pair_files, pair_groups, pair_of, read_pairs, split_rows
+from lmworks.data.conversations import pair_files
+from lmworks.data.training_rows import group_completions, pair_groups, pair_of, read_pairs, split_rows
 from lmworks.records import Message, Preference, Provenance, RejectedRecord, TextPair
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import chat_template

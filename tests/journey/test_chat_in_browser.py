@@ -59,7 +59,7 @@ ESCAPE = """() => new MutationObserver((_, observer) => {
   observer.disconnect();
   document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape", bubbles: true}));
 }).observe(document.body, {childList: true, subtree: true})"""
-# Each event of an answer reaches the page on its own, a twentieth of a second after the last, however busy the machine is.
+# Events of an answer reach the page one by one, a twentieth of a second apart, however busy the machine is.
 ONE_BY_ONE = r"""() => {
   const fetch = window.fetch;
   window.fetch = async (...args) => {

@@ -191,14 +191,16 @@ def test_too_few_pairs_are_told_of(workspace, tmp_path):
 
 def test_another_pair_is_another_artefact(workspace, tmp_path):
     """The files are no input of the stage, and yet decide what it makes."""
+    from lmworks.outside_inputs import digest_outside
+    from lmworks.stages import STAGES
     from lmworks.train.embedder_config import EmbedderConfig
-    from lmworks.train.stage_embedder import outside_digest
 
     file = tmp_path / "pairs.jsonl"
     digests = set()
     for positive in ("one", "two"):
         file.write_text(json.dumps({"anchor": "a", "positive": positive}))
-        digests.add(outside_digest(EmbedderConfig(pairs=(str(file),), base=str(workspace / "encoder")), tmp_path))
+        config = EmbedderConfig(pairs=(str(file),), base=str(workspace / "encoder"))
+        digests.add(digest_outside(STAGES["train.embedder"], config, tmp_path))
     assert len(digests) == 2
     assert all(len(digest) == len(hashlib.sha256().hexdigest()) for digest in digests)
 

@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 
 from lmworks.adapt.config import FullConfig, LoraConfig
 from lmworks.config_checks import below_one, positive, within
+from lmworks.evaluate.config import WithSuites
+from lmworks.stage import FILE, MODEL, ROWS
 from lmworks.train.config import TrainConfig
 from lmworks.train.optimizer_config import AdamW, Linear
 
@@ -123,7 +125,7 @@ class RowStoppingConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class AlignConfig:
+class AlignConfig(WithSuites):
     """Settings that offline and online alignment share.
 
     rows         Files with rows (.jsonl, .json, .parquet, .csv, .tsv), or folders or globs of them.
@@ -137,9 +139,6 @@ class AlignConfig:
     length       Most tokens of prompt and completion.
     rate         Peak learning rate; left out: of the method.
     seed         Of the order, of what is sampled, and of an adapter's first weights.
-    suites       Suites or tasks of `lmworks eval` that base and policy are asked, such as `safety`: what was forgotten.
-    suite_data   The folder of the suites' files.
-    suite_limit  Rows of each of their tasks; 0: all.
     train        The loop.
     """
 
@@ -148,8 +147,8 @@ class AlignConfig:
         "max_length": ("length",),
         "max_steps": ("steps",),
     }
-    rows: tuple[str, ...] = ()
-    base: str = ""
+    rows: tuple[str, ...] = field(default=(), metadata=ROWS)
+    base: str = field(default="", metadata=MODEL)
     family: str = ""
     method: LoraConfig | FullConfig = field(default_factory=lambda: LoraConfig(lora_alpha=32))
     minutes: float | None = None
@@ -157,9 +156,6 @@ class AlignConfig:
     length: int = 1024
     rate: float | None = None
     seed: int = 0
-    suites: tuple[str, ...] = ()
-    suite_data: Path = Path("data")
-    suite_limit: int = 100
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16", validate=100)
     )
@@ -226,8 +222,8 @@ class CritiqueConfig:
     seed         Of the samples, and of which principle a prompt gets.
     """
 
-    rows: tuple[str, ...] = ()
-    principles: Path | None = None
+    rows: tuple[str, ...] = field(default=(), metadata=ROWS)
+    principles: Path | None = field(default=None, metadata=FILE)
     temperature: float = 0.7
     max_tokens: int = 256
     seed: int = 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lmworks.align.config import CritiqueConfig
-from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, read_rows, write_rows
+from lmworks.artefact import StageContext, StageResult, hash_json, read_rows, write_rows
 from lmworks.data.conversations import CONVERSATIONS, as_messages, conversation_files
 from lmworks.data.training_rows import read_preference_rows, write_preference_rows
 from lmworks.generate.protocol import Completion, EngineProtocol, Request, SamplingParameters
@@ -144,11 +144,6 @@ def principles_of(config: CritiqueConfig, base: Path) -> tuple[str, ...]:
     if found := tuple(line.strip() for line in lines if line.strip()):
         return found
     raise ValueError(f"{config.principles} holds no principle: write one a line")
-
-
-def outside_digest(config: CritiqueConfig, base: Path) -> str:
-    files = conversation_files(config.rows, base, rows="prompts")
-    return hash_json([principles_of(config, base), [hash_file(path) for path in files]])
 
 
 def check(config: CritiqueConfig, base: Path) -> None:

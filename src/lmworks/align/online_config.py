@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from lmworks.adapt.config import LoraConfig
 from lmworks.align.config import AlignConfig, DPOConfig
 from lmworks.config_checks import below_one, positive, within
+from lmworks.stage import MODEL, ROWS
 from lmworks.train.config import TrainConfig
 from lmworks.train.optimizer_config import AdamW, Linear
 
@@ -269,7 +270,7 @@ class OnlineConfig(AlignConfig):
         default_factory=lambda: TrainConfig(AdamW(decay=0.0), Linear(), precision="bfloat16", log=1, validate=None)
     )
     rewards: Mapping[str, float] = field(default_factory=dict)
-    reward_models: tuple[str, ...] = ()
+    reward_models: tuple[str, ...] = field(default=(), metadata=MODEL)
     reward_steps: Literal["min", "mean", "last"] | None = None
     reward_ensemble: Literal["mean", "min"] = "mean"
     algorithm: GRPOConfig | PPOConfig | OnlineDPOConfig = field(default_factory=GRPOConfig)
@@ -281,11 +282,11 @@ class OnlineConfig(AlignConfig):
     temperature: float = 1.0
     slots: int = 64
     early_stopping: StoppingConfig = StoppingConfig()
-    replay: tuple[str, ...] = ()
+    replay: tuple[str, ...] = field(default=(), metadata=ROWS)
     replay_rows: int = 8
     replay_weight: float = 1.0
     held_out: float = 0.1
-    held_out_files: tuple[str, ...] = ()
+    held_out_files: tuple[str, ...] = field(default=(), metadata=ROWS)
     remote: RemoteConfig | None = None
 
     def __post_init__(self) -> None:

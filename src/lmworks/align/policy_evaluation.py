@@ -13,7 +13,6 @@ from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.sampled_completions import SampledCompletions
 from lmworks.artefact import StageContext
 from lmworks.config import to_mapping
-from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.suite_comparison import run_suites, suites_section
 from lmworks.records import Score, Unscored
 from lmworks.report import Section
@@ -61,17 +60,10 @@ def validation_of_rollouts(
     return validation
 
 
-def suite_config(config: AlignConfig) -> SuiteConfig:
-    return SuiteConfig(config.suites, config.suite_data, config.suite_limit, seed=config.seed)
-
-
 def suite_section(config: AlignConfig, context: StageContext, base: Path) -> tuple[Section, dict[str, Any]]:
     """The suites' scores of the base and of the policy, which the output holds, and their differences item by item;
     these for the manifest."""
-    runs = [
-        run_suites(suite_config(config), context, model, when)
-        for model, when in ((base, "before"), (context.output, "after"))
-    ]
+    runs = [run_suites(config, context, model, when) for model, when in ((base, "before"), (context.output, "after"))]
     section, differences = suites_section(runs[0], {"policy": runs[1]})
     numbers: dict[str, Any] = {}
     for (_, task, metric), difference in differences.items():

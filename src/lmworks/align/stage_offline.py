@@ -21,10 +21,10 @@ from lmworks.align.early_stopping import EarlyStopping, RowLoader
 from lmworks.align.kto import KTO, KTOLoader, WithBaseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
-from lmworks.align.policy_evaluation import suite_config, suite_section
+from lmworks.align.policy_evaluation import suite_section
 from lmworks.align.reward_model import KINDS, Reward
 from lmworks.align.reward_report import held_out_section, reward_section
-from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.atomic_file import new_file
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import GroupLoaderConfig
@@ -39,11 +39,9 @@ from lmworks.data.training_rows import (
     read_preference_rows,
     split_rows,
 )
-from lmworks.evaluate import suite
 from lmworks.evaluate.suite_comparison import run_suites
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ScoreHead
-from lmworks.model.download import digest_of_model, located
 from lmworks.progress import no_report
 from lmworks.records import LabelledCompletion, Preference, Rated, RejectedRecord, Stepwise, Verifiable
 from lmworks.tokenizer.chat_templates import chat_template, check_roles, missing_tokens
@@ -95,7 +93,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     learned, there = 0 if groups.learned is None else int(groups.learned.sum()), len(groups)
     ranks, config = join(config.train.parallel), replace(config, method=with_rank(config.method, checkpoint, learned))
     if config.suites and ranks.first:
-        run_suites(suite_config(config), context, find_base(config.base, context), "before")
+        run_suites(config, context, find_base(config.base, context), "before")
 
     def run_on(shown: TokenGroups, config: OfflineConfig, base: Checkpoint, folder: Path | None = None) -> Run:
         kind = KTOLoader if isinstance(objective, KTO) else RowLoader
@@ -256,25 +254,3 @@ def _beginnings(groups: TokenGroups) -> list[tuple[int, ...]]:
     batch = groups.batch(range(min(len(groups), 4 * SHOWN)))
     pairs = zip(batch.ids[:, 0].tolist(), batch.completion_mask[:, 0].tolist(), strict=True)
     return list(dict.fromkeys(tuple(ids[: learned.index(True)]) for ids, learned in pairs))[:SHOWN]
-
-
-def check(config: OfflineConfig, base: Path) -> None:
-    """Before any stage runs: the errors of `read_rows` and `check_surroundings`."""
-    read_rows(config, base)
-    check_surroundings(config, base)
-
-
-def check_surroundings(config: AlignConfig, base: Path) -> None:
-    """The errors for a base that is not there, and of reading the suites."""
-    if config.base:
-        located(config.base, base)
-    if config.suites:
-        suite.check(suite_config(config), base)
-
-
-def outside_digest(config: AlignConfig, base: Path, **more: Sequence[str]) -> str:
-    """SHA-256 of the files with rows, and `more`, of the base's, and of the suites'."""
-    named = {"rows": config.rows, **{name: files for name, files in more.items() if files}}
-    files = [hash_file(path) for name, of in named.items() for path in conversation_files(of, base, rows=name)]
-    digests = [files, digest_of_model(located(config.base, base)) if config.base else ""]
-    return hash_json([*digests, suite.outside_digest(suite_config(config), base)] if config.suites else digests)

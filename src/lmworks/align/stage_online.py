@@ -20,7 +20,6 @@ from lmworks.align.online_config import STEPS, OnlineConfig, OnlineDPOConfig, PP
 from lmworks.align.policy import policy_of
 from lmworks.align.policy_evaluation import (
     COMPLETIONS,
-    suite_config,
     suite_section,
     validation_of_rollouts,
 )
@@ -32,8 +31,7 @@ from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.rollout_report import rollouts_section
 from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.sft_replay import Imitation, WithReplay, read_demonstrations, sft_groups
-from lmworks.align.stage_offline import METHODS, SHOWN, check_surroundings, load_policy
-from lmworks.align.stage_offline import outside_digest as digest_of
+from lmworks.align.stage_offline import METHODS, SHOWN, load_policy
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.config import to_mapping
 from lmworks.data.conversations import as_messages, conversation_files
@@ -43,7 +41,7 @@ from lmworks.evaluate.model_rewards import ensemble, process_model, reward_model
 from lmworks.evaluate.suite_comparison import run_suites
 from lmworks.generate.reward_scores import RewardModel
 from lmworks.model.checkpoint import Checkpoint
-from lmworks.model.download import digest_of_model, located
+from lmworks.model.download import located
 from lmworks.progress import no_report
 from lmworks.records import Rated, RejectedRecord, Verifiable
 from lmworks.report import Table
@@ -73,7 +71,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     method, ranks = with_rank(config.method, checkpoint, tokens), join(config.train.parallel)
     rate, progress = config.rate or RATES[config.method.kind], context.progress if ranks.first else no_report
     if config.suites and ranks.first:
-        run_suites(suite_config(config), context, find_base(config.base, context), "before")
+        run_suites(config, context, find_base(config.base, context), "before")
     held_out: list[Prompt] = []
     if isinstance(rows[0], Rated):
         completions = RatedCompletions.of(config, rows, checkpoint, left_out)  # type: ignore[arg-type]
@@ -256,8 +254,8 @@ def prompts_of(
 
 
 def check(config: OnlineConfig, base: Path) -> None:
-    """Before any stage runs: the errors of `read_rows`, `read_demonstrations` and `check_surroundings`, for names that
-    are no rewards or no environment, and rows that one cannot measure."""
+    """Before any stage runs: the errors of `read_rows` and `read_demonstrations`, for names that are no rewards or no
+    environment, and rows that one cannot measure."""
     rows = [row for row in read_rows(config, base) if isinstance(row, Verifiable)]
     if (reward := reward_of(config, base, loads=False)) is not None:
         with reward:
@@ -266,13 +264,9 @@ def check(config: OnlineConfig, base: Path) -> None:
         episodes_of(config, lambda: OWN_FORM)
     for files in filter(None, (config.replay, config.held_out_files)):
         read_demonstrations(files, base)
-    check_surroundings(config, base)
 
 
 def outside_digest(config: OnlineConfig, base: Path) -> str:
-    """As of `align.offline`."""
-    digest = digest_of(config, base, replay=config.replay, held_out_files=config.held_out_files)
-    models = [digest_of_model(located(name, base)) for name in config.reward_models]
+    """The sources of rewards of one's own, as text."""
     files = [base / name.rpartition(":")[0] for name in config.rewards if ".py:" in name]
-    rest = [*models, *(file.read_text("utf-8") for file in files)]
-    return hash_json([digest, *rest]) if rest else digest
+    return hash_json([file.read_text("utf-8") for file in files])

@@ -134,7 +134,8 @@ def _usage(use: str) -> list[str]:
 def _stage_help(use: str) -> str:
     """The help of a stage in Markdown: its inputs and its settings; without a stage, the list of stages."""
     from lmworks.config import ConfigError, described, unknown
-    from lmworks.stages import STAGES, meant_stages, resolve
+    from lmworks.stage import resolve
+    from lmworks.stages import STAGES, meant_stages
 
     if not use:
         names = ", ".join(f"`{name}`" for name in STAGES)

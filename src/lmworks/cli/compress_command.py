@@ -73,7 +73,8 @@ def _settings(method: str) -> str:
 
     from lmworks.compress.config import CompareConfig
     from lmworks.config import from_mapping
-    from lmworks.stages import STAGES, resolve
+    from lmworks.stage import resolve
+    from lmworks.stages import STAGES
 
     use, table = method_settings(method)
     if method == "prune":

@@ -52,7 +52,8 @@ def train(
     """
     from lmworks.artefact import check_new, read_json
     from lmworks.build import run_alone, sections
-    from lmworks.data.training_rows import pair_files, split_rows
+    from lmworks.data.conversations import pair_files
+    from lmworks.data.training_rows import split_rows
     from lmworks.evaluate.cross_encoder_scores import evaluate_head, write_scores
     from lmworks.progress import stage_progress
     from lmworks.report import Section, Table, print_sections

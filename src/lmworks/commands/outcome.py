@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lmworks.model.checkpoint import Checkpoint
-    from lmworks.recipe import Recipe, StageSpec
+    from lmworks.recipe import Recipe
     from lmworks.report import Section
 
 WORKSPACES = Path(".lmworks")
@@ -109,12 +109,11 @@ def make_folder(recipe: "Recipe", out: Path) -> Outcome:
     """Build the recipe, whose last stage makes what the new folder `out` is to hold, or go on with it, and write its
     report. FileExistsError where the folder is of another model, of other rows or settings."""
     from lmworks.artefact import REPORT, check_new, publish, write_text
-    from lmworks.build import build, sections
+    from lmworks.build import build, check_settings, sections
     from lmworks.report import to_html
-    from lmworks.stages import STAGES
 
     for spec in recipe.stages:
-        STAGES[spec.use].look_outside("check", spec.config, recipe.base)  # rows before the base, which is hashed next
+        check_settings(spec, recipe.base)  # rows before the base, which is hashed next
     workspace = WORKSPACES / recipe.name / out.name
     asked, digest = workspace / "asked", _digest(recipe)
     if not asked.is_file() or asked.read_text("utf-8") != digest:
@@ -135,9 +134,8 @@ def make_folder(recipe: "Recipe", out: Path) -> Outcome:
 def _digest(recipe: "Recipe") -> str:
     """SHA-256 of all that is asked for: settings, rows, base."""
     from lmworks.artefact import hash_json
+    from lmworks.outside_inputs import digest_outside
     from lmworks.stages import STAGES
 
-    def outside(spec: "StageSpec") -> str:
-        return STAGES[spec.use].look_outside("outside_digest", spec.config, recipe.base) or ""
-
-    return hash_json([[spec.name, spec.config, outside(spec)] for spec in recipe.stages])
+    stages = [(spec, digest_outside(STAGES[spec.use], spec.config, recipe.base)) for spec in recipe.stages]
+    return hash_json([[spec.name, spec.config, digest] for spec, digest in stages])

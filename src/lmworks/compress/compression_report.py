@@ -17,21 +17,18 @@ from lmworks.artefact import (
     SECTIONS,
     StageContext,
     StageResult,
-    hash_json,
     read_json,
     read_manifest,
     write_json,
 )
 from lmworks.compress import stage
 from lmworks.compress.config import CompareConfig
-from lmworks.evaluate import suite
-from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.suite_comparison import run_suites, suites_section
 from lmworks.generate.benchmark import Workload, prompts, run_workload
 from lmworks.generate.engine import Engine
 from lmworks.generate.page_storage import CacheDtype
 from lmworks.generate.perplexity import LanguageModelCost
-from lmworks.model.download import located, weights_path
+from lmworks.model.download import weights_path
 from lmworks.records import Score, Scored
 from lmworks.report import Figure, Section, Table, as_svg, new_axes
 from lmworks.statistics import paired_score
@@ -154,7 +151,7 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
     metrics = {"chosen": chosen, "documents": len(texts), "models": _numbers(found)}
     if config.suites:
         asked = {BASE: base, **models}.items()
-        runs = {name: run_suites(suite_config(config), context, model, name) for name, model in asked}
+        runs = {name: run_suites(config, context, model, name) for name, model in asked}
         section, differences = suites_section(runs.pop(BASE), runs)
         sections.append(section)
         metrics |= {"_".join(key): _number(difference) for key, difference in differences.items()}
@@ -234,21 +231,3 @@ def _plot(found: Mapping[str, Measurement], front: Sequence[str]) -> Figure:
     axes.plot(*line, color="#0b6e8f", linewidth=1.0, zorder=0)
     caption = "The line joins the models that no other is both smaller and better than; intervals are of the difference"
     return Figure(as_svg(figure), f"{caption} to the base.")
-
-
-def suite_config(config: CompareConfig) -> SuiteConfig:
-    return SuiteConfig(config.suites, config.suite_data, config.suite_limit)
-
-
-def check(config: CompareConfig, base: Path) -> None:
-    """Before any stage runs: a missing base, and the errors of reading the suites."""
-    if config.base:
-        located(config.base, base)
-    if config.suites:
-        suite.check(suite_config(config), base)
-
-
-def outside_digest(config: CompareConfig, base: Path) -> str:
-    """SHA-256 of the base's files, where the config names them, and of the suites'."""
-    suites = suite.outside_digest(suite_config(config), base) if config.suites else ""
-    return hash_json([stage.outside_digest(config, base), suites])

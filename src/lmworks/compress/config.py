@@ -1,11 +1,12 @@
 """The configs of compression, free of torch: the one schema of recipes, `--set` and Python."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from lmworks.adapt.config import FullConfig
 from lmworks.config_checks import below_one, positive, within
+from lmworks.evaluate.config import WithSuites
+from lmworks.stage import MODEL, ROWS
 from lmworks.train.config import FinetuneConfig, TrainConfig
 from lmworks.train.optimizer_config import AdamW, Linear
 
@@ -135,7 +136,7 @@ class QuantisedFileConfig:
                `float`, a plain folder of the rounded weights.
     """
 
-    base: str = ""
+    base: str = field(default="", metadata=MODEL)
     grid: GridConfig = field(default_factory=GridConfig)
     embedding: EmbeddingFormat | None = None
     format: FileFormat = "gguf"
@@ -175,7 +176,7 @@ class QuantiseConfig(QuantisedFileConfig):
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     held_out: float = 0.2
     requantise: bool = False
-    rows: tuple[str, ...] = ()
+    rows: tuple[str, ...] = field(default=(), metadata=ROWS)
     minimum_survival: float = 0.8
 
     def __post_init__(self) -> None:
@@ -274,7 +275,7 @@ class PruneConfig:
     held_out     Share of the documents kept from calibration, chosen by their hashes: to measure on.
     """
 
-    base: str = ""
+    base: str = field(default="", metadata=MODEL)
     method: StructuredPruning | Sparsity = field(default_factory=StructuredPruning)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     held_out: float = 0.2
@@ -292,7 +293,7 @@ class PruneConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class CompareConfig:
+class CompareConfig(WithSuites):
     """Measure compressed models next to the model that they were made of, and keep the best.
 
     base         What they are compared with, as in compress.quantise.
@@ -303,21 +304,15 @@ class CompareConfig:
     weights      How the engine holds the weights: `auto`, as the file has them; `float32`, without its rounding of
                  activations.
     new          Tokens that are generated to measure the speed; 0: it is not measured.
-    suites       Suites or tasks of `lmworks eval` that all models are asked.
-    suite_data   The folder of the suites' files.
-    suite_limit  Rows of each of their tasks; 0: all.
     """
 
-    base: str = ""
+    base: str = field(default="", metadata=MODEL)
     budget: int | None = None
     held_out: float = 0.2
     characters: int = 400_000
     window: int = 512
     weights: Literal["auto", "float32"] = "auto"
     new: int = 64
-    suites: tuple[str, ...] = ()
-    suite_data: Path = Path("data")
-    suite_limit: int = 100
 
     def __post_init__(self) -> None:
         positive(budget=self.budget, characters=self.characters)

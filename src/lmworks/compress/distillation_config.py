@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from lmworks.adapt.config import FullConfig
 from lmworks.config_checks import positive, within
+from lmworks.stage import ROWS
 from lmworks.train.config import FinetuneConfig
 
 
@@ -136,7 +137,7 @@ class SequencesConfig:
     seed         Of what is sampled.
     """
 
-    rows: tuple[str, ...] = ()
+    rows: tuple[str, ...] = field(default=(), metadata=ROWS)
     prompt: int = 32
     completion: int = 256
     temperature: float = 1.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.artefact import StageContext, StageResult, hash_file, hash_fraction, hash_json
+from lmworks.artefact import StageContext, StageResult, hash_fraction
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
 from lmworks.compress.block_calibration import InputStatistics, decoder_of, read_calibration
 from lmworks.compress.config import (
@@ -33,7 +33,7 @@ from lmworks.data.conversations import Dialogue, conversation_files, read_dialog
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.compressed_tensors import check_layers, packed_tensors
 from lmworks.model.config import FeedForward
-from lmworks.model.download import base_of_adapter, digest_of_model, located
+from lmworks.model.download import base_of_adapter, located
 from lmworks.model.huggingface import to_their_names, write_config
 from lmworks.model.model_costs import count_parameters
 from lmworks.model.quantised_weights import QuantisedWeights
@@ -123,13 +123,6 @@ def check_base(checkpoint: Checkpoint, config: Any) -> None:
             check_budget(checkpoint, config, config.budget)
     elif isinstance(config, PruneConfig) and isinstance(config.method, StructuredPruning):
         check_structure(checkpoint.config, config.method)
-
-
-def outside_digest(config: Any, base: Path) -> str:
-    """SHA-256 of the files of the base, and of rows, that the config names."""
-    model = digest_of_model(located(config.base, base)) if config.base else ""
-    rows = conversation_files(config.rows, base, rows="rows") if getattr(config, "rows", ()) else []
-    return hash_json([model, [hash_file(path) for path in rows]]) if rows else model
 
 
 def _rows(config: QuantiseConfig, base: Path) -> list[Dialogue]:

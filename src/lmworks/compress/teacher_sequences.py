@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, write_json
+from lmworks.artefact import StageContext, StageResult, write_json
 from lmworks.compress.distillation_config import SequencesConfig
 from lmworks.corpus.documents import corpus_shards, write_documents
 from lmworks.data.conversations import CONVERSATIONS, as_messages, conversation_files
@@ -66,9 +66,3 @@ def _request(given: Document | PromptCompletion, tokenizer: Tokenizer, config: S
 def check(config: SequencesConfig, base: Path) -> list[Any]:
     """The rows, of any kind, whose prompts are used. Before any stage runs: what is wrong with them."""
     return read_preference_rows(conversation_files(config.rows, base, rows="prompts")) if config.rows else []
-
-
-def outside_digest(config: SequencesConfig, base: Path) -> str:
-    """SHA-256 of the files with rows."""
-    files = conversation_files(config.rows, base, rows="prompts") if config.rows else []
-    return hash_json([hash_file(path) for path in files])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmworks.config_checks import positive, within
+from lmworks.stage import ROWS, TOKENIZER
 
 PackingMode = Literal["pack", "concatenate"]
 Learn = Literal["all", "last"]
@@ -39,10 +40,10 @@ class TokenizeConfig:
     shard_tokens   Most tokens in a file, unless one document has more.
     """
 
-    tokenizer: str = ""
+    tokenizer: str = field(default="", metadata=TOKENIZER)
     begin: str = "none"
     end: str = "eos_token"
-    conversations: tuple[str, ...] = ()
+    conversations: tuple[str, ...] = field(default=(), metadata=ROWS)
     family: str = ""
     learn: Learn = "all"
     length: int | None = None

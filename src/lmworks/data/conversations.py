@@ -55,6 +55,11 @@ def conversation_files(
     return chosen
 
 
+def pair_files(sources: Sequence[str], base: Path, rejected: list[RejectedRecord] | None = None) -> list[Path]:
+    """The files of rows in `sources`, as `conversation_files`."""
+    return conversation_files(sources, base, rejected, (".jsonl", *TABLES), "pairs")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Rows of any kind
 

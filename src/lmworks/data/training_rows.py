@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from lmworks.artefact import hash_fraction, hash_json, write_text
 from lmworks.config import from_mapping, to_mapping
-from lmworks.data.conversations import as_messages, columns_of, conversation_files, parsed_rows, rows_of
+from lmworks.data.conversations import as_messages, columns_of, parsed_rows, rows_of
 from lmworks.data.document_tokens import learned_part, prompts_of
-from lmworks.data.row_formats import TABLES, trl_columns
+from lmworks.data.row_formats import trl_columns
 from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
 from lmworks.records import (
     LabelledCompletion,
@@ -180,11 +180,6 @@ def _filled(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Pairs of texts
-
-
-def pair_files(sources: Sequence[str], base: Path, rejected: list[RejectedRecord] | None = None) -> list[Path]:
-    """The files of rows in `sources`, as `conversation_files`."""
-    return conversation_files(sources, base, rejected, (".jsonl", *TABLES), "pairs")
 
 
 def read_pairs(files: Sequence[Path]) -> Iterator[TextPair]:

@@ -1,8 +1,10 @@
 """Configs of the stages `evaluate.suite` and `evaluate.learned`, free of torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from lmworks.stage import MODEL, PAIRS, SUITES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,20 @@ class SuiteConfig(MetricModels):
         return () if self.endpoint else ("model",)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithSuites:
+    """Suites that a model is asked before and after what another stage does to it, such as `safety`.
+
+    suites       Suites or tasks of `lmworks eval`.
+    suite_data   The folder of the suites' files.
+    suite_limit  Rows of each of their tasks; 0: all.
+    """
+
+    suites: tuple[str, ...] = field(default=(), metadata=SUITES)
+    suite_data: Path = Path("data")
+    suite_limit: int = 100
+
+
 @dataclass(frozen=True, slots=True)
 class LearnedConfig:
     """A metric learns to rate from texts of one kind that people rated.
@@ -81,8 +97,8 @@ class LearnedConfig:
     baselines  Metrics of the table that are measured on the same rows; they take an encoder at most.
     """
 
-    rows: tuple[str, ...]
-    base: str = "all-minilm-l6-v2"
+    rows: tuple[str, ...] = field(metadata=PAIRS)
+    base: str = field(default="all-minilm-l6-v2", metadata=MODEL)
     held_out: float = 0.2
     baselines: tuple[str, ...] = ("bleu", "chrf", "bertscore")
 

@@ -16,14 +16,13 @@ import numpy as np
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, read_json, write_json
 from lmworks.config import from_mapping
-from lmworks.data.conversations import columns_of, rows_of
-from lmworks.data.training_rows import pair_files
+from lmworks.data.conversations import columns_of, pair_files, rows_of
 from lmworks.evaluate.bertscore import bert_scores
 from lmworks.evaluate.config import LearnedConfig
 from lmworks.evaluate.metric import Item, Metric, Response, Value, item_value
 from lmworks.evaluate.registry import METRICS, metric
 from lmworks.generate.text_embedding import TextEncoder
-from lmworks.model.download import digest_of_model, located
+from lmworks.model.download import located
 from lmworks.records import Rated, Score, Unscored
 from lmworks.report import Section, Table
 from lmworks.statistics.correlation import kendall, spearman
@@ -189,15 +188,7 @@ def _texts(row: Rated) -> tuple[str, str]:
 
 
 def check(config: LearnedConfig, base: Path) -> None:
-    """Before any stage runs: an error for rows, a base or a metric that is not there, or takes more than an encoder."""
-    pair_files(config.rows, base)
-    located(config.base, base)
+    """LookupError for a metric that is not there, or takes more than an encoder."""
     for name in config.baselines:
         if name not in METRICS or set(METRICS[name].roles) - {"encoder"}:
             raise LookupError(f"baselines: {name!r} is no metric of the table that takes an encoder at most")
-
-
-def outside_digest(config: LearnedConfig, base: Path) -> str:
-    """SHA-256 of the rows, and of the base's files."""
-    files = [hash_file(path) for path in pair_files(config.rows, base)]
-    return hash_json([files, digest_of_model(located(config.base, base))])

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lmworks.adapt.adapted_checkpoint import load
-from lmworks.artefact import StageContext, StageResult, hash_json
+from lmworks.artefact import StageContext, StageResult
 from lmworks.corpus.attributes import (
     ATTRIBUTES,
     Attributes,
@@ -32,7 +32,7 @@ from lmworks.corpus.taggers.ngram_model import perplexities
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.generate.scoring import document_start
-from lmworks.model.download import digest_of_model, located
+from lmworks.model.download import located
 from lmworks.report import Section, Table
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -192,14 +192,3 @@ def _model(config: ModelPerplexityConfig, context: StageContext) -> Path:
     if len(folders) != 1:
         raise ValueError(f"expected one checkpoint, an input's or the setting checkpoint, found {len(folders)}")
     return folders[0]
-
-
-def check(config: ModelPerplexityConfig, base: Path) -> None:
-    """Before any stage runs: LookupError or FileNotFoundError for a checkpoint that is not there."""
-    if config.checkpoint:
-        located(config.checkpoint, base)
-
-
-def outside_digest(config: ModelPerplexityConfig, base: Path) -> str:
-    """SHA-256 of the files of the checkpoint that the config names."""
-    return hash_json(digest_of_model(located(config.checkpoint, base)) if config.checkpoint else "")

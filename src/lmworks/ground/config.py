@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from lmworks.retrieve.config import SearchConfig
+from lmworks.stage import FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class QuestionsConfig:
     seed       of the choice.
     """
 
-    gold: tuple[Path, ...] = ()
+    gold: tuple[Path, ...] = field(default=(), metadata=FILE)
     automatic: int = 100
     seed: int = 0
 

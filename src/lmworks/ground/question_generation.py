@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.artefact import StageContext, StageResult
 from lmworks.corpus.documents import DOCUMENTS, open_documents
 from lmworks.evaluate.question_set import read_gold, resolve_gold, write_questions
 from lmworks.ground.config import QuestionsConfig
@@ -29,18 +29,6 @@ LEAK = (
     "than for a person's question. A question from a removed source may still be answered by another document, which "
     "then counts as a wrong answer."
 )
-
-
-def check(config: QuestionsConfig, base: Path) -> None:
-    """FileNotFoundError for a missing file of gold questions."""
-    missing = [str(base / path) for path in config.gold if not (base / path).is_file()]
-    if missing:
-        raise FileNotFoundError(f"there is no file of gold questions {', '.join(missing)}")
-
-
-def outside_digest(config: QuestionsConfig, base: Path) -> str:
-    """Digest of the files of gold questions, outside of the workspace."""
-    return hash_json([hash_file(base / path) for path in config.gold])
 
 
 def make_questions(config: QuestionsConfig, context: StageContext) -> StageResult:

@@ -1,13 +1,11 @@
 """The stage `data.tokenize`: finds the vocabulary, which a model may bring, and has it make token shards."""
 
-from pathlib import Path
-
-from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.artefact import StageContext, StageResult
 from lmworks.corpus.documents import DOCUMENTS
 from lmworks.data.config import TokenizeConfig
-from lmworks.data.conversations import CONVERSATIONS, conversation_files
+from lmworks.data.conversations import CONVERSATIONS
 from lmworks.data.stage import shard_conversations, shard_documents
-from lmworks.model.tokenizer_lookup import Found, find_renderer, find_tokenizer, locate_tokenizer, own_chat_template
+from lmworks.model.tokenizer_lookup import Found, find_renderer, find_tokenizer, own_chat_template
 from lmworks.tokenizer.chat_templates import missing_tokens
 from lmworks.tokenizer.jinja_template import ChatTemplate
 from lmworks.tokenizer.special_tokens import turn_tokens
@@ -38,25 +36,6 @@ def tokenize(config: TokenizeConfig, context: StageContext) -> StageResult:
             "letter by letter: train one that has them among its special_tokens, or name another family"
         )
     return shard_conversations(config, context, renderer)
-
-
-def check(config: TokenizeConfig, base: Path) -> None:
-    """Before any stage runs: LookupError or FileNotFoundError when the tokenizer is not there, NoSourceError when the
-    conversations are not."""
-    if config.tokenizer:
-        locate_tokenizer(config.tokenizer, base)
-    if config.conversations:
-        conversation_files(config.conversations, base)
-
-
-def outside_digest(config: TokenizeConfig, base: Path) -> str:
-    """SHA-256 of the stage's sources outside the workspace: the tokenizer named, and the conversations."""
-    if not config.tokenizer and not config.conversations:
-        return ""
-    found = find_tokenizer(config.tokenizer, base) if config.tokenizer else None
-    template = own_chat_template(found.path) if found and not config.family else None
-    files = conversation_files(config.conversations, base) if config.conversations else []
-    return hash_json([found and found.tokenizer.hash, template, [[file.name, hash_file(file)] for file in files]])
 
 
 def _turn_marks(found: Found) -> set[str]:

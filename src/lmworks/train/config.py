@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from lmworks.adapt.config import BaseFormat, BottleneckConfig, FullConfig, Method, PrefixConfig
 from lmworks.config_checks import positive, within
+from lmworks.stage import MODEL, TOKENIZER
 from lmworks.train.objective_config import Causal, ObjectiveConfig, check_stacks
 from lmworks.train.optimizer_config import AdamW, Cosine, Linear, Optimizer, Schedule
 from lmworks.train.parallel.config import ParallelConfig
@@ -141,7 +142,7 @@ class PretrainConfig:
     minutes: float | None = None
     parameters: int | None = None
     tokens: int | None = None
-    tokenizer: str = ""
+    tokenizer: str = field(default="", metadata=TOKENIZER)
     family: Family = "llama"
     objective: ObjectiveConfig = field(default_factory=Causal)
     length: int = 512
@@ -203,7 +204,7 @@ class FinetuneConfig:
     train   The loop.
     """
 
-    base: str = ""
+    base: str = field(default="", metadata=MODEL)
     minutes: float | None = None
     epochs: float | None = None
     steps: int | None = None

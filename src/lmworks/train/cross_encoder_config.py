@@ -5,6 +5,7 @@ from typing import Literal
 
 from lmworks.adapt.config import FullConfig, LoraConfig, Method
 from lmworks.config_checks import below_one, positive, within
+from lmworks.stage import MODEL, PAIRS
 from lmworks.train.config import TrainConfig
 from lmworks.train.optimizer_config import AdamW, Linear
 
@@ -30,8 +31,8 @@ class CrossEncoderConfig:
     """
 
     task: Literal["reader", "reranker", "verifier"] = "reader"
-    rows: tuple[str, ...] = ()
-    base: str = "all-minilm-l6-v2"
+    rows: tuple[str, ...] = field(default=(), metadata=PAIRS)
+    base: str = field(default="all-minilm-l6-v2", metadata=MODEL)
     held_out: float = 0.05
     epochs: float = 2.0
     length: int = 384

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmworks.config_checks import below_one, positive, within
+from lmworks.stage import MODEL, PAIRS
 from lmworks.train.config import TrainConfig
 from lmworks.train.optimizer_config import AdamW, Linear
 
@@ -35,8 +36,8 @@ class EmbedderConfig:
     train        The loop.
     """
 
-    pairs: tuple[str, ...] = ()
-    base: str = ""
+    pairs: tuple[str, ...] = field(default=(), metadata=PAIRS)
+    base: str = field(default="", metadata=MODEL)
     pooling: Pooling = ""
     held_out: float = 0.05
     epochs: float = 1.0

@@ -7,8 +7,9 @@ from lmworks.adapt.task_head import with_head
 from lmworks.artefact import StageContext, StageResult, hash_file, write_json
 from lmworks.config import described
 from lmworks.data.config import GroupLoaderConfig
+from lmworks.data.conversations import pair_files
 from lmworks.data.group_loader import GroupLoader
-from lmworks.data.training_rows import pair_files, split_rows
+from lmworks.data.training_rows import split_rows
 from lmworks.model.config import ClassificationHead, Head, SpanHead
 from lmworks.train.cross_encoder_config import CrossEncoderConfig
 from lmworks.train.fit import adapts, fit, new_run

@@ -3,19 +3,17 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from lmworks.adapt.task_head import with_head
-from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.artefact import StageContext, StageResult
 from lmworks.data.config import GroupLoaderConfig
+from lmworks.data.conversations import pair_files
 from lmworks.data.group_loader import GroupLoader
-from lmworks.data.training_rows import pair_files, pair_groups, read_pairs, split_rows
+from lmworks.data.training_rows import pair_groups, read_pairs, split_rows
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.config import PoolHead
-from lmworks.model.download import digest_of_model, located
 from lmworks.records import RejectedRecord, TextPair
 from lmworks.report import Table
-from lmworks.train.cross_encoder_config import CrossEncoderConfig
 from lmworks.train.embedder_config import EmbedderConfig, Pooling
 from lmworks.train.fit import fit, new_run
 from lmworks.train.held_out import validation_of
@@ -81,20 +79,6 @@ def _doubts(config: EmbedderConfig, steps: int, batch: int, pairs: int, held_out
             "held_out, or lower batch."
         )
     return doubts
-
-
-def check(config: EmbedderConfig | CrossEncoderConfig, base: Path) -> list[Path]:
-    """The files with pairs. Before any stage runs: FileNotFoundError, LookupError or NoSourceError for a base or pairs
-    that are not there."""
-    if config.base:
-        located(config.base, base)
-    return pair_files(config.pairs if isinstance(config, EmbedderConfig) else config.rows, base)
-
-
-def outside_digest(config: EmbedderConfig | CrossEncoderConfig, base: Path) -> str:
-    """SHA-256 of the files with pairs, and of the base's."""
-    files = [hash_file(path) for path in check(config, base)]
-    return hash_json([files, digest_of_model(located(config.base, base)) if config.base else ""])
 
 
 def with_pooling(checkpoint: Checkpoint, pooling: Pooling) -> Checkpoint:

@@ -12,16 +12,16 @@ import torch
 from lmworks.adapt.adapted_checkpoint import load, stays_beside
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.qlora import quantise_base
-from lmworks.artefact import MANIFEST, StageContext, StageResult, hash_json, read_manifest
+from lmworks.artefact import MANIFEST, StageContext, StageResult, read_manifest
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.model.checkpoint import Checkpoint, DType, assemble
-from lmworks.model.download import ADAPTER, MODELS, digest_of_model, located
+from lmworks.model.download import ADAPTER, MODELS, located
 from lmworks.model.initialisation import by_fan_in, initialise
 from lmworks.model.multi_token_heads import with_further_tokens
-from lmworks.model.tokenizer_lookup import find_tokenizer, locate_tokenizer, own_chat_template
+from lmworks.model.tokenizer_lookup import find_tokenizer, own_chat_template
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
@@ -37,7 +37,6 @@ from lmworks.train.planning.measured_throughput import kept_calibration, measure
 from lmworks.train.run import Run
 from lmworks.train.run_report import NOT_HELD_OUT, derived_section, doubt_of_steps, run_section
 from lmworks.train.settings import Reasons, at_rate, derive_finetune, kept_settings, measured_steps
-from lmworks.train.sweep.config import SweepConfig
 
 _TOKENIZER = "tokenizer.json"
 _MODEL = "model.safetensors"
@@ -178,30 +177,15 @@ def derived_finetune(
     return from_mapping(type(config), settings), tuple(map(tuple, reasons))
 
 
-def check(config: PretrainConfig | FinetuneConfig | SweepConfig, base: Path) -> None:
-    """Before any stage runs: LookupError or FileNotFoundError when the base, or the tokenizer, is not there."""
-    match config:
-        case PretrainConfig(tokenizer=name) | SweepConfig(tokenizer=name) if name:
-            locate_tokenizer(name, base)
-        case FinetuneConfig(base=name) if name:
-            _check_mergeable(located(name, base))
+def check(config: FinetuneConfig, base: Path) -> None:
+    """ValueError for a base that cannot be merged, LookupError or FileNotFoundError for one that is not there."""
+    if config.base:
+        _check_mergeable(located(config.base, base))
 
 
 def _check_mergeable(base: Path) -> None:
     if stays_beside(base):
         raise ValueError(f"{base}: a prefix or bottlenecks cannot be merged, to continue from there: name their base")
-
-
-def outside_digest(config: PretrainConfig | FinetuneConfig | SweepConfig, base: Path) -> str:
-    """SHA-256 of what no input records: the tokenizer named, or the base's files."""
-    match config:
-        case PretrainConfig(tokenizer=name) | SweepConfig(tokenizer=name) if name:
-            found = find_tokenizer(name, base)
-            return hash_json([found.tokenizer.hash, own_chat_template(found.path)])
-        case FinetuneConfig(base=name) if name:
-            return digest_of_model(located(name, base))
-        case _:
-            return ""
 
 
 def _peak_flops(run: Run) -> float | None:

@@ -18,9 +18,10 @@ from lmworks.corpus.taggers.classifier_trainer import Example, learn_classifier
 from lmworks.corpus.taggers.config import AnnotateConfig, ClassifierConfig
 from lmworks.corpus.taggers.ngram_model import load_ngram_model, perplexities
 from lmworks.corpus.taggers.ngram_trainer import learn_ngrams
-from lmworks.corpus.taggers.stage import check, outside_digest
-from lmworks.corpus.taggers.tag_document import tag_document
+from lmworks.corpus.taggers.tag_document import tag_document, tools_of
+from lmworks.outside_inputs import digest_outside
 from lmworks.records import Document
+from lmworks.stages import STAGES
 from noise import made_prose
 
 OFF = dict.fromkeys(("language", "heuristics", "personal", "spam"), False)
@@ -99,14 +100,14 @@ def test_every_model_gives_the_score_of_its_name(models):
 )
 def test_files_that_are_not_what_they_should_be_are_refused_before_any_stage_runs(models, settings, error, message):
     with pytest.raises(error, match=message):
-        check(config(**settings), models)
+        tools_of(config(**settings), models)
 
 
 def test_another_file_under_one_name_is_another_input(models, tmp_path):
     wanted, digests, scores = config(word_lists=["one.txt"]), set(), []
     for word in ("lemma", "theorems"):
         (tmp_path / "one.txt").write_text(word)
-        digests.add(outside_digest(wanted, tmp_path))
+        digests.add(digest_outside(STAGES["data.annotate"], wanted, tmp_path))
         scores.append(tag_document(document(TEXT), wanted, tmp_path).attributes.scores["one_share"])
     assert len(digests) == 2 and scores == [pytest.approx(1 / 11), 0]
 

@@ -32,6 +32,7 @@ from lmworks.corpus.named_files import named_file
 from lmworks.corpus.taggers.config import AnnotateConfig, ModelPerplexityConfig
 from lmworks.corpus.taggers.licence import LICENCE
 from lmworks.corpus.taggers.tag_document import tools_of
+from lmworks.stage import FILE
 
 POLICY = "policy.json"  # what was decided by, presets and all that a file or a config said, as it was then
 TEXTS, COUNTS = "documents.jsonl", "counts.json"  # of a part, next to its edits and its ledger
@@ -49,7 +50,7 @@ class CleanConfig:
     execution  Who does the work.
     """
 
-    policy: str = ""
+    policy: str = field(default="", metadata=FILE)
     steps: tuple[Step, ...] = ()
     alarm: float | None = None
     execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
@@ -96,11 +97,6 @@ def check_inputs(config: CleanConfig, base: Path, inputs: Sequence[object]) -> N
             check_similarity(step.similarity, searched.near.threshold)
         elif not getattr(searched, step.duplicates, True):
             raise not_looked_for(step.duplicates)
-
-
-def outside_digest(config: CleanConfig, base: Path) -> str:
-    """SHA-256 of the policy's file, which is outside of the workspace; "" where none is named."""
-    return hash_file(config.file(base)) if config.policy else ""
 
 
 def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:

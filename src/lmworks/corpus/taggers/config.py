@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from lmworks.config import SHAPES_NOTHING
 from lmworks.corpus.execution.execution import ExecutionConfig
+from lmworks.stage import FILE, MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,11 @@ class AnnotateConfig:
     personal: bool = True
     licences: bool = True
     spam: bool = True
-    classifiers: Mapping[str, str] = field(default_factory=dict)
-    word_lists: tuple[str, ...] = ()
-    perplexity: str = ""
-    taggers: tuple[str, ...] = ()
-    evaluation: tuple[str, ...] = ()
+    classifiers: Mapping[str, str] = field(default_factory=dict, metadata=FILE)
+    word_lists: tuple[str, ...] = field(default=(), metadata=FILE)
+    perplexity: str = field(default="", metadata=FILE)
+    taggers: tuple[str, ...] = field(default=(), metadata=FILE)
+    evaluation: tuple[str, ...] = field(default=(), metadata=FILE)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
 
     def __post_init__(self) -> None:
@@ -118,7 +119,7 @@ class ModelPerplexityConfig:
     score       What the score is called: two models need two names.
     """
 
-    checkpoint: str = ""
+    checkpoint: str = field(default="", metadata=MODEL)
     window: int = 1024
     score: str = "model_perplexity"
 

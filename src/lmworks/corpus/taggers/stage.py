@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmworks.artefact import StageContext, StageResult, hash_file, hash_json
+from lmworks.artefact import StageContext, StageResult
 from lmworks.corpus.attributes import (
     ATTRIBUTES,
     EMITS,
@@ -25,7 +25,7 @@ from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.modifiers.book_words import count_books, join_counts, words_of_others
 from lmworks.corpus.taggers.config import AnnotateConfig
 from lmworks.corpus.taggers.pii.metadata import field_of
-from lmworks.corpus.taggers.tag_document import emitted, files_of, tag_document, tools_of
+from lmworks.corpus.taggers.tag_document import emitted, tag_document, tools_of
 from lmworks.report import Section, Table
 
 ITEMS = "items"  # in the folder of the work: of each shard the evaluation items that were found
@@ -103,17 +103,6 @@ def annotate_part(part: AnnotatePart, path: Path) -> None:
         written = part.items.with_name(f".{part.items.name}.{secrets.token_hex(8)}")
         written.write_text(json.dumps(sorted(found)), "utf-8")
         written.replace(part.items)
-
-
-def check(config: AnnotateConfig, base: Path) -> None:
-    """Before any stage runs: ConfigError for files of the config that are not there, ValueError for such as are not
-    what they should be."""
-    tools_of(config, base)
-
-
-def outside_digest(config: AnnotateConfig, base: Path) -> str:
-    """SHA-256 of the files that the config names."""
-    return hash_json([hash_file(path) for path in files_of(config, base)])
 
 
 def _items(config: AnnotateConfig, base: Path, found: Sequence[Path]) -> dict[str, int]:

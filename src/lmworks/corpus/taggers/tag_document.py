@@ -133,7 +133,8 @@ class Tools:
 
 def tools_of(config: AnnotateConfig, base: Path) -> Tools:
     """ConfigError for a file of the config that is not there, ValueError for one that is not what it should be."""
-    files = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files_of(config, base))
+    paths = [path for named in _files(config, base).values() for path in named.values()]
+    files = tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
     return _tools(json.dumps(to_mapping(config), sort_keys=True), base, files)
 
 
@@ -156,11 +157,6 @@ def _tools(written: str, base: Path, _: tuple[tuple[Path, int, int], ...]) -> To
         raise ValueError(f"there is another score called {both[0].removeprefix('score.')}: give yours another name")
     items = [item for path in files["evaluation"].values() for item in read_items(path)]
     return Tools(tuple(taggers), index_items(items) if items else None)
-
-
-def files_of(config: AnnotateConfig, base: Path) -> list[Path]:
-    """The files that the config names; ConfigError at the setting for one that is not there."""
-    return [path for named in _files(config, base).values() for path in named.values()]
 
 
 def _files(config: AnnotateConfig, base: Path) -> dict[str, dict[str, Path]]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lmworks.config_checks import positive, within
+from lmworks.stage import TOKENIZER
 from lmworks.train.config import PretrainConfig, TrainConfig
 
 LEAST_RUNS = 7  # five numbers are fitted to six runs at least, and one more is predicted from them
@@ -41,7 +42,7 @@ class SweepConfig:
     largest: int | None = None
     factor: float = 2.0
     epochs: float = 1.0
-    tokenizer: str = ""
+    tokenizer: str = field(default="", metadata=TOKENIZER)
     family: Literal["llama", "gpt2", "qwen3", "gpt_neox", "mixtral"] = "llama"
     length: int = 512
     mode: Literal["pack", "concatenate"] = "pack"

@@ -19,12 +19,13 @@ from lmworks.align.config import (
     SimPOConfig,
 )
 from lmworks.align.dpo import REFERENCE, Pairs, dpo, orpo, simpo
-from lmworks.align.early_stopping import EarlyStopping, RowLoader
+from lmworks.align.early_stopping import EarlyStopping
 from lmworks.align.kto import KTO, KTOLoader, with_baseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
 from lmworks.align.reward_model import Reward
 from lmworks.data.config import GroupLoaderConfig
+from lmworks.data.group_loader import GroupLoader
 from lmworks.data.token_groups import TokenGroup, join_groups
 from lmworks.train.config import TrainConfig
 from lmworks.train.gradient_accumulation import compute_gradients
@@ -141,7 +142,7 @@ def test_early_stopping_acts_where_what_is_wanted_gets_unlikely(name, action, tm
     objective = KTO(KTOConfig(desirable=1e-3)) if name == "kto" else OBJECTIVES[name]
     checkpoint, shown = tiny_llama(), groups(name)
     shown = replace(shown, columns={**shown.columns, REFERENCE: reference_sums(checkpoint.model, shown)})
-    kind = KTOLoader if name == "kto" else RowLoader
+    kind = KTOLoader if name == "kto" else GroupLoader
     loader = kind(GroupLoaderConfig(64, 4, steps=30), shown)
     loader.early_stopping = EarlyStopping(RowStoppingConfig(action=action))
     run = Run(checkpoint, objective, loader, TrainConfig(AdamW(rate=0.1, decay=0.0), log=1), tmp_path)
@@ -155,7 +156,7 @@ def test_early_stopping_acts_where_what_is_wanted_gets_unlikely(name, action, tm
     assert acted == 30 or action == "stop" or steps[acted + 1]["rate"] < 0.6 * steps[acted]["rate"]
     again = kind(GroupLoaderConfig(64, 4, steps=30), shown)
     again.early_stopping = EarlyStopping(RowStoppingConfig(action=action))
-    again.restore(loader.state())
+    Run(tiny_llama(), objective, again, run.config, tmp_path).restore(run.position.step)
     assert (
         again.early_stopping.state() == loader.early_stopping.state() and max(again.early_stopping.passed.values()) > 0
     )

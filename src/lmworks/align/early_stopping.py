@@ -7,7 +7,6 @@ from typing import Any
 
 from lmworks.align.config import RowStoppingConfig
 from lmworks.align.online_config import StoppingConfig
-from lmworks.data.group_loader import GroupLoader
 
 # Name → sign and side of what is too much, its unit, what to do.
 _LIMITS = {
@@ -87,17 +86,3 @@ class EarlyStopping:
     def state(self) -> dict[str, Any]:
         numbers = {"factor": self.factor, "silent": self.silent, "stop": self.stop}
         return {**numbers, "passed": dict(self.passed), "first": dict(self.first)}
-
-
-class RowLoader(GroupLoader):
-    """A loader of rows whose state holds the run's early stopping, which the loop shows the numbers of each step."""
-
-    early_stopping: EarlyStopping | None = None
-
-    def state(self) -> dict[str, Any]:
-        return {**super().state(), "early_stopping": self.early_stopping and self.early_stopping.state()}
-
-    def restore(self, state: Mapping[str, Any]) -> int:
-        if self.early_stopping is not None:
-            self.early_stopping = EarlyStopping(self.early_stopping.config, **state["early_stopping"])
-        return super().restore(state)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lmworks.align.config import KTOConfig
 from lmworks.align.dpo import REFERENCE
-from lmworks.align.early_stopping import RowLoader
 from lmworks.align.log_probabilities import completion_sums, sequences_of
+from lmworks.data.group_loader import GroupLoader
 from lmworks.data.token_groups import GroupBatch, TokenGroup, TokenGroups, join_groups
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss
@@ -87,7 +87,7 @@ class WithBaseline:
         return iter(with_baseline(self.model, self.batches))
 
 
-class KTOLoader(RowLoader):
+class KTOLoader(GroupLoader):
     """A loader whose batches have the baseline of their step under `policy`, over all ranks."""
 
     policy: Transformer | None = None

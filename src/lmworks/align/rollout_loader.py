@@ -278,19 +278,13 @@ class RolloutLoader:
             buffers[self.rank] = {**parts, "columns": {name: each.tolist() for name, each in kept.columns.items()}}
             if self.world_size > 1:
                 dist.all_gather_object(buffers, buffers[self.rank])
-        numbers = {
-            "step": self.step,
-            "beta": self.beta,
-            "metrics": self.metrics,
-            "early_stopping": self.early_stopping.state(),
-        }
-        return {**numbers, "buffers": buffers}
+        return {"step": self.step, "beta": self.beta, "metrics": self.metrics, "buffers": buffers}
 
     def restore(self, state: Mapping[str, Any]) -> int:
         """Go on where a state was saved; returns the next step. ValueError for rollouts of another number of
         processes."""
         self.step, self.beta, self.metrics = state["step"], state["beta"], dict(state["metrics"])
-        self.early_stopping, self._buffer = EarlyStopping(self.config.early_stopping, **state["early_stopping"]), None
+        self._buffer = None
         if (buffers := state["buffers"])[0] is not None:
             if len(buffers) != self.world_size:
                 raise ValueError(f"the rollouts were saved by {len(buffers)} processes: resume with as many")

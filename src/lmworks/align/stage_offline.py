@@ -17,7 +17,7 @@ from lmworks.adapt.config import FullConfig
 from lmworks.adapt.task_head import with_head
 from lmworks.align.config import AlignConfig, DPOConfig, KTOConfig, OfflineConfig, RewardConfig
 from lmworks.align.dpo import REFERENCE, Pairs
-from lmworks.align.early_stopping import EarlyStopping, RowLoader
+from lmworks.align.early_stopping import EarlyStopping
 from lmworks.align.kto import KTO, KTOLoader, WithBaseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
 from lmworks.align.offline_settings import derive_offline
@@ -29,6 +29,7 @@ from lmworks.atomic_file import new_file
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.conversations import conversation_files
+from lmworks.data.group_loader import GroupLoader
 from lmworks.data.row_formats import formats_read
 from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import TokenGroups
@@ -96,7 +97,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         run_suites(config, context, find_base(config.base, context), "before")
 
     def run_on(shown: TokenGroups, config: OfflineConfig, base: Checkpoint, folder: Path | None = None) -> Run:
-        kind = KTOLoader if isinstance(objective, KTO) else RowLoader
+        kind = KTOLoader if isinstance(objective, KTO) else GroupLoader
         numbers = GroupLoaderConfig(length, config.batch or 1, config.steps, config.seed)
         loader = kind(numbers, shown, *ranks.rows)
         adapt = adapts(config.method, config.seed, head=isinstance(objective, Reward))

@@ -55,6 +55,10 @@ class Stopping(Protocol):
     events: list[str]
     stop: str
 
+    def state(self) -> dict[str, Any]:
+        """Its fields that a checkpoint keeps."""
+        ...
+
     def watch(self, metrics: Mapping[str, float]) -> None:
         """Look at the numbers of a step that was taken."""
         ...
@@ -169,7 +173,7 @@ class Run:
 
     def save(self) -> None:
         """A checkpoint of this moment, from which another process continues to the same end."""
-        numbers = {name: getattr(self, name).state() for name in ("scale", "guard")}
+        numbers = {name: counter.state() for name, counter in self._counters().items()}
         state = {"position": asdict(self.position), "loader": self.loader.state(), **self._form(), **numbers}
         own = self.weights
         saved = RunState(own.whole(own.masters), own.shard_of_state(), own.shard_of(self.average.weights), state)
@@ -186,9 +190,14 @@ class Run:
         names = own.masters.keys() & saved.average.keys()
         self.average.load({name: saved.average[name][own.parts[name].slices] for name in names})
         self.position = Position(**saved.state["position"])
-        for name in ("scale", "guard"):
-            setattr(self, name, replace(getattr(self, name), **saved.state[name]))
+        for name, counter in self._counters().items():
+            vars(counter).update(saved.state[name])
         self.loader.restore(saved.state["loader"])
+
+    def _counters(self) -> dict[str, Any]:
+        """What goes by the numbers of the steps so far, by its name in a checkpoint."""
+        early_stopping = {"early_stopping": self.loader.early_stopping} if self.loader.early_stopping else {}
+        return {"scale": self.scale, "guard": self.guard, **early_stopping}
 
     def _form(self) -> dict[str, str]:
         """The settings that decide what a checkpoint's numbers mean."""

@@ -34,15 +34,17 @@ def derive_offline(
     together, epochs = config.train.micro_batch or rows_together(tokens), config.epochs or EPOCHS
     reasons: list[tuple[str, str, str]] = []
     if config.minutes is not None and config.steps is None:
-        each = seconds(together)
-        reasons.append(speed_reason(1 / each))
-        epochs, why = within_minutes(config.minutes, epochs, why, each * mean * rows, _USED, referenced * _FORWARD)
+        seconds_each = seconds(together)
+        reasons.append(speed_reason(1 / seconds_each))
+        epochs, why = within_minutes(
+            config.minutes, epochs, why, seconds_each * mean * rows, _USED, referenced * _FORWARD
+        )
     least = max(_KTO_BATCH if isinstance(config.algorithm, KTOConfig) else 1, config.train.parallel.data)
     enough = config.steps or STEPS
     batch, steps = batch_and_steps(rows, epochs, config.batch, config.steps, enough, BATCH, least)
     rates = REWARD_RATES if isinstance(config.algorithm, RewardConfig) else RATES
-    own = isinstance(config.train.optimizer, AdamW) and config.train.optimizer.rate is None
-    rate = config.rate or (rates[config.method.kind] if own else peak_rate(config.train.optimizer))
+    default_rate = isinstance(config.train.optimizer, AdamW) and config.train.optimizer.rate is None
+    rate = config.rate or (rates[config.method.kind] if default_rate else peak_rate(config.train.optimizer))
     often = config.train.validate
     train = for_steps(config.train, steps, rate, often and (steps if config.minutes is not None else min(often, steps)))
     train = replace(train, micro_batch=min(together, batch))

@@ -86,11 +86,11 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     reference."""
     formats = Counter[str]()
     rows = read_rows(config, context.base, formats)
-    kept, held_out = split_rows(rows, config.held_out, lambda row: row.prompt, 2, HELD_OUT)
+    learned_rows, held_out = split_rows(rows, config.held_out, lambda row: row.prompt, 2, HELD_OUT)
     objective, referenced = objective_of(config, type(rows[0])), isinstance(config.algorithm, DPOConfig | KTOConfig)
     checkpoint, left_out = load_aligned(config, context), list[RejectedRecord]()
     length = min(config.length, checkpoint.config.context_length)
-    groups = group_rows(objective, kept, checkpoint, length, left_out)
+    groups = group_rows(objective, learned_rows, checkpoint, length, left_out)
     learned, there = 0 if groups.learned is None else int(groups.learned.sum()), len(groups)
     ranks, config = join(config.train.parallel), replace(config, method=with_rank(config.method, checkpoint, learned))
     if config.suites and ranks.first:

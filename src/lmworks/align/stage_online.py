@@ -76,18 +76,18 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     if isinstance(rows[0], Rated):
         completions = RatedCompletions.of(config, rows, checkpoint, left_out)  # type: ignore[arg-type]
         prompts, lost = len(completions.completions), len(left_out)
-        lengths = [len(one.ids) for group in completions.completions for one in group]
+        lengths = [len(completion.ids) for group in completions.completions for completion in group]
     else:
         chat = checkpoint.chat
         played = (episodes_of(config, lambda: chat.tool_form), chat) if config.environment else None
         tools = None if played is None else played[0].tools
         whole = prompts_of(rows, checkpoint, config.length - config.max_completion_length, tools)  # type: ignore[arg-type]
-        own = config.remote is None or config.remote.adapters  # or what is sampled stays as it was
+        changes = config.remote is None or config.remote.adapters  # or what is sampled stays as it was
         most = max(min(_HELD_OUT, int(_EACH_MINUTE * (config.minutes or _HELD_OUT))), 2)
-        kept, held_out = split_rows(whole, config.held_out if own else 0.0, lambda row: row.prompt, 2, most)
-        completions = SampledCompletions(config, kept, reward_of(config, context.base), played)
-        prompts, lost = len(kept), len(rows) - len(whole)
-        lengths = [config.length if played else len(each.ids) + config.max_completion_length for each in kept]
+        learned, held_out = split_rows(whole, config.held_out if changes else 0.0, lambda row: row.prompt, 2, most)
+        completions = SampledCompletions(config, learned, reward_of(config, context.base), played)
+        prompts, lost = len(learned), len(rows) - len(whole)
+        lengths = [config.length if played else len(row.ids) + config.max_completion_length for row in learned]
     micro_batch = micro_batch_of(config, lengths)
     objective, measures = objective_of(config, checkpoint, context.base, ranks), bool(held_out or config.held_out_files)
 
@@ -115,10 +115,10 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         count = 1 + algorithm.updates  # all but the first are measured, a rollout among them
         few = config.prompts if completions.fixed else ranks.config.data  # as measuring is of the minutes, too
         taken = [seconds for seconds, _ in measured_steps(partial(trial, count, few), count)]
-        each = sum(taken) / len(taken) / few  # seconds of a prompt
+        of_prompt = sum(taken) / len(taken) / few  # seconds
         left = USED * 60 * config.minutes - (time.perf_counter() - began)
         evaluated = 2 * len(held_out) * COMPLETIONS / algorithm.group_size  # before and after, as prompts of a step
-        fitting, affordable = steps_within(left / each - evaluated, few, config.prompts)
+        fitting, affordable = steps_within(left / of_prompt - evaluated, few, config.prompts)
         why = f"at most {STEPS}; {affordable:,} fit into {config.minutes:g} minutes with measuring and evaluations"
         return min(affordable, STEPS), fitting, why
 
@@ -133,9 +133,9 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     if held_out and isinstance(completions, SampledCompletions):
         run.validate = validation_of_rollouts(run, replace(completions, prompts=held_out), run.validate)
         if config.train.parallel.generates:
-            run.sample = samples_of(run, list(dict.fromkeys(each.ids for each in held_out))[:SHOWN])
+            run.sample = samples_of(run, list(dict.fromkeys(row.ids for row in held_out))[:SHOWN])
     loader = cast(RolloutLoader, run.loader)
-    count = len({each.ids for each in held_out})
+    count = len({row.ids for row in held_out})
     bounds = f"at least 2 and at most {_HELD_OUT}, or {_EACH_MINUTE:g} a minute; {COMPLETIONS} completions of each row"
     apart = f"rows of {count} prompts, held_out={config.held_out:g}: {bounds}"
     reasons = (

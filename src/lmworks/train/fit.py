@@ -122,15 +122,15 @@ def fit(
         shutil.move(path, context.output / path.name)
     shutil.copyfile(run.folder / LOG, context.output / LOG)
     shutil.rmtree(finished)
-    found = list(report)
+    pairs = list(report)
     if before:
-        found.append(forgetting_section(before, after))
+        pairs.append(forgetting_section(before, after))
     curve, metrics = curve_section(context.output / LOG, run.objective.unit)
     metrics |= {"steps": position.step, "targets": position.targets}
     metrics["parameters"] = sum(weight.numel() for weight in trained.values())
-    for _, numbers in found:
+    for _, numbers in pairs:
         metrics |= numbers
-    sections = (*(section for section, _ in found), curve)
+    sections = (*(section for section, _ in pairs), curve)
     if run.stop:
         _keep_stopped(run, context, sections)
     return StageResult(metrics=metrics, sections=sections, digests={LOG: None})
@@ -153,9 +153,9 @@ def _write(run: Run, trained: Mapping[str, Tensor], folder: Path, method: Method
 
 def _keep_stopped(run: Run, context: StageContext, sections: tuple[Section, ...]) -> None:
     """Keep what a run that early stopping ended has made, and raise TrainingStoppedError."""
-    reason, kept = f"stopped after step {run.position.step:,}: {run.stop}", context.work / "stopped"
-    shutil.rmtree(kept, ignore_errors=True)  # of an earlier run of this command
-    shutil.copytree(context.output, kept)
+    reason, folder = f"stopped after step {run.position.step:,}: {run.stop}", context.work / "stopped"
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run of this command
+    shutil.copytree(context.output, folder)
     shown = (replace(sections[0], alarms=(*sections[0].alarms, reason)), *sections[1:])
-    write_text(kept / REPORT, to_html("A stopped run: report", "Its last weights stand next to this page.", shown))
-    raise TrainingStoppedError(f"{reason}. Report: {kept / REPORT}, next to log.jsonl and the last weights")
+    write_text(folder / REPORT, to_html("A stopped run: report", "Its last weights stand next to this page.", shown))
+    raise TrainingStoppedError(f"{reason}. Report: {folder / REPORT}, next to log.jsonl and the last weights")

@@ -185,9 +185,9 @@ def derive_finetune(
         )
     epochs, why_epochs = config.epochs or EPOCHS, "as set" if config.epochs else "after more, rows are known by heart"
     if config.minutes is not None and config.epochs is None and config.steps is None:
-        each = seconds(config)
-        reasons.append(speed_reason(length / each))
-        epochs, why_epochs = within_minutes(config.minutes, epochs, why_epochs, each * sequences)
+        seconds_each = seconds(config)
+        reasons.append(speed_reason(length / seconds_each))
+        epochs, why_epochs = within_minutes(config.minutes, epochs, why_epochs, seconds_each * sequences)
     batch, steps = batch_and_steps(sequences, epochs, config.batch, config.steps, STEPS, BATCH)
     why_batch = f"at most {BATCH}, so that there are {STEPS} steps where there is enough to learn"
     if config.batch:
@@ -214,21 +214,21 @@ def _length(
     config: FinetuneConfig, context: int, lengths: NDArray[np.int64], longest: int, count: Callable[[int], int]
 ) -> tuple[int, str]:
     """Tokens in a sequence, and why."""
-    wanted, why = config.length, "as set"
-    if wanted is None:
+    length, why = config.length, "as set"
+    if length is None:
         most = longest or int(np.quantile(lengths, 0.95))
-        wanted, why = LENGTH, "short rows share a sequence"
+        length, why = LENGTH, "short rows share a sequence"
         least = -(-(longest or int(lengths.max())) // 64) * 64
         if least < LENGTH and (config.epochs or EPOCHS) * count(LENGTH) < STEPS:
-            wanted, why = least, f"holds the longest row; {LENGTH} would give fewer than {STEPS} steps"
+            length, why = least, f"holds the longest row; {LENGTH} would give fewer than {STEPS} steps"
         if most > LENGTH and longest:
-            wanted, why = -(-most // 256) * 256, "holds the longest conversation"
+            length, why = -(-most // 256) * 256, "holds the longest conversation"
         elif most > LENGTH:
-            wanted, why = min(-(-most // 256) * 256, LONGEST), f"holds 95 % of the rows, at most {LONGEST:,}"
-    if wanted > context:
-        wanted, why = context, f"the model's context; {wanted:,} was {'set' if config.length else 'wanted'}"
-    cut = int((lengths > wanted + 1).sum())
-    return wanted, f"{why}; {cut:,} of {len(lengths):,} texts are longer, and learned in pieces" if cut else why
+            length, why = min(-(-most // 256) * 256, LONGEST), f"holds 95 % of the rows, at most {LONGEST:,}"
+    if length > context:
+        length, why = context, f"the model's context; {length:,} was {'set' if config.length else 'wanted'}"
+    cut = int((lengths > length + 1).sum())
+    return length, f"{why}; {cut:,} of {len(lengths):,} texts are longer, and learned in pieces" if cut else why
 
 
 def _rate(config: FinetuneConfig, width: int) -> tuple[float, str]:
@@ -252,8 +252,8 @@ def with_rank(method: Method, checkpoint: Checkpoint, learned: int) -> Method:
     """The method; LoRA without a rank has the smallest power of two from 8 to 64 that holds the tokens to learn."""
     if not isinstance(method, LoraConfig) or method.r is not None:
         return method
-    each = trained_parameters(checkpoint, replace(method, r=1))
-    rank = next((rank for rank in (8, 16, 32) if 2 * rank * each >= learned), 64)
+    of_rank_1 = trained_parameters(checkpoint, replace(method, r=1))
+    rank = next((rank for rank in (8, 16, 32) if 2 * rank * of_rank_1 >= learned), 64)
     return replace(method, r=rank)
 
 
@@ -270,13 +270,13 @@ def memory_parts(config: FinetuneConfig, checkpoint: Checkpoint, trained: int) -
     layout = Layout(sequences=together, length=length, recompute=config.train.recompute)
     norms = "composed" if device_of_rank().type == "cpu" else "fused"
     if isinstance(config.method, FullConfig):
-        found = expected_memory(checkpoint.config, layout, numbers, norms=norms).parts
+        sizes = expected_memory(checkpoint.config, layout, numbers, norms=norms).parts
     else:
         # As they are used; merging needs them in float32 besides.
         weights = _held(checkpoint.model) * (1.5 if config.merge and numbers.master else 1.0)
-        found = adapter_memory(checkpoint.config, layout, weights, trained, numbers, norms)
+        sizes = adapter_memory(checkpoint.config, layout, weights, trained, numbers, norms)
     groups: dict[str, float] = {"process": _PROCESS}
-    for name, size in found.items():
+    for name, size in sizes.items():
         group = "activations" if name.startswith(("activations", "working")) else name.replace("loss", "logits")
         groups[group] = groups.get(group, 0.0) + size
     return groups

@@ -36,13 +36,13 @@ def cross_encoder(config: CrossEncoderConfig, context: StageContext) -> StageRes
     """The text encoder of the one input, or `config.base`, learns to read pairs of texts. The errors are those of
     `read_rows`, and ValueError where nothing is left to learn from."""
     files = pair_files(config.rows, context.base)
-    kept, held_out = split_rows(read_rows(files, config.task), config.held_out, group_of, LEAST_HELD_OUT)
-    if not kept:
+    rows, held_out = split_rows(read_rows(files, config.task), config.held_out, group_of, LEAST_HELD_OUT)
+    if not rows:
         raise ValueError(f"no row is left to learn from, {len(held_out)} are held out: lower held_out, or add rows")
     checkpoint = with_head(load_base(config.base, context), HEADS[config.task], config.seed)
     length = min(config.length, checkpoint.config.context_length)
-    batch, steps = batch_and_steps(len(kept), config.epochs, config.batch)
-    groups = row_groups(kept, checkpoint.required_tokenizer, length)
+    batch, steps = batch_and_steps(len(rows), config.epochs, config.batch)
+    groups = row_groups(rows, checkpoint.required_tokenizer, length)
     loader = GroupLoader(GroupLoaderConfig(length, batch, steps, config.seed), groups)
     settings = at_rate(config.train, config.rate or RATES[config.method.kind])
     adapt = adapts(config.method, config.seed, head=True)
@@ -52,16 +52,16 @@ def cross_encoder(config: CrossEncoderConfig, context: StageContext) -> StageRes
         batches = list(GroupLoader(replace(loader.config, batch=min(batch, len(shown)), steps=None), shown))
         run.validate = validation_of(run, batches, {"data": shown.digest})
     trained = sum(weight.numel() for weight in run.weights.masters.values())
-    rows = (
-        ("rows", len(kept), f"to learn from, with {len(groups.ends):,} pairs; {len(held_out):,} are held out"),
+    reasons = (
+        ("rows", len(rows), f"to learn from, with {len(groups.ends):,} pairs; {len(held_out):,} are held out"),
         ("cut", groups.cut, f"pairs of more than {length} tokens, which lost their ends"),
         ("steps", steps, f"{config.epochs:g} times all rows, {batch} in a step"),
         ("rate", f"{peak_rate(settings.optimizer):g}", f"at its highest, of {settings.optimizer.kind}"),
         ("trained", f"{trained:,}", f"parameters of {config.method.kind} and the head"),
     )
-    doubts = doubt_of_steps(steps, f"{len(kept)} rows", "more rows, more epochs or a smaller batch")
-    section = run_section(rows, doubts, () if held_out else (NOT_HELD_OUT,))
-    numbers = {"rows": len(kept), "held_out": len(held_out), "cut": groups.cut}
+    doubts = doubt_of_steps(steps, f"{len(rows)} rows", "more rows, more epochs or a smaller batch")
+    section = run_section(reasons, doubts, () if held_out else (NOT_HELD_OUT,))
+    numbers = {"rows": len(rows), "held_out": len(held_out), "cut": groups.cut}
     result = fit(run, context, config.method, report=[(section, numbers)])
     card = {
         "task": config.task,

@@ -232,13 +232,13 @@ def tokens_of(shards: Mapping[str, Path]) -> int:
 def find_base(name: str, context: StageContext) -> Path:
     """The checkpoint of the one input that has one, or the model of this name. ValueError where there are none or
     several."""
-    found = [each for each in context.inputs.values() if (each / _MODEL).exists() or (each / ADAPTER).exists()]
-    found += [located(name, context.base)] if name else []
-    if len(found) != 1:
+    paths = [folder for folder in context.inputs.values() if (folder / _MODEL).exists() or (folder / ADAPTER).exists()]
+    paths += [located(name, context.base)] if name else []
+    if len(paths) != 1:
         raise ValueError(
-            f"expected one checkpoint to continue from, an input's or the setting base, found {len(found)}"
+            f"expected one checkpoint to continue from, an input's or the setting base, found {len(paths)}"
         )
-    return found[0]
+    return paths[0]
 
 
 def find_vocabulary(name: str, context: StageContext, shards: Mapping[str, Path]) -> tuple[Tokenizer, str | None]:
@@ -252,9 +252,9 @@ def find_vocabulary(name: str, context: StageContext, shards: Mapping[str, Path]
             f"expected one vocabulary, that of the shards, and found {len(sources)}: read from the stage that trained "
             "it, or set tokenizer to a pulled model, a folder or a file"
         )
-    found = find_tokenizer(sources[0], context.base)
-    check_vocabulary(found.tokenizer, shards)
-    return found.tokenizer, own_chat_template(found.path)
+    named = find_tokenizer(sources[0], context.base)
+    check_vocabulary(named.tokenizer, shards)
+    return named.tokenizer, own_chat_template(named.path)
 
 
 def check_vocabulary(tokenizer: Tokenizer, shards: Mapping[str, Path]) -> None:

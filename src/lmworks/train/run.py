@@ -195,7 +195,7 @@ class Run:
         self.loader.restore(saved.state["loader"])
 
     def _counters(self) -> dict[str, Any]:
-        """What goes by the numbers of the steps so far, by its name in a checkpoint."""
+        """The parts of a run that change with each step's numbers, by their names in a checkpoint."""
         early_stopping = {"early_stopping": self.loader.early_stopping} if self.loader.early_stopping else {}
         return {"scale": self.scale, "guard": self.guard, **early_stopping}
 

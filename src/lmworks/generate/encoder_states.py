@@ -9,7 +9,6 @@ import torch
 
 from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.lowering import lower, unsupported_reason
-from lmworks.generate.runner_choice import as_modules
 from lmworks.kernels import library
 from lmworks.kernels.fused_operations import run
 from lmworks.kernels.program import Program, RaggedBatch
@@ -39,6 +38,8 @@ def runnable(checkpoint: Checkpoint, weights: WeightFormat) -> tuple[Format, Pro
         return form, lower(config, quantised_weights(model), format_of, 0, kept, config.context_length)
     if weights == "auto":
         weights = "float32" if default_dtype(model.tokens.device) == torch.float32 else "bfloat16"
+    from lmworks.generate.runner_choice import as_modules  # which imports gguf: an answer of quotes does without it
+
     return weights, as_modules(checkpoint, weights)
 
 

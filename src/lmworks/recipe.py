@@ -92,6 +92,8 @@ def find(name: str) -> Path:
         if path.is_file():
             return path
         raise RecipeError(f"there is no recipe file {path}")
+    if path.is_dir():
+        raise RecipeError(f"{path} is a folder, and a recipe is wanted: give documents by --docs {path}")
     if name not in packaged():
         raise RecipeError(f"{unknown('recipe', name, list(packaged()))}; or give the path of a .toml file")
     return packaged()[name]

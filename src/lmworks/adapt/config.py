@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from lmworks.limited_regex import compile_pattern, find_all, finds
 
@@ -34,6 +34,12 @@ class LoraConfig:
     use_dora            DoRA (Liu et al. 2024): the length of each row of W + scale · B A is learned by itself.
     """
 
+    OTHER_NAMES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "rank": ("r",),
+        "lora_r": ("r",),
+        "alpha": ("lora_alpha",),
+        "dropout": ("lora_dropout",),
+    }
     r: int | None = None
     lora_alpha: float = 8.0
     target_modules: tuple[str, ...] | str = ALL_LINEAR

@@ -29,13 +29,14 @@ T = TypeVar("T")
 _README = """---
 library_name: peft
 ---
-`lmworks.load("{folder}")` opens this adapter with its base, {base}. PEFT takes the base from a folder of its own:
+`lmworks.load("PATH")`, PATH being this folder, opens the adapter with its base, {base}. PEFT takes the base from a
+folder of its own:
 
     import lmworks, peft, transformers
 
     lmworks.load("{base}").save("base")
     base = transformers.AutoModelForCausalLM.from_pretrained("base")
-    model = peft.PeftModel.from_pretrained(base, "{folder}")
+    model = peft.PeftModel.from_pretrained(base, "PATH")
 
 With `base_model_name_or_path` in adapter_config.json set to that folder, `AutoPeftModelForCausalLM` opens it as well.
 """
@@ -154,7 +155,7 @@ def write_peft_folder(folder: str | Path, document: Document, tensors: Mapping[s
         whole.mkdir()
         write_tensor_file(dict(tensors), whole / TENSORS, {"format": "pt", _CHECKSUM: _checksum(tensors)})
         write_json(whole / CONFIG, document)
-        write_text(whole / "README.md", _README.format(base=document["base_model_name_or_path"], folder=folder.name))
+        write_text(whole / "README.md", _README.format(base=document["base_model_name_or_path"]))
         publish(whole, folder)
     return folder
 

@@ -146,6 +146,8 @@ class AlignConfig(WithSuites):
         "learning_rate": ("rate",),
         "max_length": ("length",),
         "max_steps": ("steps",),
+        "warmup_ratio": ("train.schedule.warmup",),
+        "lora_r": ("method.r",),
     }
     rows: tuple[str, ...] = field(default=(), metadata=ROWS)
     base: str = field(default="", metadata=MODEL)

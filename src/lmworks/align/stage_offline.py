@@ -118,10 +118,11 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     def derived() -> Any:
         return to_mapping(derive_offline(config, groups, referenced, seconds))
 
-    remedies = "more steps" if config.steps else "more rows, more epochs or a smaller batch"
+    more = "more steps" if config.steps else "more rows, more epochs (and minutes)"
     settings, reasons = kept_settings(context, ranks, derived)
     config = from_mapping(OfflineConfig, settings)
     assert config.steps and config.batch
+    remedies = more if config.batch == 1 else f"{more} or a smaller batch"
     seen, first = min(config.steps * config.batch, there), None
     apart = 2 if isinstance(objective, KTO) else 1  # it reads the two completions of a row apart
     if referenced:

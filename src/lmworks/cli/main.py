@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from lmworks.cli import (
     align_command,
@@ -72,6 +72,19 @@ class Verbs(TyperGroup):
         if near and near[0] in _SUGGESTIONS:
             ctx.fail(f"there is no verb {args[0]}: {_SUGGESTIONS[near[0]]}")
         return super().resolve_command(ctx, args)
+
+
+class Verb(TyperCommand):
+    """A verb; an option that it lacks may be one of its settings."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = {option for parameter in self.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        options |= {"--help", "--"}
+        unknown = next((arg for arg in args if arg.startswith("--") and arg.partition("=")[0] not in options), None)
+        if unknown is not None and "--set" in options and not get_close_matches(unknown, options):
+            name = unknown.partition("=")[0].lstrip("-").replace("-", "_")
+            ctx.fail(f"No such option: {unknown}. A setting is given as --set {name}=VALUE; --help lists them")
+        return super().parse_args(ctx, args)
 
 
 def _print_version(asked: bool) -> None:
@@ -141,7 +154,7 @@ for verb in (
     loop_command.review,
 ):
     app.command(
-        cls=_HELPED.get(verb),
+        cls=_HELPED.get(verb, Verb),
         epilog=_SETTINGS.get(verb),
         no_args_is_help=verb is cross_encoder_command.train,
     )(verb)

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from lmworks.commands.outcome import WORKSPACES
@@ -21,7 +20,8 @@ LAST = ".last"  # the file below it that names the workspace built last
 RecipeArgument = Annotated[
     str,
     typer.Argument(
-        help="A recipe file, or the name of one that comes with lmworks: assistant, tuned, documents, scratch."
+        help="A recipe file, or the name of one that comes with lmworks: assistant, tuned, documents, scratch, clean, "
+        "encoder, encoder_decoder, mixture, cross_encoders."
     ),
 ]
 DocsOption = Annotated[
@@ -63,18 +63,15 @@ WorkspaceOption = Annotated[
 
 
 def resolve_workspace(named: Path | None, default: Path | None = None) -> Path:
-    """The workspace of a command, said once on stderr unless it is the one that is named; else the `default` of its
+    """The workspace of a command, said on stderr unless it is the one that is named; else the `default` of its
     recipe or model, else the one built last from the current folder.
 
     FileNotFoundError where there is none, ValueError where the last one is not in the current folder any more, as in a
     copy of a project.
     """
     folder = named or default or _last_workspace()
-    context = click.get_current_context(silent=True)
-    said = {} if context is None else context.meta
-    if named is None and said.get("lmworks.workspace") != folder:
+    if named is None:
         typer.echo(f"workspace: {folder}", err=True)
-    said["lmworks.workspace"] = folder
     return folder
 
 

@@ -19,12 +19,13 @@ KeysOption = Annotated[Path, typer.Option("--keys", help="The file in which keys
 
 
 def serve(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help="Serve these models alone, by name or path, without a built system."),
+    ] = None,
     workspace: WorkspaceOption = None,
     models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model", metavar="NAME|PATH", help="Serve this model alone, without a built system; repeatable."
-        ),
+        list[str] | None, typer.Option("--model", metavar="NAME|PATH", help="The same; repeatable.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Where to listen. Default 8000; 0 takes a free port.")] = None,
     host: Annotated[str | None, typer.Option(help="Default 127.0.0.1. Anything but loopback needs --keys.")] = None,
@@ -42,7 +43,7 @@ def serve(
     The model "assistant" answers from the documents with citations; the language and embedding models of the recipe
     are served by their names. Every interaction is logged in the workspace. Ctrl-C lets running requests finish.
 
-    Examples: `lmworks serve --port 9000` · `lmworks serve --model smollm2-135m-instruct` ·
+    Examples: `lmworks serve --port 9000` · `lmworks serve smollm2-135m-instruct` ·
     `lmworks serve --set weights=int8 --adapter legal=adapters/legal`
     """
     from lmworks.serve.listener import check_address
@@ -52,7 +53,7 @@ def serve(
     given = {key: value for key, value in given.items() if value is not None}
     if adapters:
         given["adapters"] = _named_folders(adapters)
-    if models:
+    if models := [*(names or []), *(models or [])]:
         config = serve_config({}, given, overrides)
         check_address(config)  # before torch is imported
         from lmworks.model.download import locate

@@ -139,7 +139,8 @@ def parse_row(found: Any, where: str, formats: Counter[str] | None = None) -> Di
     names = ("messages", "tools") if "messages" in row else ("prompt", "completion", "tools")
     if "messages" not in row and not {"prompt", "completion"} <= row.keys():
         needs = 'a row needs "messages", or "prompt" and "completion", or Alpaca\'s or ShareGPT\'s columns'
-        raise ValueError(f"{where}: {needs}; got {', '.join(row) or 'none'}: rename its columns")
+        fix = "align on them (`lmworks align`)" if {"chosen", "label", "rating"} & row.keys() else "rename its columns"
+        raise ValueError(f"{where}: {needs}; got {', '.join(row) or 'none'}: {fix}")
     if unknown := [name for name in row if name not in (*names, *_PROVENANCE)]:
         raise ValueError(f"{where}: unknown columns {', '.join(unknown)}: remove them; allowed are {', '.join(names)}")
     tools, provenance = tuple(parse_tools(row.get("tools") or [], where)), Provenance(source=where)

@@ -109,7 +109,8 @@ def parse_preference_row(found: Any, where: str, formats: Counter[str] | None = 
     kind = next((kind for column, kind in _BY_COLUMN.items() if column in row), None)
     if kind is None:
         kinds = "; ".join(KINDS_OF_ROWS.values())
-        raise ValueError(f"{where}: a row has {', '.join(row) or 'no column'}, and is to be one of: {kinds}")
+        hint = "; conversations and completions alone are for `lmworks finetune`" if "messages" in row else ""
+        raise ValueError(f"{where}: the row has {', '.join(row) or 'no column'}, and is to be one of: {kinds}{hint}")
     if "prompt" not in row:
         raise ValueError(f"{where}: a row has a prompt: put what its answers begin with into a column of its own")
     if kind is Verifiable:

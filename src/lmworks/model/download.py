@@ -224,6 +224,7 @@ def _folder(name: str) -> Path:
         raise FileNotFoundError(
             f"no model is called {name!r}, and there is no such folder or file; the names are: "
             + ", ".join((*MODELS, *PACKAGED))
+            + ". Download any other model with its publisher's tool, and name its folder or .gguf file"
         )
     return home() / "models" / name
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from lmworks.adapt.config import BaseFormat, BottleneckConfig, FullConfig, Method, PrefixConfig
 from lmworks.config_checks import positive, within
@@ -204,6 +204,22 @@ class FinetuneConfig:
     train   The loop.
     """
 
+    OTHER_NAMES: ClassVar[Mapping[str, tuple[str, ...]]] = {  # of TRL, PEFT and axolotl
+        "learning_rate": ("rate",),
+        "num_train_epochs": ("epochs",),
+        "num_epochs": ("epochs",),
+        "max_steps": ("steps",),
+        "max_length": ("length",),
+        "sequence_len": ("length",),
+        "per_device_train_batch_size": ("batch",),
+        "gradient_accumulation_steps": ("train.micro_batch",),
+        "warmup_ratio": ("train.schedule.warmup",),
+        "weight_decay": ("train.optimizer.decay",),
+        "max_grad_norm": ("train.clip",),
+        "neftune_noise_alpha": ("neftune",),
+        "lora_r": ("method.r",),
+        "lora_alpha": ("method.lora_alpha",),
+    }
     base: str = field(default="", metadata=MODEL)
     minutes: float | None = None
     epochs: float | None = None

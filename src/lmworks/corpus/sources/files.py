@@ -115,7 +115,9 @@ def _resolve(source: str, base: Path) -> tuple[Path, list[Path], Path | None]:
     root, names = path, [Path()]
     if not path.exists():
         if not glob.has_magic(str(written)):
-            raise NoSourceError(f"there is no {path}: name a folder, a file or a glob such as 'notes/**/*.md'")
+            raise NoSourceError(
+                f"there is no {path}: name a folder, a file or a glob such as 'data/**/*{path.suffix or '.md'}'"
+            )
         fixed = next(number for number, part in enumerate(written.parts) if glob.has_magic(part))
         root = base / Path(*written.parts[:fixed])  # a bracket in the name of `base` is none of a glob
         matches = sorted(root.glob(str(Path(*written.parts[fixed:]))))

@@ -7,10 +7,11 @@ import torch
 from align.rl_cases import config_of, run_of
 from lmworks.adapt.config import LoraConfig
 from lmworks.align import grpo, ppo
+from lmworks.align.advantages import generalised_advantages, whiten
 from lmworks.align.grpo import PolicyOptimization
 from lmworks.align.log_probabilities import Sequences
 from lmworks.align.online_config import PPOConfig
-from lmworks.align.ppo import generalised_advantages, token_rewards, whiten
+from lmworks.align.ppo import token_rewards
 from lmworks.train.loop import train
 from lmworks.train.run_log import read_log
 

@@ -4,12 +4,16 @@ rewards  (groups, size) float64; NaN where a completion has none, which then cou
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lmworks.align.online_config import Advantage
+from lmworks.train.parallel.ranks import ALONE, Ranks
 
 Rewards = NDArray[np.float64]
 _EPSILON = 1e-4  # added to the standard deviation, as TRL does; others 1e-6 (verl), 1e-9 (OpenRLHF)
+_WHITENED = 1e-8  # added to the variance
 
 
 def group_advantages(rewards: Rewards, kind: Advantage, overall: float = 0.0) -> Rewards:
@@ -48,3 +52,25 @@ def without_signal(rewards: Rewards) -> NDArray[np.bool_]:
     low = np.where(known, rewards, np.inf).min(-1)
     high = np.where(known, rewards, -np.inf).max(-1)
     return (known.sum(-1) < 2) | (high - low < 1e-12)
+
+
+def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
+    """GAE: A_t of each sampled token, (sequences, length), 0 elsewhere (Schulman et al. 2016, equation 16)."""
+    advantages = torch.zeros_like(values)
+    ahead, value_ahead = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
+    for t in reversed(range(mask.shape[1])):
+        sampled = mask[:, t]
+        delta = rewards[:, t] + gamma * value_ahead - values[:, t]
+        ahead = torch.where(sampled, delta + gamma * lam * ahead, ahead)
+        value_ahead = torch.where(sampled, values[:, t], value_ahead)
+        advantages[:, t] = ahead * sampled
+    return advantages
+
+
+def whiten(values: Tensor, mask: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """Mean 0 and variance 1 (with n - 1) over all sampled tokens, of other processes too; 0 elsewhere."""
+    chosen = values[mask].double()
+    count, total = ranks.total([len(chosen), float(chosen.sum())])
+    mean = total / max(count, 1)
+    (squares,) = ranks.total([float((chosen - mean).square().sum())])
+    return (values - mean) * (squares / max(count - 1, 1) + _WHITENED) ** -0.5 * mask

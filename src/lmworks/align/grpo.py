@@ -1,7 +1,7 @@
 """Policy gradients on sampled completions: GRPO and its relatives, and PPO's policy, as one loss with named choices.
 
 ρ = π / π_old, of a token or of a sequence (the geometric mean of its tokens' ratios, Zheng et al. 2025)
--min(ρ A, clip(ρ, 1 - ε_low, 1 + ε_high) A) + β KL(π ‖ π_ref)        Shao et al. 2024, equation 3
+-min(ρ A, clip(ρ, 1 - ε_low, 1 + ε_high) A) + β KL(π ‖ π_ref)        Shao et al. 2024, equation 3, with its KL penalty
 """
 
 from collections.abc import Mapping

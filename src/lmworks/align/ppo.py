@@ -4,6 +4,7 @@ r_t = -β (ln π_old - ln π_ref)_t + 1[t is the last] R        δ_t = r_t + γ 
 policy  max(-A ρ, -A clip(ρ, 1 - ε, 1 + ε))                  ρ = π / π_old; see `grpo.py`
 value   ½ max((V - V̂)², (clip(V, V_old - ε_v, V_old + ε_v) - V̂)²)                            V̂ = A + V_old
 
+The first is the reward with its KL penalty; A_t is generalised advantage estimation (GAE), see `advantages.py`.
 t counts the tokens that the policy chose: what an environment says in between is passed over. V_t is the critic's value
 of the hidden state that token t is predicted from.
 """
@@ -12,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lmworks.model.transformer import Transformer
-from lmworks.train.parallel.ranks import ALONE, Ranks
 
-_EPSILON = 1e-8  # added to the variance
 _ERROR, _GAIN = 0.2, 0.1  # bounds of the controller's error, and how far β follows it at a time
 
 
@@ -38,28 +37,6 @@ def token_rewards(scores: Tensor, log_probabilities: Tensor, reference: Tensor, 
     last = (mask * (places + 1)).argmax(-1)  # (sequences,)
     rewards = -beta * (log_probabilities - reference) * mask
     return rewards + scores[:, None] * mask * (places == last[:, None])
-
-
-def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
-    """A_t of each sampled token, (sequences, length), 0 elsewhere (Schulman et al. 2016, equation 16)."""
-    found = torch.zeros_like(values)
-    ahead, value_ahead = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
-    for t in reversed(range(mask.shape[1])):
-        own = mask[:, t]
-        delta = rewards[:, t] + gamma * value_ahead - values[:, t]
-        ahead = torch.where(own, delta + gamma * lam * ahead, ahead)
-        value_ahead = torch.where(own, values[:, t], value_ahead)
-        found[:, t] = ahead * own
-    return found
-
-
-def whiten(values: Tensor, mask: Tensor, ranks: Ranks = ALONE) -> Tensor:
-    """Mean 0 and variance 1 (with n - 1) over all sampled tokens, of other processes too; 0 elsewhere."""
-    chosen = values[mask].double()
-    count, total = ranks.total([len(chosen), float(chosen.sum())])
-    mean = total / max(count, 1)
-    (squares,) = ranks.total([float((chosen - mean).square().sum())])
-    return (values - mean) * (squares / max(count - 1, 1) + _EPSILON) ** -0.5 * mask
 
 
 def value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float | None) -> Tensor:

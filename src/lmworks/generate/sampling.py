@@ -1,6 +1,6 @@
 """The next token of each row of a step: adjusted logits, temperature, truncation, one reproducible draw.
 
-Temperature, top-k, typical, top-p and min-p themselves are defined in `lmworks.kernels.token_sampling`.
+Temperature, top-k, typical, top-p and min-p themselves are defined in `lmworks.kernels.top_p_sampling`.
 
 Every row has its own parameters and is chosen by itself, so no row sees another, not even in the rounding; and its draw
 is a function of its request's seed and step alone. So neighbours in the batch, arrival order and restarts change
@@ -20,7 +20,7 @@ from torch import Tensor
 from lmworks.generate.logit_processors import Ids, leaves_no_choice, needs_processing, process_logits
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.runner import LogitRows
-from lmworks.kernels.token_sampling import RowSampling, sample_tokens
+from lmworks.kernels.top_p_sampling import RowSampling, sample_tokens
 
 
 class Sampled(NamedTuple):

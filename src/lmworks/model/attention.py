@@ -1,4 +1,4 @@
-"""Multi-head attention with grouped keys and values; one forward, one order, for every family."""
+"""Multi-head, multi-query and grouped-query attention (MHA, MQA, GQA); one forward, one order, for every family."""
 
 from dataclasses import dataclass, field
 

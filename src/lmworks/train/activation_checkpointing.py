@@ -1,4 +1,4 @@
-"""Activation checkpointing (Chen et al. 2016): what the backward needs is computed again instead of kept."""
+"""Activation (gradient) checkpointing (Chen et al. 2016): the backward computes again what the forward did not keep."""
 
 from functools import partial
 from typing import Any

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lmworks.kernels import library
 from lmworks.kernels.library import Library
-from lmworks.kernels.token_sampling import RowSampling, sample_token, sample_tokens
+from lmworks.kernels.top_p_sampling import RowSampling, sample_token, sample_tokens
 
 LIBRARIES = library.available() or ("portable",)  # as the fixture `kernels`, which hypothesis would make only once
 

@@ -1,4 +1,4 @@
-"""Scaling laws, Chinchilla's among them, as values: how the loss falls with parameters and tokens, and how to divide a budget between them.
+"""Scaling laws, Chinchilla's too, as values: the loss by parameters and tokens, and how to divide a budget.
 
 Training takes C = 6 · N · D floating-point operations for N parameters and D tokens (Kaplan et al. 2020, section 2.1:
 two for each parameter and token of the forward, four of the backward). A law says which N and D reach the lowest loss

@@ -35,10 +35,11 @@ def digest_outside(stage: Stage, config: Any, base: Path, file_hashes: Path | No
         if field.metadata["names"] == "suites":
             digests.append(resolve("lmworks.evaluate.suite_comparison:digest_suites")(holder, base))
         else:
-            digests += [_digest(field, path) for path in _paths(field, getattr(holder, field.name), base)]
+            paths = _paths(field, getattr(holder, field.name), base)
+            digests.append([field.name, [_digest(field, path) for path in paths]])
     if stage.outside_digest:
-        kept = (file_hashes,) if stage.keeps_hashes else ()
-        digests.append(resolve(stage.outside_digest)(config, base, *kept))
+        hashes = (file_hashes,) if stage.keeps_hashes else ()
+        digests.append(resolve(stage.outside_digest)(config, base, *hashes))
     return hash_json(digests) if digests else ""
 
 

@@ -114,6 +114,14 @@ def test_going_on_from_a_checkpoint(workspace):
     assert after["targets"] == pytest.approx(2 * read_manifest(workspace / "tokens").metrics["tokens"], rel=0.1)
 
 
+def test_weights_that_are_frozen_stay_as_they_are(workspace):
+    settings = ["epochs=1", "length=64", "rate=0.01", "train.precision=float32", 'method.freeze=["decoder\\\\.blocks\\\\.0\\\\..*"]']
+    run("train.finetune", workspace / "frozen", [workspace / "model", workspace / "tokens"], settings)
+    before, after = (lmworks.load(workspace / name).model.state_dict() for name in ("model", "frozen"))
+    changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+    assert changed and not [name for name in changed if name.startswith("decoder.blocks.0.")]
+
+
 def test_dialogues_teach_the_assistants_turns_and_their_template(workspace):
     """What is served is what was taught: the checkpoint answers in the form of the conversations, and ends its turn."""
     talks = workspace / "talks.jsonl"

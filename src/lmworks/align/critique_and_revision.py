@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lmworks.align.config import CritiqueConfig
 from lmworks.artefact import StageContext, StageResult, hash_json, read_rows, write_rows
+from lmworks.corpus.named_files import named_file
 from lmworks.data.conversations import CONVERSATIONS, as_messages, conversation_files
 from lmworks.data.training_rows import read_preference_rows, write_preference_rows
 from lmworks.generate.protocol import Completion, EngineProtocol, Request, SamplingParameters
@@ -140,7 +141,7 @@ def principles_of(config: CritiqueConfig, base: Path) -> tuple[str, ...]:
     """ValueError for a file without a principle."""
     if config.principles is None:
         return PRINCIPLES
-    lines = (base / config.principles).read_text("utf-8").splitlines()
+    lines = named_file(str(config.principles), base, "principles").read_text("utf-8").splitlines()
     if found := tuple(line.strip() for line in lines if line.strip()):
         return found
     raise ValueError(f"{config.principles} holds no principle: write one a line")

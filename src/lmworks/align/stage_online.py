@@ -93,7 +93,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
 
     def run_on(config: OnlineConfig, base: Checkpoint, folder: Path | None = None) -> Run:
         loader, steps = RolloutLoader(config, completions, ranks, progress=progress), config.steps or STEPS
-        if isinstance(algorithm, PPOConfig) and isinstance(method, FullConfig):
+        if isinstance(algorithm, PPOConfig) and adapts(method, config.seed) is None:
             add_critic(base.model)  # which the checkpoint's weights do not hold
         training = replace(at_rate(config.train, rate), micro_batch=micro_batch)
         if measures and training.validate is None:

@@ -106,8 +106,7 @@ def file_bytes(folder: Path) -> int:
 
 
 def check(config: Any, base: Path) -> None:
-    """Before any stage with a `base` runs: LookupError or FileNotFoundError when that is not there, ValueError as of
-    `check_base`."""
+    """ValueError as of `check_base`, and the errors of reading rows."""
     if config.base:
         _checked(located(config.base, base), config)
     if isinstance(config, QuantiseConfig):

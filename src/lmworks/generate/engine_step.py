@@ -384,8 +384,10 @@ class Batcher:
             job.works = job.steps.send(self._compute(job.works) if job.works else None)
         except StopIteration as finished:
             self.jobs.remove(job)
-            job.end()
-            job.future.set_result(finished.value)
+            try:
+                job.end()
+            finally:  # or its caller would wait for ever
+                job.future.set_result(finished.value)
         except Exception as error:
             self.abort(job, error)
 

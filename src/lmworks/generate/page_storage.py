@@ -87,7 +87,7 @@ class PageStorage(PageTensors):
         super().__init__([[t for of, *ts in layers if of == group for t in ts] for group in range(len(self.windows))])
 
     def write(self, layer: int, pages: Tensor, offsets: Tensor, key: Tensor, value: Tensor) -> None:
-        """`key`, `value` (batch, kv_heads, length, head_dim) to `pages`, `places` (batch, length)."""
+        """`key`, `value` (batch, kv_heads, length, head_dim) to `pages`, at their `offsets` (batch, length)."""
         for which, (stored, new) in enumerate(((self.keys[layer], key), (self.values[layer], value))):
             tokens = new.transpose(1, 2)  # (batch, length, kv_heads, head_dim)
             if self.scales is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lmworks.artefact import StageContext, StageResult
 from lmworks.corpus.documents import DOCUMENTS, open_documents
+from lmworks.corpus.named_files import named_file
 from lmworks.evaluate.question_set import read_gold, resolve_gold, write_questions
 from lmworks.ground.config import QuestionsConfig
 from lmworks.records import Document, Question, RejectedRecord, Span
@@ -65,7 +66,7 @@ def _gold(
     by_uri: dict[str, list[Document]] = {}
     for document in documents:
         by_uri.setdefault(document.uri, []).append(document)
-    asked = read_gold(*(base / path for path in config.gold))
+    asked = read_gold(*(named_file(str(path), base, "gold") for path in config.gold))
     resolved, left_out = resolve_gold(asked, lambda uri: by_uri.get(uri, []))
     if left_out and not any(question.answerable for question in resolved):
         why = f"none of their quotes stands in the documents: all {len(asked)} are taken to be about others"

@@ -51,7 +51,7 @@ def adapts(method: Method, seed: int, head: bool = False) -> Adapt | None:
             model.head.requires_grad_(True)
         return model
 
-    return None if isinstance(method, FullConfig) else adapted
+    return None if method == FullConfig() else adapted
 
 
 def new_run(

@@ -1,7 +1,7 @@
 """A training run in its parts, and its way to a checkpoint and back."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -185,6 +185,10 @@ class Run:
         for name, now in self._form().items():
             if (was := saved.state.get(name)) != now:
                 raise ValueError(f"the checkpoint of step {step} is another run's: its {name} was {was}, is {now}")
+        position = {item.name for item in fields(Position)}
+        if saved.state["position"].keys() != position or not self._counters().keys() <= saved.state.keys():
+            folder = self.checkpoints.path(step).parent
+            raise ValueError(f"{folder} is of another version of lmworks: continue there, or delete it to begin again")
         own = self.weights
         own.load({name: saved.weights[name] for name in own.names if name in saved.weights}, saved.optimizers)
         names = own.masters.keys() & saved.average.keys()

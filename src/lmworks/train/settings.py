@@ -70,16 +70,18 @@ def measured_steps(make: Callable[[Path], Run], steps: int = 3) -> list[tuple[fl
     taken = []
     with tempfile.TemporaryDirectory() as folder:
         run = make(Path(folder))
-        for number in range(steps):
-            began = time.perf_counter()
-            done = step(run)
-            if run.device != torch.device("cpu"):
-                torch.cuda.synchronize()
-            taken.append((time.perf_counter() - began, done.tokens if done else 0))
-            run.progress(number + 1, steps, "steps to measure this machine")
-        run.checkpoints.close()
-        if isinstance(run.loader, Loader):
-            run.loader.close()
+        try:
+            for number in range(steps):
+                began = time.perf_counter()
+                done = step(run)
+                if run.device != torch.device("cpu"):
+                    torch.cuda.synchronize()
+                taken.append((time.perf_counter() - began, done.tokens if done else 0))
+                run.progress(number + 1, steps, "steps to measure this machine")
+        finally:
+            run.checkpoints.close()
+            if isinstance(run.loader, Loader):
+                run.loader.close()
     return taken[1:]
 
 

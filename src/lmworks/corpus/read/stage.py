@@ -14,7 +14,7 @@ from lmworks.config import ConfigError
 from lmworks.corpus.documents import REJECTED, join_shards, made_folder, rejected_to_json
 from lmworks.corpus.execution.execution import Part, Prepared, carry_out, in_units
 from lmworks.corpus.read.config import PYTHON_DOCS, ReadConfig, SandboxConfig
-from lmworks.corpus.read.document_reader import DocumentLine, check_there, found_sources, outside_digest
+from lmworks.corpus.read.document_reader import DocumentLine, check_there, found_sources
 from lmworks.corpus.read.read_parts import PartSizes, ReadPart, read_parts, size_of
 from lmworks.corpus.read.sandbox import Sandbox, memory_is_bounded
 from lmworks.corpus.read.table_rows import NO_COLUMN
@@ -24,7 +24,6 @@ from lmworks.corpus.sources.source_code import source_code_type
 from lmworks.records import RejectedRecord
 from lmworks.report import Section, Table
 
-__all__ = ["check", "outside_digest", "read", "read_from"]
 _TEXTS, _COUNTS = "texts.jsonl", "counts.json"
 _SHOWN = 100  # reasons in the report
 _LINES, _NAMES = 12, 3  # reasons on the terminal, and names of files after each

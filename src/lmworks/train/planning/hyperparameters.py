@@ -4,7 +4,7 @@ The rules were fitted with AdamW on dense decoders and disagree by factors: they
 carries a tuned learning rate from a small model to a large one is a parametrisation (Yang et al. 2022), not a rule.
 
 Below the critical batch size (McCandlish et al. 2018) twice the batch takes nearly half the steps; above it, further
-tokens buy little. The noise scale of the gradient predicts it.
+tokens buy little.
 """
 
 from collections.abc import Callable

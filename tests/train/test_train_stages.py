@@ -115,7 +115,8 @@ def test_going_on_from_a_checkpoint(workspace):
 
 
 def test_weights_that_are_frozen_stay_as_they_are(workspace):
-    settings = ["epochs=1", "length=64", "rate=0.01", "train.precision=float32", 'method.freeze=["decoder\\\\.blocks\\\\.0\\\\..*"]']
+    settings = ["epochs=1", "length=64", "rate=0.01", "train.precision=float32"]
+    settings.append('method.freeze=["decoder\\\\.blocks\\\\.0\\\\..*"]')
     run("train.finetune", workspace / "frozen", [workspace / "model", workspace / "tokens"], settings)
     before, after = (lmworks.load(workspace / name).model.state_dict() for name in ("model", "frozen"))
     changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}

@@ -31,7 +31,7 @@ def texts(folders: list[str], megabytes: float) -> Iterator[str]:
 
 def train_lmworks(folders: list[str], megabytes: float, vocabulary: int) -> list[list[str]]:
     from lmworks.tokenizer.config import BpeConfig
-    from lmworks.tokenizer.training.bpe_trainer import train_bpe
+    from lmworks.tokenizer.training.trainers import train_bpe
 
     trained = train_bpe(texts(folders, megabytes), BpeConfig(vocabulary_size=vocabulary))
     return [list(pair) for pair in trained.merges.pairs()]

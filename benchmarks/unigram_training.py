@@ -38,7 +38,7 @@ def lines(folders: list[str], megabytes: float) -> Iterator[str]:
 
 def train_lmworks(texts: Iterator[str], vocabulary: int) -> Encode:
     from lmworks.tokenizer.config import UnigramConfig
-    from lmworks.tokenizer.training.unigram_trainer import train_unigram
+    from lmworks.tokenizer.training.trainers import train_unigram
 
     return train_unigram(texts, UnigramConfig(vocabulary_size=vocabulary)).tokenizer.encode
 

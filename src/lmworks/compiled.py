@@ -1,7 +1,7 @@
 """Compiled parts of the package, the warning where they are missing, and the cores and memory that there are.
 
 They are plain C functions in shared libraries that know neither Python nor PyTorch, so that building the package needs
-a C++ compiler and nothing else. Without one everything runs all the same, in Python.
+a C++ compiler and nothing else. Without one all but training Unigram runs in Python.
 """
 
 import ctypes

@@ -17,7 +17,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from lmworks.tokenizer.config import BpeConfig
 from lmworks.tokenizer.fast_bpe import CompiledEncoding, compiled_encoding
 from lmworks.tokenizer.tokenizer import WORTH_COMPILING, Tokenizer
-from lmworks.tokenizer.training.bpe_trainer import train_bpe
+from lmworks.tokenizer.training.trainers import train_bpe
 from odd_characters import PIECES
 from slow_cases import slow
 

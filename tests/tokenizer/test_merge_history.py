@@ -8,8 +8,7 @@ import pytest
 
 from lmworks.tokenizer.config import BpeConfig, WordPieceConfig
 from lmworks.tokenizer.merge_history import HEADINGS, TRACE, explain, legible, merge_steps, read_trace
-from lmworks.tokenizer.training.bpe_trainer import train_bpe
-from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
+from lmworks.tokenizer.training.trainers import train_bpe, train_wordpiece
 
 TEXT = inspect.getsource(textwrap)
 

@@ -10,10 +10,7 @@ from lmworks.progress import Report
 from lmworks.report import Section, Table
 from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
 from lmworks.tokenizer.merge_history import TRACE
-from lmworks.tokenizer.training.bpe_trainer import train_bpe
-from lmworks.tokenizer.training.trained import Trained
-from lmworks.tokenizer.training.unigram_trainer import train_unigram
-from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
+from lmworks.tokenizer.training.trainers import Trained, train_bpe, train_unigram, train_wordpiece
 
 Config = BpeConfig | WordPieceConfig | UnigramConfig
 Trainer = Callable[[Iterable[str], Any, Report], Trained]

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from lmworks.tokenizer.merge_history import explain
     from lmworks.tokenizer.tiktoken_ranks import load_tiktoken
     from lmworks.tokenizer.tokenizer import Tokenizer, load_sentence_piece
-    from lmworks.tokenizer.training.bpe_trainer import train_bpe
-    from lmworks.tokenizer.training.trained import Trained
-    from lmworks.tokenizer.training.unigram_trainer import train_unigram
-    from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
+    from lmworks.tokenizer.training.trainers import Trained, train_bpe, train_unigram, train_wordpiece
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

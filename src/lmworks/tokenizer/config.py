@@ -32,7 +32,6 @@ class BpeConfig:
     min_frequency     how often two tokens must be neighbours to be merged
     max_token_length  bytes (with "metaspace", characters) of a token, at most; 0 for any number
     min_word_count    how often a word must occur to be learnt from
-    memory_mb         what the table of words may take in memory, beyond which it goes to disk
     """
 
     vocabulary_size: int = 32_000
@@ -45,7 +44,6 @@ class BpeConfig:
     min_frequency: int = 2
     max_token_length: int = 0
     min_word_count: int = 1
-    memory_mb: int = 4096
 
     def __post_init__(self) -> None:
         _check_choice("words", self.words, RULES)
@@ -55,7 +53,7 @@ class BpeConfig:
         if self.words == "metaspace" and (taken := [t for t in self.special_tokens if re.fullmatch("<0x..>", t)]):
             raise ValueError(f"special_tokens must not hold {taken[0]}, which stands for a byte")
         _check_coverage(self.coverage)
-        _check_least(self, min_frequency=1, max_token_length=0, min_word_count=1, memory_mb=1)
+        _check_least(self, min_frequency=1, max_token_length=0, min_word_count=1)
         bytes_ = 256 if self.words != "metaspace" or self.byte_fallback else 0
         needed = len(self.special_tokens) + bytes_ + (self.words == "metaspace")
         _check_least(self, vocabulary_size=1)
@@ -78,7 +76,6 @@ class WordPieceConfig:
     min_frequency     how often two tokens must be neighbours to be merged
     max_token_length  characters of a token, at most; 0 for any number
     min_word_count    how often a word must occur to be learnt from
-    memory_mb         what the table of words may take in memory, beyond which it goes to disk
     """
 
     vocabulary_size: int = 30_522
@@ -88,7 +85,6 @@ class WordPieceConfig:
     min_frequency: int = 2
     max_token_length: int = 0
     min_word_count: int = 1
-    memory_mb: int = 4096
 
     def __post_init__(self) -> None:
         _check_special(self.special_tokens)
@@ -99,7 +95,7 @@ class WordPieceConfig:
             raise ValueError(f"special_tokens must not begin as pieces inside a word do, got {inside[0]!r}")
         _check_coverage(self.coverage)
         _check_least(self, vocabulary_size=len(self.special_tokens) + 1)
-        _check_least(self, min_frequency=1, max_token_length=0, min_word_count=1, memory_mb=1)
+        _check_least(self, min_frequency=1, max_token_length=0, min_word_count=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +110,6 @@ class UnigramConfig:
     max_piece_length  characters of a token, at most
     seed_size         longer pieces to begin with, the most frequent by their characters
     min_word_count    how often a word must occur to be learnt from
-    memory_mb         what the table of words may take in memory, beyond which it goes to disk
     """
 
     vocabulary_size: int = 32_000
@@ -125,7 +120,6 @@ class UnigramConfig:
     max_piece_length: int = 16
     seed_size: int = 1_000_000
     min_word_count: int = 1
-    memory_mb: int = 4096
 
     def __post_init__(self) -> None:
         _check_choice("normalise", self.normalise, NORMALS)
@@ -134,7 +128,7 @@ class UnigramConfig:
             if token not in self.special_tokens:
                 raise ValueError(f"special_tokens must hold {token}")
         _check_coverage(self.coverage)
-        _check_least(self, max_piece_length=1, seed_size=1, min_word_count=1, memory_mb=1)
+        _check_least(self, max_piece_length=1, seed_size=1, min_word_count=1)
         needed = len(self.special_tokens) + 256 * self.byte_fallback + 1
         _check_least(self, vocabulary_size=needed)
         longer = self.vocabulary_size - needed

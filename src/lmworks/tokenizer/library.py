@@ -23,7 +23,6 @@ _FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "words_free": (None, (_POINTER,)),
     "words_size": (_NUMBER, (_POINTER,)),
     "words_text": (_NUMBER, (_POINTER,)),
-    "words_memory": (_NUMBER, (_POINTER,)),
     "words_count": (_NUMBER, (_POINTER, *_RULE, _POINTER, _POINTER, _NUMBER, _NUMBER)),
     "words_add": (_NUMBER, (_POINTER, _POINTER, _POINTER, _POINTER, _NUMBER)),
     "words_read": (_NUMBER, (_POINTER, _POINTER, _POINTER, _POINTER)),

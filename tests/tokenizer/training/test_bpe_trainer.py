@@ -14,7 +14,7 @@ from tokenizers import models, pre_tokenizers, trainers
 from lmworks.tokenizer.config import BpeConfig
 from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.training.bpe_trainer import train_bpe
+from lmworks.tokenizer.training.trainers import train_bpe
 
 TEXTS = [inspect.getsource(module) for module in (argparse, inspect, textwrap)]
 RULES = [("gpt4", "three"), ("gpt4", "run"), ("gpt2", "run"), ("gpt2", "one")]

@@ -5,11 +5,9 @@ from collections import Counter
 import pytest
 
 from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
-from lmworks.tokenizer.training.bpe_trainer import train_bpe
 from lmworks.tokenizer.training.initial_symbols import spell_characters
-from lmworks.tokenizer.training.unigram_trainer import train_unigram
+from lmworks.tokenizer.training.trainers import train_bpe, train_unigram, train_wordpiece
 from lmworks.tokenizer.training.word_counts import WordCounts
-from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
 
 TEXT = "the cat sat on the mat and went on and on. " * 300
 RARE = "77 7 ü \x07"  # three different characters: 7 three times, the others once

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 
 from lmworks.tokenizer.config import MOST, BpeConfig, UnigramConfig, WordPieceConfig
-from lmworks.tokenizer.training.bpe_trainer import train_bpe
 from lmworks.tokenizer.training.initial_symbols import spell_bytes
 from lmworks.tokenizer.training.merges import learn_merges
-from lmworks.tokenizer.training.unigram_trainer import train_unigram
+from lmworks.tokenizer.training.trainers import train_bpe, train_unigram, train_wordpiece
 from lmworks.tokenizer.training.word_counts import WordCounts
-from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
 
 TEXT = inspect.getsource(textwrap)
 NUMBERS = [
@@ -48,7 +46,7 @@ def test_numbers_below_the_least_are_refused(config, name):
         ),
         (
             train_unigram,
-            UnigramConfig(vocabulary_size=MOST, seed_size=MOST, max_piece_length=MOST, memory_mb=MOST),
+            UnigramConfig(vocabulary_size=MOST, seed_size=MOST, max_piece_length=MOST),
             UnigramConfig(vocabulary_size=50_000, max_piece_length=1_000),
         ),
     ],

@@ -17,22 +17,23 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_lattice import PythonLattice
 from reference_tokenizer import reference_encoder
 from tokenizers import models, pre_tokenizers, trainers
 
 from lmworks.tokenizer import library
 from lmworks.tokenizer.config import UnigramConfig
 from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.tokenizer.training import unigram
 from lmworks.tokenizer.training.initial_symbols import spell_characters
-from lmworks.tokenizer.training.unigram_em import expectation, learn_pieces
-from lmworks.tokenizer.training.unigram_lattice import BLOCKS, CompiledLattice, PythonLattice
-from lmworks.tokenizer.training.unigram_trainer import train_unigram
+from lmworks.tokenizer.training.trainers import train_unigram
+from lmworks.tokenizer.training.unigram import BLOCKS, Lattice, expectation, learn_pieces
 from lmworks.tokenizer.training.word_counts import WordCounts
 from published_data import DATA, needs_data
 from slow_cases import slow
 
 TEXTS = [inspect.getsource(module) for module in (argparse, inspect, textwrap)]
-LATTICES = [CompiledLattice, PythonLattice]
+LATTICES = [Lattice, PythonLattice]
 WORDS = st.dictionaries(st.text("abc", min_size=1, max_size=8), st.integers(1, 5), min_size=1, max_size=12)
 
 
@@ -214,7 +215,7 @@ def test_compiled_equals_the_reference_on_random_corpora(monkeypatch, corpora):
         }
         ours = learn_pieces(spelling, size, **choices, progress=lambda done, *_: reports.append(done))
         with monkeypatch.context() as patch:
-            patch.setattr(library, "load", lambda: None)
+            patch.setattr(unigram, "Lattice", PythonLattice)
             reference = learn_pieces(spelling, size, **choices)
         assert ours.names == reference.names
         np.testing.assert_allclose(ours.scores, reference.scores, rtol=1e-9)
@@ -224,15 +225,16 @@ def test_compiled_equals_the_reference_on_random_corpora(monkeypatch, corpora):
 
 
 @pytest.mark.parametrize("characters", [10_000, *slow(20_000)])
-def test_the_order_of_texts_the_missing_compiler_and_the_cores_change_nothing(monkeypatch, characters):
+def test_the_order_of_texts_and_the_cores_change_nothing(monkeypatch, characters):
     config = UnigramConfig(vocabulary_size=700)
     texts = [text[:characters] for text in TEXTS]
     first = train_unigram(texts, config)
     assert first.tokenizer.vocabulary_size == 700
-    monkeypatch.setattr("lmworks.tokenizer.training.unigram_em.cores", lambda: 7)
+    monkeypatch.setattr("lmworks.tokenizer.training.unigram.cores", lambda: 7)
     assert train_unigram(reversed(texts), config).tokenizer.hash == first.tokenizer.hash
     monkeypatch.setattr(library, "load", lambda: None)
-    assert train_unigram(texts, config).tokenizer.hash == first.tokenizer.hash
+    with pytest.raises(RuntimeError, match="install a C\\+\\+ compiler"):
+        train_unigram(texts, config)
 
 
 def test_scores_are_logarithms_of_probabilities_in_the_order_of_the_ids():

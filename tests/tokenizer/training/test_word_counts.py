@@ -1,7 +1,6 @@
 """Counting words: as a dictionary does it, on one thread or several, in memory or on disk."""
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmworks.tokenizer import library
 from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.training.word_counts import CompiledTable, PythonTable, WordCounts, count_words
 
@@ -36,23 +34,17 @@ def many_texts() -> list[str]:
     return ["".join(generator.choice(letters, 2000)) for _ in range(150)]
 
 
-def test_the_disk_and_the_threads_change_nothing(monkeypatch):
+def test_the_threads_change_nothing(monkeypatch):
     monkeypatch.setattr("lmworks.tokenizer.training.word_counts._BATCH", 20_000)
-    texts = many_texts()
-    in_memory = count_words(texts, RULE, threads=1)
-    assert len(in_memory) > 5_000
-    for threads in (1, 3):
-        on_disk = count_words(iter(texts), RULE, memory_bytes=200_000, threads=threads)
-        for name in ("text", "ends", "counts"):
-            np.testing.assert_array_equal(getattr(on_disk, name), getattr(in_memory, name))
+    alone, together = (count_words(many_texts(), RULE, threads=threads) for threads in (1, 3))
+    assert len(alone) > 5_000
+    for name in ("text", "ends", "counts"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(together, name))
 
 
-@pytest.mark.parametrize("memory", [1 << 30, 100_000])
-def test_rare_words_are_left_out(monkeypatch, memory):
-    monkeypatch.setattr("lmworks.tokenizer.training.word_counts._BATCH", 20_000)
-    texts = many_texts()
-    words = count_words(texts, RULE, memory_bytes=memory, min_word_count=3)
-    assert dict(words) == {word: count for word, count in expected(texts).items() if count >= 3}
+def test_rare_words_are_left_out():
+    words = count_words(many_texts(), RULE, min_word_count=3)
+    assert dict(words) == {word: count for word, count in expected(many_texts()).items() if count >= 3}
 
 
 @pytest.mark.parametrize("kind", [CompiledTable, PythonTable])
@@ -63,7 +55,6 @@ def test_tables_count_and_add(kind):
     other.count([b"one", b""])
     table.add(other.read())
     assert dict(table.read()) == {b" two": 2, b"one": 2, "zwölf".encode(): 1, b" ": 1}
-    assert table.memory_bytes() > 0
 
 
 def test_without_the_compiled_part(monkeypatch):
@@ -83,23 +74,6 @@ def test_words_that_are_too_long_for_the_table_are_refused(kind, monkeypatch):
         table.count([b"short", b"some abcdefghijk"])
     with pytest.raises(ValueError, match="more than 10 bytes"):
         count_words(["one", "abcdefghijk"], RULE, threads=2)
-
-
-@pytest.mark.skipif(library.load() is None, reason="nothing is compiled")
-def test_the_memory_may_be_asked_for_while_a_thread_counts():
-    """What is told is always one of the states between two words, and never less than before."""
-    table = CompiledTable(RULE)
-    texts = [text.encode() for text in many_texts()]
-    told = [table.memory_bytes()]
-    with ThreadPoolExecutor(1) as pool:
-        counting = pool.submit(table.count, texts)
-        while not counting.done():
-            told.append(table.memory_bytes())
-        counting.result()
-    told.append(table.memory_bytes())
-    assert told == sorted(told) and told[-1] > told[0]
-    words = table.read()
-    assert told[-1] >= len(words.text) + 24 * len(words)
 
 
 def test_half_a_surrogate_pair_is_named():

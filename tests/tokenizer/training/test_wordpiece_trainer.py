@@ -9,7 +9,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from lmworks.tokenizer.config import WordPieceConfig
-from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
+from lmworks.tokenizer.training.trainers import train_wordpiece
 
 TEXTS = [inspect.getsource(textwrap), "Ein süßer Hund, zwei 狗!\tdrei"]
 

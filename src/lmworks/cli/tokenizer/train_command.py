@@ -82,9 +82,7 @@ def _trainer(kind: str, vocabulary_size: int | None, overrides: list[str], famil
     from lmworks.config import from_mapping
     from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
     from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
-    from lmworks.tokenizer.training.bpe_trainer import train_bpe
-    from lmworks.tokenizer.training.unigram_trainer import train_unigram
-    from lmworks.tokenizer.training.wordpiece_trainer import train_wordpiece
+    from lmworks.tokenizer.training.trainers import train_bpe, train_unigram, train_wordpiece
 
     check_choice("kind", kind, KINDS)
     configs = (BpeConfig, WordPieceConfig, UnigramConfig)

@@ -22,8 +22,8 @@ from lmworks.progress import Report, no_report
 from lmworks.tokenizer.library import batches
 from lmworks.tokenizer.pre_tokenizer import SPACE
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.training.initial_symbols import BOUNDARY, Spelling, lay_out
-from lmworks.tokenizer.training.merges import merge_symbols
+from lmworks.tokenizer.training.initial_symbols import BOUNDARY, lay_out
+from lmworks.tokenizer.training.merges import learn_merges
 
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # a byte of a character without a token, as SentencePiece's BPE spells it
 _BATCH = 1 << 20  # characters encoded at once
@@ -49,26 +49,14 @@ def continue_merges(
     Of equally frequent pairs the first by name is merged, tokens that are made here in the order of making after all
     others. The same words in any order give the same merges.
     """
-    spelling = _spell(words, apart)
-    names = list(spelling.alphabet)
-    number = {name: symbol for symbol, name in enumerate(names)}
-    banned = [tuple(map(number.__getitem__, spelt)) for spelt in taken if number.keys() >= set(spelt)]
-    learnt = merge_symbols(spelling, count, least=least, banned=banned, progress=progress)
-    pairs: list[tuple[str, str]] = []
-    for left, right in zip(learnt["left"].tolist(), learnt["right"].tolist(), strict=True):
-        pairs.append((names[left], names[right]))
-        names.append(names[left] + names[right])
-    return pairs
-
-
-def _spell(words: Mapping[Names, int], apart: Collection[str]) -> Spelling:
     alphabet = tuple(sorted({name for word in words for name in word} - set(apart)))
-    number = {name: symbol for symbol, name in enumerate(alphabet)}
+    symbol_of = {name: symbol for symbol, name in enumerate(alphabet)}
     ordered = sorted(words, key=lambda word: -words[word])
     lengths = np.fromiter(map(len, ordered), np.int64, len(ordered))
     counts = np.fromiter((words[word] for word in ordered), np.int64, len(ordered))
-    symbols = (number.get(name, BOUNDARY) for word in ordered for name in word)
-    return lay_out(alphabet, np.fromiter(symbols, np.int32, int(lengths.sum())), lengths, counts)
+    symbols = (symbol_of.get(name, BOUNDARY) for word in ordered for name in word)
+    spelling = lay_out(alphabet, np.fromiter(symbols, np.int32, int(lengths.sum())), lengths, counts)
+    return learn_merges(spelling, len(alphabet) + count, least=least, forbidden=taken, progress=progress).pairs()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

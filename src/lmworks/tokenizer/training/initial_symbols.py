@@ -84,7 +84,7 @@ def spell_bytes(words: WordCounts) -> Spelling:
     alphabet = tuple(sorted(letters))
     symbol_of = np.empty(256, np.int32)
     symbol_of[[letters[letter] for letter in alphabet]] = np.arange(256)
-    return lay_out(alphabet, symbol_of[words.text], words.ends - words.starts, words.counts)
+    return lay_out(alphabet, symbol_of[words.text], words.lengths, words.counts)
 
 
 def spell_characters(words: WordCounts, coverage: float = 1.0, continuing: str = "", becomes: str = "") -> Spelling:

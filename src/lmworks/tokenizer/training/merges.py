@@ -6,7 +6,7 @@ where nothing is compiled.
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import TypeVar
@@ -53,49 +53,28 @@ def learn_merges(
     *,
     least: int = 1,
     longest: int = 0,
-    forbidden: Collection[str] = (),
+    forbidden: Iterable[Sequence[str]] = (),
     continuing: str = "",
     progress: Report = no_report,
 ) -> Merges:
     """Merges until there are `vocabulary_size` tokens, or no pair occurs `least` times.
 
-    A token has at most `longest` symbols (0: any number) and is none of `forbidden`. `continuing` is what stands before
-    a token that continues a word, and falls away when one is merged into another. The same input gives the same merges,
-    with the compiled learner and without. `spelling.cells` is used up.
+    A token has at most `longest` symbols (0: any number) and is none of `forbidden`, texts or tuples of tokens of the
+    alphabet. `continuing` is what stands before a token that continues a word, and falls away when one is merged into
+    another. The same input gives the same merges, with the compiled learner and without. `spelling.cells` is used up.
+    Numbers above what the words hold mean no more than that, and take no memory.
     """
-    size = len(spelling.alphabet)
-    banned = [symbols for text in forbidden if (symbols := _symbols(text, spelling.alphabet, continuing)) is not None]
-    room = max(vocabulary_size - size, 0)
-    learnt = merge_symbols(spelling, room, least=least, longest=longest, banned=banned, progress=progress)
+    size, cells = len(spelling.alphabet), len(spelling.cells)  # every merge takes a cell away, at least
+    symbol_of = {token: symbol for symbol, token in enumerate(spelling.alphabet)}
+    spelt = [(names[0], *(continuing + name for name in names[1:])) for names in forbidden]
+    banned = [tuple(map(symbol_of.__getitem__, names)) for names in spelt if symbol_of.keys() >= set(names)]
+    learner = _compiled if library.load() is not None else _in_python
+    room = min(max(vocabulary_size - size, 0), cells)
+    learnt = learner(spelling, room, min(least, _OFTEN), min(longest, _LONG), banned, progress)
     tokens = list(spelling.alphabet)
     for left, right in zip(learnt["left"].tolist(), learnt["right"].tolist(), strict=True):
         tokens.append(tokens[left] + tokens[right].removeprefix(continuing))
     return Merges(tuple(tokens), learnt["left"], learnt["right"], learnt["count"])
-
-
-def merge_symbols(
-    spelling: Spelling,
-    merges: int,
-    *,
-    least: int = 1,
-    longest: int = 0,
-    banned: Sequence[tuple[int, ...]] = (),
-    progress: Report = no_report,
-) -> np.ndarray:
-    """So many merges at most: (merges,) of the fields `left` and `right`, int32, and `count`, int64. Merge i makes the
-    symbol that is i places behind the alphabet. What a token has `banned` symbols for is not made.
-
-    Numbers above what the words hold mean no more than that, and take no memory."""
-    learner = _compiled if library.load() is not None else _in_python
-    cells = len(spelling.cells)  # of which every merge takes one away, at least
-    return learner(spelling, min(merges, cells), min(least, _OFTEN), min(longest, _LONG), banned, progress)
-
-
-def _symbols(text: str, alphabet: tuple[str, ...], continuing: str) -> tuple[int, ...] | None:
-    """A text in symbols; None for one that the alphabet cannot spell."""
-    number = {token: symbol for symbol, token in enumerate(alphabet)}
-    spelt = [number.get(letter if index == 0 else continuing + letter) for index, letter in enumerate(text)]
-    return None if None in spelt else tuple(symbol for symbol in spelt if symbol is not None)
 
 
 def _compiled(

@@ -1,16 +1,13 @@
-"""Counting the words of texts that stream by: on all cores, in memory that follows the different words, or on disk.
+"""Counting the words of texts that stream by: on all cores, in memory that follows the different words.
 
 A text is seen once and kept nowhere. What is kept is a table of its different words, of which a language has few next
-to the words of its texts. Where even that grows beyond a limit, it is written to disk in parts, and added up part by
-part at the end.
+to the words of its texts.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +17,6 @@ from lmworks.tokenizer import library
 from lmworks.tokenizer.pre_tokenizer import WordRule, character_classes
 
 _BATCH = 4 << 20  # bytes that one call counts: long enough that its cost does not show
-_PARTS = 32  # into which words are divided on disk: adding up takes a 32nd of the memory
 LONGEST_WORD = 2**32 - 1  # bytes: the compiled table keeps lengths in 32 bits
 
 
@@ -47,9 +43,9 @@ class WordCounts:
             start = end
 
     @property
-    def starts(self) -> np.ndarray:
-        """(words,) int64: where each begins in `text`."""
-        return np.concatenate([[0], self.ends[:-1]]) if len(self) else self.ends
+    def lengths(self) -> np.ndarray:
+        """(words,) int64, bytes."""
+        return np.diff(self.ends, prepend=0)
 
     @property
     def total(self) -> int:
@@ -58,8 +54,8 @@ class WordCounts:
 
     def select(self, chosen: np.ndarray) -> "WordCounts":
         """The words that a (words,) mask chooses."""
-        lengths = self.ends - self.starts
-        return WordCounts(self.text[np.repeat(chosen, lengths)], np.cumsum(lengths[chosen]), self.counts[chosen])
+        text = self.text[np.repeat(chosen, self.lengths)]
+        return WordCounts(text, np.cumsum(self.lengths[chosen]), self.counts[chosen])
 
     @classmethod
     def of(cls, counts: Counter[bytes] | dict[bytes, int]) -> "WordCounts":
@@ -75,42 +71,35 @@ def count_words(
     texts: Iterable[str],
     rule: WordRule,
     *,
-    memory_bytes: int = 4 << 30,
     min_word_count: int = 1,
     threads: int | None = None,
     progress: Report = no_report,
 ) -> WordCounts:
     """The different words of `texts`, cut by `rule`, that occur at least `min_word_count` times.
 
-    `memory_bytes` is what the tables may take before they go to a temporary folder; `threads` is one a core by default.
-    The result depends on none of this. ValueError for a text that cannot be written as UTF-8.
+    `threads`, one a core by default, do not change the result. ValueError for a text that cannot be written as UTF-8.
     """
     if isinstance(texts, str):
         raise ValueError("texts are several: give a list of strings, or [text] for a single one")
-    tables = [new_table(rule) for _ in range(threads or cores())]
-    if not isinstance(tables[0], CompiledTable):
-        tables = tables[:1]  # Python's lock lets one count at a time
-    with tempfile.TemporaryDirectory(prefix="lmworks-words-") as folder, ThreadPoolExecutor(len(tables)) as pool:
-        runs, done = 0, 0
+    if library.load() is not None:
+        tables = [CompiledTable(rule) for _ in range(threads or cores())]
+    else:
+        tables = [PythonTable(rule)]  # Python's lock lets one count at a time
+    with ThreadPoolExecutor(len(tables)) as pool:
+        done = 0
         counting: list[Future[None]] = [pool.submit(table.count, []) for table in tables]
         for number, batch in enumerate(library.batches(_encoded(texts), _BATCH)):
             counting[number % len(tables)].result()
-            if sum(table.memory_bytes() for table in tables) > memory_bytes:
-                _finish(counting)
-                runs = _spill(tables, Path(folder), runs)
-                tables = [new_table(rule) for _ in tables]
             counting[number % len(tables)] = pool.submit(tables[number % len(tables)].count, batch)
             done += sum(map(len, batch))
             progress(done // 1_000_000, None, "MB read")
-        _finish(counting)
-        if runs:
-            _spill(tables, Path(folder), runs)
-            del tables
-            return _add_up(Path(folder), rule, min_word_count)
-        first, *others = tables
-        for table in others:
-            first.add(table.read())
-        return _frequent(first.read(), min_word_count)
+        for future in counting:
+            future.result()
+    first, *others = tables
+    for table in others:
+        first.add(table.read())
+    words = first.read()
+    return words if min_word_count <= 1 else words.select(words.counts >= min_word_count)
 
 
 def _encoded(texts: Iterable[str]) -> Iterator[bytes]:
@@ -122,43 +111,6 @@ def _encoded(texts: Iterable[str]) -> Iterator[bytes]:
                 f"text {number} holds half of a surrogate pair at character {error.start}: read it with "
                 "errors='replace', or repair it"
             ) from None
-
-
-def _finish(counting: Iterable[Future[None]]) -> None:
-    for future in counting:
-        future.result()
-
-
-def _frequent(words: WordCounts, min_word_count: int) -> WordCounts:
-    return words if min_word_count <= 1 else words.select(words.counts >= min_word_count)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# On disk
-
-
-def _spill(tables: "Iterable[CompiledTable | PythonTable]", folder: Path, runs: int) -> int:
-    """Writes one file for each part of each table; a word always goes to the same part. Returns the runs so far."""
-    for run, table in enumerate(tables, start=runs):
-        words = table.read()
-        part_of = np.add.reduceat(words.text, words.starts) % _PARTS  # by the sum of a word's bytes
-        for part in range(_PARTS):
-            chosen = words.select(part_of == part)
-            np.savez(folder / f"{run:06}.{part}.npz", text=chosen.text, ends=chosen.ends, counts=chosen.counts)
-        runs = run + 1
-    return runs
-
-
-def _add_up(folder: Path, rule: WordRule, min_word_count: int) -> WordCounts:
-    whole = new_table(rule)
-    for number in range(_PARTS):
-        table = new_table(rule)
-        for path in sorted(folder.glob(f"*.{number}.npz")):
-            with np.load(path) as arrays:
-                table.add(WordCounts(arrays["text"], arrays["ends"], arrays["counts"]))
-            path.unlink()
-        whole.add(_frequent(table.read(), min_word_count))
-    return whole.read()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -206,15 +158,12 @@ class CompiledTable:
         library.check(result)
         return WordCounts(text, ends, counts)
 
-    def memory_bytes(self) -> int:
-        return self._library.lmworks_words_memory(self._table)
-
 
 class PythonTable:
     """In Python: the definition."""
 
     def __init__(self, rule: WordRule) -> None:
-        self._rule, self._words, self._bytes = rule, Counter[bytes](), 0
+        self._rule, self._words = rule, Counter[bytes]()
 
     def count(self, texts: Sequence[bytes]) -> None:
         """Adds the words of texts in UTF-8; ValueError for a word of more than `LONGEST_WORD` bytes."""
@@ -230,13 +179,6 @@ class PythonTable:
 
     def read(self) -> WordCounts:
         return WordCounts.of(self._words)
-
-    def memory_bytes(self) -> int:
-        return len(self._words) * 150  # of a dictionary's entry, a short bytes object and an int, about
-
-
-def new_table(rule: WordRule) -> CompiledTable | PythonTable:
-    return CompiledTable(rule) if library.load() is not None else PythonTable(rule)
 
 
 def _too_long() -> ValueError:

@@ -1,39 +1,28 @@
-"""All segmentations of the counted words into pieces (Kudo 2018): the lattice in Python, and the compiled one, which
-computes the same.
+"""The lattice of Unigram in Python (Kudo 2018): the definition that the compiled one is compared with.
 
 A word's probability under a segmentation is the product of its pieces' probabilities (equation 1). Sums over all
 segmentations go from place to place: `forward[s]` is the probability of what comes before a place, by any segmentation,
-`backward[s]` that of what comes behind it. The order of all sums is the same in both, so that both round alike.
+`backward[s]` that of what comes behind it. The order of all sums is that of the compiled lattice: both round alike.
 """
 
-import ctypes
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from math import inf, ldexp, log
 
 import numpy as np
 
-from lmworks.tokenizer import library
 from lmworks.tokenizer.training.initial_symbols import Spelling
+from lmworks.tokenizer.training.unigram import BLOCKS
 
-BLOCKS = 8  # parts of the words, whose sums are added up in order: the number of threads changes no bit
 SCALE = 256  # sums that fall below 2^-256 grow by 2^256, so that long words do not come out as 0
 Piece = tuple[int, ...]
 Word = tuple[Piece, int]  # symbols, and how often the texts have them
 
 
 class PythonLattice:
-    """In Python: the definition.
+    """`unigram.Lattice`, whose docstrings say what its methods give."""
 
-    The pieces have numbers: first the characters of the alphabet, which are never dropped, then longer ones, those with
-    the higher product of frequency and length first. `scores` are natural logarithms of probabilities.
-
-    alphabet     how many of the pieces are characters
-    lengths      (pieces,) int32, characters
-    frequencies  (pieces,) int64: how often the texts have each, also where they overlap
-    """
-
-    def __init__(self, spelling: Spelling, longest: int, seed_size: int, least: int) -> None:
+    def __init__(self, spelling: Spelling, longest: int, seed_size: int, least: int = 2) -> None:
         self._spelling, self.alphabet = spelling, len(spelling.alphabet)
         self._words: list[Word] = [(tuple(symbols), times) for symbols, times in spelling.words()]
         characters = Counter[int]()
@@ -152,73 +141,3 @@ def find_seeds(words: Iterable[Word], longest: int, least: int) -> list[tuple[Pi
                     parting.add(piece)
     seeds = [(piece, frequency) for piece, frequency in frequencies.items() if piece in parting and frequency >= least]
     return sorted(seeds, key=lambda seed: (-seed[1] * len(seed[0]), seed[0]))
-
-
-class CompiledLattice:
-    """In C++."""
-
-    def __init__(self, spelling: Spelling, longest: int, seed_size: int, least: int) -> None:
-        compiled = library.load()
-        assert compiled is not None
-        self._library, self._spelling, self.alphabet = compiled, spelling, len(spelling.alphabet)
-        cells, starts, weights = spelling.cells, spelling.starts, spelling.weights
-        self._lattice = compiled.lmworks_unigram_new(
-            *(cells.ctypes.data, len(cells)),
-            *(starts.ctypes.data, weights.ctypes.data, len(starts)),
-            *(self.alphabet, longest, least, seed_size, BLOCKS),
-        )
-        if not self._lattice:
-            raise MemoryError("not enough memory to learn pieces: raise min_word_count")
-        self._read()
-
-    def __del__(self) -> None:
-        if getattr(self, "_lattice", None):
-            self._library.lmworks_unigram_free(self._lattice)
-
-    def _read(self) -> None:
-        size = self._library.lmworks_unigram_size(self._lattice)
-        self._begins, self.lengths = np.empty(size, np.uint32), np.empty(size, np.int32)
-        self.frequencies = np.empty(size, np.int64)
-        arrays = (self._begins, self.lengths, self.frequencies)
-        self._library.lmworks_unigram_read(self._lattice, *(array.ctypes.data for array in arrays))
-
-    def names(self, numbers: Iterable[int]) -> list[str]:
-        cells, alphabet = self._spelling.cells, self._spelling.alphabet
-        spans = ((int(self._begins[number]), int(self.lengths[number])) for number in numbers)
-        return ["".join(alphabet[cell] for cell in cells[start : start + length].tolist()) for start, length in spans]
-
-    def expect(self, block: int, probabilities: np.ndarray) -> tuple[np.ndarray, float]:
-        expected, likelihood = np.zeros(len(self.lengths)), ctypes.c_double()
-        result = self._library.lmworks_unigram_expect(
-            self._lattice, block, probabilities.ctypes.data, expected.ctypes.data, ctypes.addressof(likelihood)
-        )
-        library.check(result)
-        return expected, likelihood.value
-
-    def best(self, block: int, scores: np.ndarray) -> np.ndarray:
-        counts = np.zeros(len(self.lengths), np.int64)
-        library.check(self._library.lmworks_unigram_best(self._lattice, block, scores.ctypes.data, counts.ctypes.data))
-        return counts
-
-    def alternatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        ends, others = np.empty(len(self.lengths), np.int64), np.empty(self.lengths.sum(), np.uint32)
-        result = self._library.lmworks_unigram_alternatives(
-            self._lattice, scores.ctypes.data, ends.ctypes.data, others.ctypes.data
-        )
-        library.check(result)
-        return ends, others[: ends[-1]]
-
-    def keep(self, chosen: np.ndarray) -> None:
-        marked = np.ascontiguousarray(chosen, np.uint8)
-        library.check(self._library.lmworks_unigram_keep(self._lattice, marked.ctypes.data))
-        self._read()
-
-
-Lattice = CompiledLattice | PythonLattice
-
-
-def new_lattice(spelling: Spelling, longest: int, seed_size: int, least: int = 2) -> Lattice:
-    """With the pieces that learning begins with: the characters, and of the stretches of 2 to `longest` characters that
-    occur `least` times, and not always before the same character, the `seed_size` best by frequency times length."""
-    lattice = CompiledLattice if library.load() is not None else PythonLattice
-    return lattice(spelling, longest, seed_size, least)

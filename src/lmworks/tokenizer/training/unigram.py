@@ -1,10 +1,12 @@
 """Learning the pieces of a Unigram model (Kudo 2018, section 3.2).
 
 Far more pieces than are wanted are given probabilities by expectation maximisation; then those go whose loss the
-likelihood of the texts feels least, a part at a time, with new probabilities in between.
+likelihood of the texts feels least, a part at a time, with new probabilities in between. A word's probability under a
+segmentation is the product of its pieces' probabilities (equation 1).
 """
 
-from collections.abc import Collection
+import ctypes
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import log
@@ -14,9 +16,10 @@ from scipy.special import digamma
 
 from lmworks.compiled import cores
 from lmworks.progress import Report, no_report
+from lmworks.tokenizer import library
 from lmworks.tokenizer.training.initial_symbols import Spelling
-from lmworks.tokenizer.training.unigram_lattice import BLOCKS, Lattice, new_lattice
 
+BLOCKS = 8  # parts of the words, whose sums are added up in order: the number of threads changes no bit
 SHRINKING = 0.75  # the share of the pieces that a round of pruning leaves
 EM_STEPS = 2  # of expectation and maximisation, before each pruning and after the last one
 LEAST_EXPECTED = 0.5  # pieces that are used less often are dropped between prunings
@@ -38,6 +41,82 @@ class Pieces:
         return len(self.names)
 
 
+class Lattice:
+    """All segmentations of the counted words into pieces, in C++.
+
+    The pieces have numbers: first the characters of the alphabet, which are never dropped, then longer ones: of the
+    stretches of 2 to `longest` characters that occur `least` times, and not always before the same character, the
+    `seed_size` best by frequency times length, the best first. `scores` are natural logarithms of probabilities.
+
+    alphabet     how many of the pieces are characters
+    lengths      (pieces,) int32, characters
+    frequencies  (pieces,) int64: how often the texts have each, also where they overlap
+    """
+
+    def __init__(self, spelling: Spelling, longest: int, seed_size: int, least: int = 2) -> None:
+        compiled = library.load()
+        assert compiled is not None
+        self._library, self._spelling, self.alphabet = compiled, spelling, len(spelling.alphabet)
+        cells, starts, weights = spelling.cells, spelling.starts, spelling.weights
+        self._lattice = compiled.lmworks_unigram_new(
+            *(cells.ctypes.data, len(cells)),
+            *(starts.ctypes.data, weights.ctypes.data, len(starts)),
+            *(self.alphabet, longest, least, seed_size, BLOCKS),
+        )
+        if not self._lattice:
+            raise MemoryError("not enough memory to learn pieces: raise min_word_count")
+        self._read()
+
+    def __del__(self) -> None:
+        if getattr(self, "_lattice", None):
+            self._library.lmworks_unigram_free(self._lattice)
+
+    def _read(self) -> None:
+        size = self._library.lmworks_unigram_size(self._lattice)
+        self._begins, self.lengths = np.empty(size, np.uint32), np.empty(size, np.int32)
+        self.frequencies = np.empty(size, np.int64)
+        arrays = (self._begins, self.lengths, self.frequencies)
+        self._library.lmworks_unigram_read(self._lattice, *(array.ctypes.data for array in arrays))
+
+    def names(self, numbers: Iterable[int]) -> list[str]:
+        cells, alphabet = self._spelling.cells, self._spelling.alphabet
+        spans = ((int(self._begins[number]), int(self.lengths[number])) for number in numbers)
+        return ["".join(alphabet[cell] for cell in cells[start : start + length].tolist()) for start, length in spans]
+
+    def expect(self, block: int, probabilities: np.ndarray) -> tuple[np.ndarray, float]:
+        """The expected count of each piece in one of `BLOCKS` parts of the words, (pieces,) float64, and the natural
+        logarithm of these words' likelihood. Several blocks may be computed at once."""
+        expected, likelihood = np.zeros(len(self.lengths)), ctypes.c_double()
+        result = self._library.lmworks_unigram_expect(
+            self._lattice, block, probabilities.ctypes.data, expected.ctypes.data, ctypes.addressof(likelihood)
+        )
+        library.check(result)
+        return expected, likelihood.value
+
+    def best(self, block: int, scores: np.ndarray) -> np.ndarray:
+        """(pieces,) int64: how often each piece is in the best segmentations (Viterbi 1967) of a block's words; of
+        equally good ones that with the longest last piece."""
+        counts = np.zeros(len(self.lengths), np.int64)
+        library.check(self._library.lmworks_unigram_best(self._lattice, block, scores.ctypes.data, counts.ctypes.data))
+        return counts
+
+    def alternatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`(ends, others)`: the pieces that each piece is best cut into without itself, behind each other, the last one
+        first, and where these end, (pieces,) int64. A character has none."""
+        ends, others = np.empty(len(self.lengths), np.int64), np.empty(self.lengths.sum(), np.uint32)
+        result = self._library.lmworks_unigram_alternatives(
+            self._lattice, scores.ctypes.data, ends.ctypes.data, others.ctypes.data
+        )
+        library.check(result)
+        return ends, others[: ends[-1]]
+
+    def keep(self, chosen: np.ndarray) -> None:
+        """Drops the pieces that a (pieces,) mask does not choose; the others move up."""
+        marked = np.ascontiguousarray(chosen, np.uint8)
+        library.check(self._library.lmworks_unigram_keep(self._lattice, marked.ctypes.data))
+        self._read()
+
+
 def learn_pieces(
     spelling: Spelling,
     size: int,
@@ -50,10 +129,14 @@ def learn_pieces(
     """`size` pieces; fewer where the texts have not as many stretches of 2 to `longest` characters that occur twice.
 
     None is one of `forbidden`, and every character is one.
-    The same input gives the same pieces, with the compiled lattice and without, on any number of cores.
+    The same input gives the same pieces on any number of cores.
     """
-    lattice = new_lattice(spelling, longest, seed_size)
-    _forbid(lattice, forbidden)
+    lattice = Lattice(spelling, longest, seed_size)
+    suspects = np.flatnonzero(np.isin(lattice.lengths, [len(text) for text in forbidden]))
+    suspects = suspects[suspects >= lattice.alphabet].tolist()
+    named = zip(suspects, lattice.names(suspects), strict=True)
+    dropped = [number for number, name in named if name in forbidden]
+    lattice.keep(~np.isin(np.arange(len(lattice.lengths)), dropped))
     begun = len(lattice.lengths)
     weights = lattice.frequencies * lattice.lengths.astype(np.int64)
     scores = np.log(weights) - log(weights.sum())
@@ -124,13 +207,3 @@ def _highest(lattice: Lattice, values: np.ndarray, number: int) -> np.ndarray:
     chosen = np.zeros(len(values), bool)
     chosen[np.argsort(-ranked, kind="stable")[:number]] = True
     return chosen
-
-
-def _forbid(lattice: Lattice, forbidden: Collection[str]) -> None:
-    suspects = np.flatnonzero(np.isin(lattice.lengths, [len(text) for text in forbidden]))
-    suspects = suspects[suspects >= lattice.alphabet].tolist()
-    numbers = [number for number, name in zip(suspects, lattice.names(suspects), strict=True) if name in set(forbidden)]
-    if numbers:
-        chosen = np.ones(len(lattice.lengths), bool)
-        chosen[numbers] = False
-        lattice.keep(chosen)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from lmworks.config_checks import positive
+from lmworks.config import positive
 from lmworks.train.planning.scaling_laws import FLOPS_PER_PARAMETER_AND_TOKEN, Allocation, ParametricLaw
 
 # Section 3: their fit to the sizes of Hoffmann et al. 2022, whose vocabulary has 32,000 tokens.

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -219,11 +220,28 @@ def read_rows(kind: type[T], path: Path) -> list[T]:
     return rows
 
 
-def check_new(folder: Path) -> None:
-    """FileExistsError, with the fix, for a folder that is there already."""
-    if folder.exists():
-        remedy = "artefacts are never overwritten: choose a new name, or delete it first"
-        raise FileExistsError(f"{folder} exists already; {remedy}")
+def check_new(path: Path) -> None:
+    """FileExistsError, with the fix, for a file or folder that is there already."""
+    if path.exists() or path.is_symlink():
+        raise FileExistsError(f"{path} exists already, and is never overwritten: choose a new name, or delete it first")
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary name next to `path`, to write to, which becomes `path` when the block ends well, and vanishes when it
+    does not; FileExistsError, before and after, when something has the name already."""
+    check_new(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        check_new(path)
+        temporary.rename(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, final: Path) -> None:

@@ -30,8 +30,7 @@ from lmworks.artefact import (
     writing,
 )
 from lmworks.build import build
-from lmworks.config import ConfigError, from_mapping, to_mapping
-from lmworks.config_checks import positive
+from lmworks.config import ConfigError, from_mapping, positive, to_mapping
 from lmworks.monitor.experiment import add_event, checked, read_course, read_courses, start
 from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log

@@ -69,7 +69,7 @@ def test_nothing_is_overwritten_and_nothing_half_written_is_left(tmp_path, monke
     path = tmp_path / "log.parquet"
     with _log(tmp_path, [event(1)]) as log:
         path.write_text("mine")
-        with pytest.raises(FileExistsError, match="exists already; remove it, or give another name"):
+        with pytest.raises(FileExistsError, match="exists already, and is never overwritten: choose a new name"):
             to_parquet(log.reader, path)
         assert path.read_text() == "mine"
         path.unlink()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from lmworks.adapt.config import FullConfig, LoraConfig
-from lmworks.config_checks import below_one, positive, within
+from lmworks.config import below_one, positive, within
 from lmworks.evaluate.config import WithSuites
 from lmworks.stage import FILE, MODEL, ROWS
 from lmworks.train.config import TrainConfig

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from lmworks.adapt.config import LoraConfig
 from lmworks.align.config import AlignConfig, DPOConfig
-from lmworks.config_checks import below_one, positive, within
+from lmworks.config import below_one, positive, within
 from lmworks.stage import MODEL, ROWS
 from lmworks.train.config import TrainConfig
 from lmworks.train.optimizer_config import AdamW, Linear

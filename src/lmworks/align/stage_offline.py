@@ -24,8 +24,7 @@ from lmworks.align.offline_settings import derive_offline
 from lmworks.align.policy_evaluation import suite_section
 from lmworks.align.reward_model import KINDS, Reward
 from lmworks.align.reward_report import held_out_section, reward_section
-from lmworks.artefact import StageContext, StageResult, hash_json
-from lmworks.atomic_file import new_file
+from lmworks.artefact import StageContext, StageResult, hash_json, new_file
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.conversations import conversation_files

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmworks.adapt.config import FullConfig
-from lmworks.config_checks import below_one, positive, within
+from lmworks.config import below_one, positive, within
 from lmworks.evaluate.config import WithSuites
 from lmworks.stage import MODEL, ROWS
 from lmworks.train.config import FinetuneConfig, TrainConfig

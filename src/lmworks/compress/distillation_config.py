@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from lmworks.adapt.config import FullConfig
-from lmworks.config_checks import positive, within
+from lmworks.config import positive, within
 from lmworks.stage import ROWS
 from lmworks.train.config import FinetuneConfig
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lmworks.config_checks import positive, within
+from lmworks.config import positive, within
 from lmworks.stage import ROWS, TOKENIZER
 
 PackingMode = Literal["pack", "concatenate"]

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from lmworks.config_checks import positive, within
+from lmworks.config import positive, within
 
 Objective = Literal["skip-gram", "cbow"]
 OBJECTIVES = get_args(Objective)

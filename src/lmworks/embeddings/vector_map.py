@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from lmworks.atomic_file import new_file
+from lmworks.artefact import new_file
 from lmworks.embeddings.word_vectors import unit
 
 Projection = Literal["pca", "tsne"]

@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
-from lmworks.atomic_file import new_file
+from lmworks.artefact import new_file
 from lmworks.embeddings.word_vectors import WordVectors
 
 Errors = Literal["strict", "replace"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lmworks.config_checks import positive
+from lmworks.config import positive
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "tanh"]
 

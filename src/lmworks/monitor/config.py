@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lmworks.config import unknown
-from lmworks.config_checks import positive, within
+from lmworks.config import positive, unknown, within
 from lmworks.limited_regex import compile_pattern
 
 # The rules of `redaction.py`, in the order in which they are applied.

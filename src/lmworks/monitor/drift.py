@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from lmworks.artefact import hash_json
-from lmworks.config import from_mapping, to_mapping
-from lmworks.config_checks import within
+from lmworks.config import from_mapping, to_mapping, within
 from lmworks.monitor.filter import parse
 from lmworks.monitor.log import Log, Reader
 from lmworks.monitor.signals import COLUMNS, Kind, Side, Signal, Tokenize, signals

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lmworks.atomic_file import new_file
+from lmworks.artefact import new_file
 from lmworks.config import to_mapping
 from lmworks.monitor import columns as log_columns
 from lmworks.monitor.log import Reader

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lmworks.atomic_file import new_file
+from lmworks.artefact import new_file
 from lmworks.monitor.export import in_batches
 from lmworks.monitor.log import Reader
 from lmworks.records import Interaction, Message

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from lmworks.atomic_file import new_file
+from lmworks.artefact import new_file
 from lmworks.monitor.connection_pool import Pool
 from lmworks.monitor.event_tables import EVENT_TABLES
 from lmworks.monitor.store import (

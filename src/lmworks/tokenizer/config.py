@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from lmworks.config_checks import within
+from lmworks.config import within
 
 Rule = Literal["none", "gpt2", "gpt4", "metaspace"]
 Digits = Literal["run", "one", "three"]

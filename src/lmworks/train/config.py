@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from lmworks.adapt.config import BaseFormat, BottleneckConfig, FullConfig, Method, PrefixConfig
-from lmworks.config_checks import positive, within
+from lmworks.config import positive, within
 from lmworks.stage import MODEL, TOKENIZER
 from lmworks.train.objective_config import Causal, ObjectiveConfig, check_stacks
 from lmworks.train.optimizer_config import AdamW, Cosine, Linear, Optimizer, Schedule

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lmworks.config_checks import below_one, positive, within
+from lmworks.config import below_one, positive, within
 from lmworks.stage import MODEL, PAIRS
 from lmworks.train.config import TrainConfig
 from lmworks.train.optimizer_config import AdamW, Linear

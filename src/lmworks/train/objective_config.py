@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lmworks.config_checks import positive, within
+from lmworks.config import positive, within
 
 
 @dataclass(frozen=True, slots=True)

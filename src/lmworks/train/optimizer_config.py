@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lmworks.config_checks import below_one, positive, within
+from lmworks.config import below_one, positive, within
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Schedules: what the learning rate is multiplied with. A warm-up that is left out follows from the run where one is

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.artefact import check_new
-from lmworks.atomic_file import new_file
+from lmworks.artefact import check_new, new_file
 from lmworks.corpus.attributes import Attributes
 from lmworks.corpus.taggers.tagger import Tagger, Text
 from lmworks.corpus.taggers.words import tokens

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.atomic_file import new_file
+from lmworks.artefact import new_file
 from lmworks.corpus.attributes import Attributes
 from lmworks.corpus.taggers.classifier import check_features, read_arrays
 from lmworks.corpus.taggers.tagger import Tagger, Text

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lmworks.config_checks import positive
+from lmworks.config import positive
 
 Zero = Literal[0, 1, 2, 3]
 PipelineSchedule = Literal["1f1b", "gpipe"]

@@ -6,7 +6,7 @@ Free of torch.
 from dataclasses import dataclass
 from typing import Literal
 
-from lmworks.config_checks import positive
+from lmworks.config import positive
 from lmworks.train.config import Recompute
 from lmworks.train.parallel.config import ParallelConfig
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from lmworks.config_checks import positive
+from lmworks.config import positive
 from lmworks.model.config import ModelConfig
 from lmworks.model.model_costs import count_parameters
 from lmworks.train.planning.communication import communication_bytes

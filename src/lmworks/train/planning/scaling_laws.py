@@ -8,7 +8,7 @@ for a given C. Free of torch.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lmworks.config_checks import positive
+from lmworks.config import positive
 
 FLOPS_PER_PARAMETER_AND_TOKEN = 6
 PETAFLOPS_DAY = 1e15 * 24 * 3600  # floating-point operations, the unit of Kaplan et al. 2020

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from lmworks.config_checks import positive, within
+from lmworks.config import positive, within
 from lmworks.stage import TOKENIZER
 from lmworks.train.config import PretrainConfig, TrainConfig
 

@@ -32,7 +32,7 @@ from lmworks.model.presets import (
     switch,
     t5,
 )
-from lmworks.model.presets.llama_like import change_attention
+from lmworks.model.presets.decoders import change_attention
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.objectives.corruption_vocabulary import Vocabulary

@@ -39,7 +39,7 @@ from lmworks.model.config import (
 )
 from lmworks.model.gguf_read import GgufWeights
 from lmworks.model.gguf_write import save_gguf
-from lmworks.model.presets.llama_like import change_attention
+from lmworks.model.presets.decoders import change_attention
 from lmworks.model.quantised_linear import QuantisedLinear, quantise_projections, quantised_weights
 from lmworks.model.transformer import Transformer
 from slow_cases import slow

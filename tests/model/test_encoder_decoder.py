@@ -124,8 +124,10 @@ def test_experts_stand_in_every_second_layer_of_both_stacks():
     config = switch(97, 32, 4, 4, 48, experts=3, head_dim=8, decoder_layers=5)
     kinds = [[block.feed_forward.kind[:3] for block in stack.blocks] for stack in config.stacks]
     assert kinds == [["den", "mix"] * 2, ["den", "mix", "den", "mix", "den"]]
-    assert not any("mix" in b.feed_forward.kind for b in switch(97, 32, 4, 4, 48, 3, sparse_every=0).encoder.blocks)
-    assert all("mix" in b.feed_forward.kind for b in switch(97, 32, 4, 4, 48, 3, sparse_every=1).encoder.blocks)
+    assert not any(
+        "mix" in b.feed_forward.kind for b in switch(97, 32, 4, 4, 48, experts=3, sparse_every=0).encoder.blocks
+    )
+    assert all("mix" in b.feed_forward.kind for b in switch(97, 32, 4, 4, 48, experts=3, sparse_every=1).encoder.blocks)
     assert build(config)(SOURCE, TARGET).isfinite().all()
 
 

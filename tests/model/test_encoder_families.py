@@ -117,7 +117,7 @@ PUBLISHED = {
         {**T5_1_1_SMALL, "tie_word_embeddings": True, "scale_decoder_outputs": False, "dense_act_fn": "gelu_new"},
         replace(t5_v1_1(32128, 512, 8, 6, 1024), head=LanguageModelHead(tied=True)),
     ),
-    "switch": (SWITCH_BASE_8, switch(32128, 768, 12, 12, 3072, 8, capacity=64)),
+    "switch": (SWITCH_BASE_8, switch(32128, 768, 12, 12, 3072, experts=8, capacity=64)),
     "bart": (BART_BASE, bart(50265, 768, 6, 12, 3072)),
 }
 

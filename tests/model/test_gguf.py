@@ -20,7 +20,7 @@ from lmworks.model.gguf_read import read_gguf
 from lmworks.model.gguf_write import save_gguf
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
-from lmworks.model.presets.llama_like import change_attention
+from lmworks.model.presets.decoders import change_attention
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer
 

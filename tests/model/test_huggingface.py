@@ -94,7 +94,20 @@ def test_gemma3_configs_survive(windowed, rope, local, scale, bias):
     # A kind of layer that the model has not, has no rotation either: each kind gets a layer.
     windowed = [*windowed, True, False]
     config = presets.gemma3(
-        97, 32, len(windowed), 4, 2, 48, 64, 12, 16, windowed, rope, local, attention_bias=bias, scale=scale
+        97,
+        32,
+        len(windowed),
+        4,
+        2,
+        48,
+        64,
+        head_dim=12,
+        window=16,
+        windowed=windowed,
+        rope=rope,
+        local_rope=local,
+        attention_bias=bias,
+        scale=scale,
     )
     assert write_config(config)["model_type"] == "gemma3_text"
     assert reread(config) == config
@@ -254,7 +267,9 @@ def test_older_gemma3_files_are_read(pattern):
     layers = 7
     windowed = list(islice(cycle([True] * (pattern - 1) + [False]), layers))
     rope = Rope(1e6, 1.0, LinearScaling(8.0))
-    config = presets.gemma3(97, 32, layers, 4, 2, 48, 64, 12, 16, windowed, rope, Rope(2e4))
+    config = presets.gemma3(
+        97, 32, layers, 4, 2, 48, 64, head_dim=12, window=16, windowed=windowed, rope=rope, local_rope=Rope(2e4)
+    )
     assert read_config(old(config, sliding_window_pattern=pattern)) == config
 
 

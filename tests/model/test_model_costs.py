@@ -53,7 +53,7 @@ CONFIGS = {
     "t5": t5(97, 32, 2, 4, 48, head_dim=8),
     "t5 1.1": t5_v1_1(97, 32, 2, 4, 48, head_dim=12),
     "bart": bart(97, 32, 2, 4, 48, context_length=64),
-    "switch": switch(97, 32, 4, 4, 48, 5, head_dim=8),
+    "switch": switch(97, 32, 4, 4, 48, experts=5, head_dim=8),
     "shared expert": with_block(feed_forward=MIXTURE),
     "alibi": with_block(position=configs.Alibi()),
     "shaw": with_block(position=configs.Shaw(7)),

@@ -164,7 +164,7 @@ _add("gopher", "Rae et al. 2021, table 1", (*_SHAPE, "head_dim"), {
 _add("jurassic1", "Lieber et al. 2021, table 1", _SHAPE, {
     "jurassic1-large": ("7.5B", (4096, 32, 32, 16_384)),
     "jurassic1-jumbo": ("178B", (13_824, 76, 96, 55_296)),
-}, vocabulary=256_000)  # fmt: skip
+}, vocabulary=256_000, context_length=2048)  # fmt: skip
 _add("chinchilla", "Hoffmann et al. 2022, tables 4 and A9", (*_SHAPE, "head_dim"), {
     "chinchilla-74m": ("74M", (640, 10, 10, 2560, 64)),
     "chinchilla-163m": ("163M", (768, 18, 12, 3072, 64)),

@@ -60,7 +60,8 @@ class Family:
 
     def build(self, d: Dimensions) -> ModelConfig:
         known = {**asdict(d), "kv_heads": d.heads, "head_dim": d.width // d.heads, **self.settings}
-        return self.preset(**{name: known[name] for name in signature(self.preset).parameters if name in known})
+        taken = signature(self.preset).parameters  # `settings`: those of another preset, which takes them all
+        return self.preset(**{name: known[name] for name in known if name in taken or "settings" in taken})
 
     def smallest(self, vocabulary: int, context_length: int) -> int:
         """Parameters of the smallest shape with this vocabulary."""

@@ -65,6 +65,7 @@ def main() -> None:
     kernels.set_threads(options.threads or kernels.threads)
     torch.set_num_threads(kernels.threads)
     limits = measure_limits(kernels)
+    assert limits is not None
     print(f"{kernels.name}, {kernels.threads} threads; limits by {limits.method}:")
     print(f"reading {limits.bandwidth / 1e9:.1f} GB/s, multiplying {limits.operations / 1e9:.0f} GOP/s\n\n{HEAD}")
     measure(kernels, options.shape, options.rows, limits)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -26,14 +25,9 @@ def tiny_folder(tiny_tokenizer, tmp_path_factory) -> str:
 @pytest.fixture(autouse=True)
 def measured_here(monkeypatch):
     """In this process, and the machine's limits not at all: tests/generate/test_benchmark.py does both."""
-    limits = Limits(1e10, 1e12, "kernels", "kernels on 1 thread: measured elsewhere")
-    monkeypatch.setattr(benchmark, "limits_in_a_process", lambda _: limits)
-    monkeypatch.setattr(benchmark, "use_threads", lambda _: None)
-
-    def report(settings, weights):
-        return benchmark.measure_format(settings, weights, time.monotonic())
-
-    monkeypatch.setattr(benchmark, "report_in_a_process", report)
+    limits = Limits(1e10, 1e12, "kernels on 1 thread: measured elsewhere")
+    monkeypatch.setattr(benchmark, "measure_limits", lambda: limits)
+    monkeypatch.setattr(benchmark, "in_a_process", lambda _, function, *arguments: function(*arguments))
 
 
 ARGUMENTS = ("--prompt", "24", "--new", "4", "--rounds", "2", "--threads", "1")
@@ -44,7 +38,6 @@ def test_prints_what_was_measured_as_json(tiny_folder):
     assert result.returncode == 0, result.stderr
     printed = json.loads(result.stdout)
     assert printed["limits"]["bandwidth"] > 0 and printed["limits"]["operations"] > 0
-    assert printed["limits"]["measured_by"] == "kernels"
     assert [workload["sequences"] for workload in printed["settings"]["workloads"]] == [1, 8, 16]
     assert [one["weights"] for one in printed["formats"]] == ["float32", "int8"]
     for one in printed["formats"]:

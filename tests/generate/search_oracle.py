@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from lmworks.generate.search_parameters import BeamParameters
+from lmworks.generate.protocol import BeamParameters
 
 Found = tuple[tuple[int, ...], float]  # ids and score
 Logits = Callable[[Sequence[Sequence[int]]], Tensor]  # completions so far -> (completions, vocabulary)

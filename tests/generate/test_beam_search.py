@@ -13,8 +13,7 @@ from lmworks.adapt.lora import Lora, LowRank
 from lmworks.generate.constraint import Choice, Regex
 from lmworks.generate.engine import Engine
 from lmworks.generate.paged_cache import OutOfPagesError
-from lmworks.generate.protocol import Completion, Request, SamplingParameters
-from lmworks.generate.search_parameters import BeamParameters
+from lmworks.generate.protocol import BeamParameters, Completion, Request, SamplingParameters
 from slow_cases import slow
 
 _EOS = 258

@@ -14,8 +14,7 @@ from lmworks.generate import constrained_decoding
 from lmworks.generate.constrained_decoding import MOST_TRIALS, ConstraintCompiler
 from lmworks.generate.constraint import CompilerBusyError, ConstraintError, Grammar, JsonSchema, Regex
 from lmworks.generate.constraint_grammar import to_grammar
-from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.search_parameters import BeamParameters
+from lmworks.generate.protocol import BeamParameters, Request, SamplingParameters
 from slow_cases import slow
 
 ROWS = 400

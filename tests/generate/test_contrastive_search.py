@@ -12,8 +12,7 @@ from search_oracle import contrastive_search, decoder_logits
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
 from lmworks.generate.fused_runner import FusedRunner
-from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.search_parameters import ContrastiveParameters
+from lmworks.generate.protocol import ContrastiveParameters, Request, SamplingParameters
 from lmworks.kernels.fused_operations import run
 from lmworks.kernels.kv_pages import PAGE
 from lmworks.kernels.program import RaggedBatch, Rows

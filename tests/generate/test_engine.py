@@ -6,10 +6,10 @@ import pytest
 import torch
 from engine_cases import prompt
 
-from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.generate.runner import default_dtype
 from lmworks.generate.sampling import uniform
 from lmworks.records import Message
 

@@ -9,9 +9,8 @@ from engine_cases import Kind, assert_same, finish, make_engine, prompt
 
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
-from lmworks.generate.protocol import Completion, Request, SamplingParameters
+from lmworks.generate.protocol import BeamParameters, Completion, Request, SamplingParameters
 from lmworks.generate.request_state import RequestState
-from lmworks.generate.search_parameters import BeamParameters
 from lmworks.model.checkpoint import Checkpoint
 
 _LONG = SamplingParameters(max_tokens=12, ignore_eos=True)

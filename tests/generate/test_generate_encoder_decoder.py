@@ -5,10 +5,9 @@ import torch
 from search_oracle import beam_search, contrastive_search, encoder_decoder_logits
 
 from lmworks.generate.engine import Engine
-from lmworks.generate.protocol import Request, SamplingParameters
+from lmworks.generate.protocol import BeamParameters, ContrastiveParameters, Request, SamplingParameters
 from lmworks.generate.runner import LogitRows
 from lmworks.generate.sampling import sample, uniform
-from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
 from lmworks.model.checkpoint import Checkpoint
 from slow_cases import slow
 

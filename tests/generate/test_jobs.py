@@ -7,8 +7,7 @@ from engine_cases import Kind, assert_same, finish, make_engine, prompt, tiny_ll
 
 from lmworks.generate.engine import Engine
 from lmworks.generate.job import Job
-from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
+from lmworks.generate.protocol import BeamParameters, ContrastiveParameters, Request, SamplingParameters
 
 _SMALL = {"slots": 1, "context_length": 128, "cache_tokens": 128, "speculation": None}
 _CONTEXTS = [prompt(96, n) for n in range(4)]

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lmworks.generate.stop_strings import StopMatcher
+from lmworks.generate.request_state import StopMatcher
 
 # Two letters make stop strings that overlap themselves and each other frequent; é and 日 are multi-byte in UTF-8.
 _LETTERS = st.sampled_from("abé日")

@@ -13,8 +13,7 @@ from listeners import Gate, Listener
 from lmworks.adapt import Lora, LoraConfig, initialise_lora, merge
 from lmworks.generate.engine import Engine
 from lmworks.generate.engine_worker import EngineWorker
-from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.search_parameters import BeamParameters
+from lmworks.generate.protocol import BeamParameters, Request, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint
 from slow_cases import slow
 

@@ -10,8 +10,7 @@ from listeners import Listener
 from lmworks.generate.best_of_n import best_of
 from lmworks.generate.engine import Engine
 from lmworks.generate.engine_worker import EngineWorker
-from lmworks.generate.protocol import Delta, Request, SamplingParameters
-from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
+from lmworks.generate.protocol import BeamParameters, ContrastiveParameters, Delta, Request, SamplingParameters
 
 _REQUEST = Request((1, 2, 3), sampling=SamplingParameters(max_tokens=40, banned_tokens=(258,)))
 _BEAMS = BeamParameters(4, 4)

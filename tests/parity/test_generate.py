@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from lmworks.generate.engine import Engine
-from lmworks.generate.protocol import Completion, Request, SamplingParameters
-from lmworks.generate.search_parameters import BeamParameters
+from lmworks.generate.protocol import BeamParameters, Completion, Request, SamplingParameters
 from lmworks.model.checkpoint import assemble
 from lmworks.model.config import LanguageModelHead
 from lmworks.model.initialisation import initialise

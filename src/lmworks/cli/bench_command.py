@@ -1,5 +1,6 @@
 """The verb `bench`: how fast the engine is on this machine, and how near to what the machine can do."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,40 +68,42 @@ def bench(
     workloads = (benchmark.Workload(prompt, 1, new), *many)
     settings = benchmark.Settings(model, workloads, rounds, threads or cores())
     typer.echo("measuring the limits of the machine", err=True)
-    limits = benchmark.limits_in_a_process(settings.threads)
+    limits = benchmark.in_a_process(settings.threads, benchmark.measure_limits)
     reports = []
     for name in weights or FORMATS:
         typer.echo(f"measuring {name}", err=True)
-        reports.append(benchmark.report_in_a_process(settings, name))  # pyright: ignore[reportArgumentType]
+        measured = (benchmark.measure_format, settings, name, time.monotonic())
+        reports.append(benchmark.in_a_process(settings.threads, *measured))
     # Once more: a machine that was busy at first would have shares above the whole.
-    limits = benchmark.higher(limits, benchmark.limits_in_a_process(settings.threads))
+    again = benchmark.in_a_process(settings.threads, benchmark.measure_limits)
+    limits = limits.higher(again) if limits and again else None
     if as_json:
         _print_json(settings, limits, reports)
     else:
         _print_tables(settings, limits, reports)
 
 
-def _print_json(settings: "Settings", limits: "Limits", reports: "list[FormatReport]") -> None:
+def _print_json(settings: "Settings", limits: "Limits | None", reports: "list[FormatReport]") -> None:
     import json
     from dataclasses import asdict
 
     everything = {
         "settings": asdict(settings),
-        "limits": asdict(limits),
+        "limits": asdict(limits) if limits else None,
         "formats": [asdict(report) for report in reports],
     }
     typer.echo(json.dumps(everything, indent=1))
 
 
-def _print_tables(settings: "Settings", limits: "Limits", reports: "list[FormatReport]") -> None:
+def _print_tables(settings: "Settings", limits: "Limits | None", reports: "list[FormatReport]") -> None:
     from rich.table import Table
 
     console = new_console()
-    console.print(
-        f"limits: {limits.bandwidth / 1e9:.1f} GB/s read, {limits.operations / 1e9:,.0f} GOP/s multiplied"
-        f"\n({limits.method})",
-        highlight=False,
-    )
+    said = "limits: unknown, since there are no compiled kernels to measure them with"
+    if limits is not None:
+        rates = f"{limits.bandwidth / 1e9:.1f} GB/s read, {limits.operations / 1e9:,.0f} GOP/s multiplied"
+        said = f"limits: {rates}\n({limits.method})"
+    console.print(said, highlight=False)
     console.print("\ntokens per second, of all sequences together; the shares are those of the median")
     speeds = Table(box=None, header_style="bold", leading=1)
     speeds.add_column("weights")
@@ -124,18 +127,20 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _cells(workloads: "tuple[Workload, ...]", report: "FormatReport", limits: "Limits") -> Iterator[str]:
+def _cells(workloads: "tuple[Workload, ...]", report: "FormatReport", limits: "Limits | None") -> Iterator[str]:
     """The prefill of the first workload, then what each generates."""
     from lmworks.generate.benchmark import share_multiplied, share_read, spread
 
     prefill = spread([speed.prefill for speed in report.speeds[0]])
-    multiplied = share_multiplied(prefill.median, report.operations[0][0], limits)
-    yield f"{_numbers(prefill)}\n\nmultiplied {multiplied:.0%}"
+    multiplied = share_multiplied(prefill.median, report.operations[0][0], limits) if limits else 0.0
+    yield _numbers(prefill) + (f"\n\nmultiplied {multiplied:.0%}" if limits else "")
     for workload, speeds, (_, operations) in zip(workloads, report.speeds, report.operations, strict=True):
         decode = spread([speed.decode for speed in speeds])
-        read = share_read(decode.median, report.read_bytes, workload.sequences, limits)
-        multiplied = share_multiplied(decode.median, operations, limits)
-        yield f"{_numbers(decode)}\nread {read:.0%}\nmultiplied {multiplied:.0%}"
+        cell = _numbers(decode)
+        if limits is not None:
+            read = share_read(decode.median, report.read_bytes, workload.sequences, limits)
+            cell += f"\nread {read:.0%}\nmultiplied {share_multiplied(decode.median, operations, limits):.0%}"
+        yield cell
 
 
 def _numbers(rate: "Spread") -> str:

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from lmworks.generate.engine import Engine
     from lmworks.generate.engine_worker import EngineWorker, QueueFullError
     from lmworks.generate.protocol import (
+        BeamParameters,
         Capabilities,
         Completion,
+        ContrastiveParameters,
         Delta,
         EngineProtocol,
         Request,
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     )
     from lmworks.generate.remote_engine import RemoteEngine
     from lmworks.generate.reward_scores import RewardModel
-    from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
     from lmworks.generate.text_embedding import TextEncoder
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

@@ -39,7 +39,6 @@ _SHORT_PROMPT = 16  # tokens, of the request whose first token ends the start
 _SECONDS = 0.5  # of each measurement of a limit: long enough to meet a moment in which nothing else runs
 _LEAST_PASSES = 5
 _READ_BYTES = 2**28  # unless the cache is larger still
-_ROWS, _INNER, _COLUMNS = 512, 1536, 2048  # of PyTorch's product: a long prompt times a matrix of a small model
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,63 +164,42 @@ class Limits:
     bandwidth     bytes of memory read per second.
     operations    per second of products, a multiplication and an addition being two, of the numbers that are multiplied
                   fastest here, nearly everywhere 8-bit integers.
-    measured_by   "kernels", or "torch" where they were not compiled: then the limits are those of PyTorch's operations,
-                  which a better one may exceed.
     method        with what, in words.
     """
 
     bandwidth: float
     operations: float
-    measured_by: Literal["kernels", "torch"]
     method: str
 
+    def higher(self, other: "Limits") -> "Limits":
+        """The higher ones of two measurements: what else ran meanwhile can only have lowered them."""
+        faster = max(self, other, key=lambda limits: limits.operations)
+        return replace(faster, bandwidth=max(self.bandwidth, other.bandwidth))
 
-def higher(first: Limits, second: Limits) -> Limits:
-    """The higher ones of two measurements in the same way: what else ran meanwhile can only have lowered them."""
-    faster = max(first, second, key=lambda limits: limits.operations)
-    return replace(faster, bandwidth=max(first.bandwidth, second.bandwidth))
 
-
-def measure_limits(kernels: Library | None = None) -> Limits:
-    """Some seconds of work on the threads that the kernels have, or torch where there are none; whatever else runs on
-    the machine makes the limits look lower than they are. `kernels` are a library other than the default."""
-    kernels, size = kernels or library.load(), _read_bytes()
-    products: dict[str, Callable[[], int]]  # one pass for each kind of numbers; the products in it
+def measure_limits(kernels: Library | None = None) -> Limits | None:
+    """Some seconds of work on the threads that the kernels have; whatever else runs on the machine makes the limits
+    look lower than they are. None where no kernels are compiled. `kernels` are a library other than the default."""
+    kernels = kernels or library.load()
     if kernels is None:
-        halves = torch.ones(2, size // 8)
-        left, right = (torch.ones(shape, dtype=torch.int8) for shape in ((_ROWS, _INNER), (_INNER, _COLUMNS)))
-
-        def multiply() -> int:
-            torch._int_mm(left, right)  # pyright: ignore[reportPrivateImportUsage]
-            return _ROWS * _INNER * _COLUMNS
-
-        read, products = partial(torch.dot, *halves), {"int8": multiply}
-        name, threads = f"PyTorch {torch.__version__}, for want of compiled kernels,", torch.get_num_threads()
-    else:
-        numbers = large_pages(size).view(torch.int32).fill_(1)  # pages never written are all one page of zeros
-        read = partial(library.read_numbers, numbers, kernels)
-        products = {format_: partial(library.multiply_ones, format_, kernels) for format_ in FORMATS}
-        name, threads = f"the {kernels.name} kernels", kernels.threads
-    reading, _ = _fastest(read)
-    rates = {}
-    for kind, multiply in products.items():
-        seconds, count = _fastest(multiply)
-        rates[kind] = 2 * count / seconds
-    fastest = max(rates, key=rates.__getitem__)
-    method = (
-        f"{name} on {threads} thread{'' if threads == 1 else 's'}: reading {size // 2**20:,} MiB, "
-        f"and products with {fastest} weights"
-    )
-    return Limits(size / reading, rates[fastest], "torch" if kernels is None else "kernels", method)
-
-
-def _read_bytes() -> int:
-    """Several times what the largest cache of a processor holds, so that next to nothing is found there again."""
+        return None
     try:
         cache = os.sysconf("SC_LEVEL3_CACHE_SIZE")  # bytes; of glibc
     except (AttributeError, ValueError, OSError):
         cache = 0
-    return max(_READ_BYTES, 4 * cache)
+    size = max(_READ_BYTES, 4 * cache)  # so that next to nothing is found in the cache again
+    numbers = large_pages(size).view(torch.int32).fill_(1)  # pages never written are all one page of zeros
+    reading, _ = _fastest(partial(library.read_numbers, numbers, kernels))
+    rates = {}
+    for format_ in FORMATS:
+        seconds, count = _fastest(partial(library.multiply_ones, format_, kernels))
+        rates[format_] = 2 * count / seconds
+    fastest = max(rates, key=rates.__getitem__)
+    method = (
+        f"the {kernels.name} kernels on {kernels.threads} thread{'' if kernels.threads == 1 else 's'}: reading "
+        f"{size // 2**20:,} MiB, and products with {fastest} weights"
+    )
+    return Limits(size / reading, rates[fastest], method)
 
 
 def _fastest(work: Callable[[], T]) -> tuple[float, T]:
@@ -265,24 +243,16 @@ def share_multiplied(rate: float, operations: int, limits: Limits) -> float:
 # Processes
 
 
-def limits_in_a_process(threads: int) -> Limits:
-    """`measure_limits` on so many threads."""
-    return _in_a_process(threads, measure_limits)
-
-
-def report_in_a_process(settings: Settings, weights: WeightFormat) -> FormatReport:
-    """Everything about one weight format. Raises what the engine raises for a format or model that it cannot run."""
-    return _in_a_process(settings.threads, measure_format, settings, weights, time.monotonic())
-
-
-def _in_a_process(threads: int, function: Callable[..., T], *arguments: object) -> T:
+def in_a_process(threads: int, function: Callable[..., T], *arguments: object) -> T:
+    """The function, called on so many threads in a process of its own."""
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh, initializer=use_threads, initargs=(threads,)) as process:
         return process.submit(function, *arguments).result()
 
 
 def measure_format(settings: Settings, weights: WeightFormat, started: float) -> FormatReport:
-    """In this process, which began at `started` (`time.monotonic`, which all processes of a machine share)."""
+    """Everything about one weight format, in this process, which began at `started` (`time.monotonic`, which all
+    processes of a machine share). Raises what the engine raises for a format or model that it cannot run."""
     imported = _status("VmRSS")
     checkpoint = load(settings.model)
     engine = Engine(

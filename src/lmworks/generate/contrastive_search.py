@@ -19,12 +19,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from lmworks.generate.beam_search import allowed_logits, compute_masks, largest, prefill
 from lmworks.generate.engine_step import NOTHING_ALLOWED, Batcher
 from lmworks.generate.job import Job, Steps
 from lmworks.generate.logit_processors import leaves_no_choice
+from lmworks.generate.protocol import ContrastiveParameters, require_no_draws
 from lmworks.generate.request_state import RequestState
-from lmworks.generate.search_parameters import ContrastiveParameters, require_no_draws
-from lmworks.generate.search_steps import allowed_logits, compute_masks, largest, prefill
 
 
 def contrastive_search(

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.lowering import lower, unsupported_reason
+from lmworks.generate.runner import default_dtype
 from lmworks.kernels import library
 from lmworks.kernels.fused_operations import run
 from lmworks.kernels.program import Program, RaggedBatch

@@ -21,10 +21,18 @@ from lmworks.generate.job import Job, Steps
 from lmworks.generate.lowering import FormatOf
 from lmworks.generate.page_storage import CacheDtype
 from lmworks.generate.paged_cache import PAGE, PagedCache
-from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
+from lmworks.generate.protocol import (
+    BeamParameters,
+    Capabilities,
+    Completion,
+    ContrastiveParameters,
+    Delta,
+    Request,
+    Role,
+    Score,
+)
 from lmworks.generate.request_state import RequestState, TokenTexts, prepare
 from lmworks.generate.runner_choice import WeightFormat, build_runner
-from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
 from lmworks.generate.speculative_decoding import Speculator
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import Checkpoint

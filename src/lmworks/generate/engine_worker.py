@@ -19,9 +19,17 @@ import numpy as np
 
 from lmworks.adapt.lora import Lora
 from lmworks.generate.engine import Engine
-from lmworks.generate.protocol import Capabilities, Completion, Delta, Request, Role, Score
+from lmworks.generate.protocol import (
+    BeamParameters,
+    Capabilities,
+    Completion,
+    ContrastiveParameters,
+    Delta,
+    Request,
+    Role,
+    Score,
+)
 from lmworks.generate.request_state import RequestState
-from lmworks.generate.search_parameters import BeamParameters, ContrastiveParameters
 from lmworks.model.checkpoint import Checkpoint
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmworks.generate.constraint import ConstraintError
-from lmworks.generate.schema_document import target
+from lmworks.generate.unique_items import target
 
 _DAY = (
     r"(\d{4}-(0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|\d{4}-(0[469]|11)-(0[1-9]|[12]\d|30)|\d{4}-02-(0[1-9]|1\d|2[0-8])"

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urldefrag, urljoin
 
 from lmworks.generate.constraint import ConstraintError
 from lmworks.generate.json_formats import FORMATS, LARGEST, json_text
-from lmworks.generate.schema_document import DIFFERENT_ITEMS, canonical, literals, target
+from lmworks.generate.unique_items import DIFFERENT_ITEMS, canonical, literals, target
 
 _ANNOTATIONS = frozenset(
     ("$comment", "title", "description", "default", "discriminator", "examples", "example", "readOnly", "writeOnly",

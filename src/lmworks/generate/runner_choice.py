@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.lowering import (
     FormatOf,
@@ -20,7 +19,7 @@ from lmworks.generate.lowering import (
 )
 from lmworks.generate.module_runner import ModuleRunner
 from lmworks.generate.page_storage import CacheDtype, layer_groups
-from lmworks.generate.runner import Runner, require_same_shapes
+from lmworks.generate.runner import Runner, default_dtype, require_same_shapes
 from lmworks.kernels import library
 from lmworks.kernels.kv_pages import PAGE
 from lmworks.kernels.program import Program

@@ -11,10 +11,10 @@ import torch
 
 from lmworks.adapt import AdapterIndex, Lora, load, read_lora, with_lora
 from lmworks.compiled import free_memory
-from lmworks.generate.compute_dtype import default_dtype
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.engine import Engine
 from lmworks.generate.engine_worker import EngineWorker
+from lmworks.generate.runner import default_dtype
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import Checkpoint, is_gguf, read_document
 from lmworks.model.config import ClassificationHead, LanguageModelHead, ModelConfig, PoolHead, UnsupportedModel

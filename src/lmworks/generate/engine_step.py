@@ -1,5 +1,6 @@
 """The step of the engine: schedule, guess, forward, sample, commit."""
 
+import logging
 import time
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ from lmworks.generate.runner import LogitRows, Runner, Work
 from lmworks.generate.sampling import alternatives_of, sample, uniform
 from lmworks.generate.scheduler import Scheduler
 from lmworks.generate.speculative_decoding import Speculator
+
+_log = logging.getLogger(__name__)
 
 NOT_FINITE = "the model's logits are not finite; check its weights, or use weights='float32'"
 NOTHING_ALLOWED = "no token is allowed here: the constraint, banned_tokens and logit_bias exclude each other"
@@ -168,13 +171,10 @@ class Batcher:
             )
         self._look_ahead(entries)
         entries = [entry for entry in entries if not entry.request.done and not entry.request.held]
-        if self.speculator is not None and all(
-            map(_decodes, entries)
-        ):  # next to a prompt's chunk guesses are not cheap
+        # Next to a prompt's chunk guesses are not cheap.
+        if self.speculator is not None and all(map(_decodes, entries)):
             unsure = [entry for entry in entries if entry.request.sampling.speculate and not entry.guesses]
-            unsure = [
-                entry for entry in unsure if entry.request.constraint is None or not entry.request.constraint.slow
-            ]
+            unsure = [e for e in unsure if e.request.constraint is None or not e.request.constraint.slow]
             self._guess(self.speculator, unsure, len(entries))
         return [entry for entry in entries if not entry.request.done]
 
@@ -204,19 +204,19 @@ class Batcher:
         return (self._slow if matcher.slow else self._quick).submit(_look, matcher, guesses, _room(request))
 
     def _guess(self, speculator: Speculator, entries: list[_StepEntry], rows: int) -> None:
-        """Add guesses to a step in which everybody decodes."""
+        """Add guesses to a step in which everybody decodes. Nothing needs them: where they fail, there are no more."""
         requests = [entry.request for entry in entries]
-        guesses = speculator.guess(requests, [_room(request) for request in requests], rows) if entries else []
+        try:
+            guesses = speculator.guess(requests, [_room(request) for request in requests], rows) if entries else []
+        except Exception:
+            _log.exception("tokens could not be guessed ahead: speculation is off from now on")
+            self.speculator = None
+            return
         for entry, ids in zip(entries, guesses, strict=True):
-            with self._alone(entry.request):
-                if isinstance(ids, Exception):
-                    raise ids
-                self._extend(entry, ids)
-                entry.ahead = None if ids else entry.ahead
+            self._extend(entry, ids)
+            entry.ahead = None if ids else entry.ahead
 
     def _extend(self, entry: _StepEntry, ids: list[int]) -> None:
-        if not all(0 <= token < self.runner.vocabulary for token in ids):
-            raise ValueError(f"the guesses {ids} hold token ids outside [0, {self.runner.vocabulary})")
         room = len(entry.work.sequence.tables[0]) * PAGE - entry.work.sequence.length - 1
         if len(ids) > room:
             if self.cache.available * PAGE < len(ids) + PAGE:  # guesses preempt nobody
@@ -231,7 +231,9 @@ class Batcher:
     # Forward, sample, commit
 
     def _run(self, entries: list[_StepEntry]) -> None:
-        self._begin_masks(entries)
+        for entry in entries:  # masks are computed while the model runs
+            if entry.request.constraint is not None and entry.work.wanted and entry.ahead is None:
+                entry.ahead = self.look(entry.request, entry.guesses)
         began = time.perf_counter()
         rows, _ = self.forward([entry.work for entry in entries])
         tokens = sum(len(entry.work.ids) for entry in entries)
@@ -244,12 +246,6 @@ class Batcher:
         choosing = [entry for entry in entries if entry.work.wanted]
         if choosing:
             self._choose(choosing, rows)
-
-    def _begin_masks(self, entries: list[_StepEntry]) -> None:
-        """Masks are computed while the model runs."""
-        for entry in entries:
-            if entry.request.constraint is not None and entry.work.wanted and entry.ahead is None:
-                entry.ahead = self.look(entry.request, entry.guesses)
 
     def _choose(self, entries: list[_StepEntry], rows: LogitRows) -> None:
         """Sample every wanted row; keep guesses as long as they are what was sampled. Whose masks are not there by now

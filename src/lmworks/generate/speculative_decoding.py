@@ -10,14 +10,13 @@ of acceptance is that of the paper's rejection sampling, p(guess).
 This file decides how many guesses are worth a forward; `Proposer`s make them.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lmworks.generate.request_state import RequestState
+import numpy as np
 
-_log = logging.getLogger(__name__)
+from lmworks.generate.request_state import RequestState
 
 _DECAY = 0.9  # of what was seen of a request's acceptance, a check: it follows the text, from prose into a quote
 _PRIOR = 2.0  # checks that the estimate of all requests counts for in a new one's
@@ -88,21 +87,11 @@ class StepCosts:
     def seconds(self, rows: int) -> float:
         """In units of the measured steps; proportions alone matter."""
         known = sorted(self._seconds)
-        if not known:
-            return 1 + _COST_PER_ROW * (rows - 1)
-        below = max((n for n in known if n <= rows), default=None)
-        above = min((n for n in known if n >= rows), default=None)
-        if below is not None and above is not None:
-            if below == above:
-                return self._seconds[below]
-            part = (rows - below) / (above - below)
-            # More rows never cost less: what says so was noise.
-            low = self._seconds[below]
-            return low + part * max(0.0, self._seconds[above] - low)
-        nearest = above if below is None else below
-        assert nearest is not None
-        base = self._seconds[nearest]
-        return base * (1 + _COST_PER_ROW * (rows - 1)) / (1 + _COST_PER_ROW * (nearest - 1))
+        nearest = min(max(rows, known[0]), known[-1]) if known else 1
+        # More rows never cost less: what says so was noise.
+        rising = np.maximum.accumulate([self._seconds[number] for number in known]) if known else [1.0]
+        seconds = float(np.interp(nearest, known or [1], rising))
+        return seconds * (1 + _COST_PER_ROW * (rows - 1)) / (1 + _COST_PER_ROW * (nearest - 1))
 
 
 @dataclass
@@ -125,49 +114,27 @@ class Speculator:
     _of: dict[str, Acceptance] = field(default_factory=dict)
     _proposals_of: dict[str, list[int]] = field(default_factory=dict)  # in this step, used or not
 
-    def guess(self, requests: Sequence[RequestState], most: Sequence[int], rows: int) -> list[list[int] | Exception]:
-        """The tokens to be checked for each request, at most `most`, in a step that has `rows` rows without them; what
-        was raised, where guessing for a request failed."""
+    def guess(self, requests: Sequence[RequestState], most: Sequence[int], rows: int) -> list[list[int]]:
+        """The tokens to be checked for each request, at most `most`, in a step that has `rows` rows without them."""
         limits = [min(limit, self.longest) for limit in most]
         if self.proposer.seconds:
             lengths = self._lengths(requests, limits, rows)
             self._asked += 1
             if not any(lengths) and self._asked % _ASK_AGAIN == 0:
                 lengths = [min(limit, 1) for limit in limits]
-            answers = self._proposals(requests, lengths) if any(lengths) else [[] for _ in requests]
+            proposals = self._proposals(requests, lengths) if any(lengths) else [[] for _ in requests]
         else:
-            answers = self._proposals(requests, limits)
-            proposed = [0 if isinstance(answer, Exception) else len(answer) for answer in answers]
-            lengths = self._lengths(requests, proposed, rows)
-        guesses: list[list[int] | Exception] = []
-        for request, answer, length in zip(requests, answers, lengths, strict=True):
-            if isinstance(answer, Exception):
-                guesses.append(answer)
-                continue
-            if answer:
-                self._proposals_of[request.id] = answer
-            guesses.append(answer[:length])
-        return guesses
+            proposals = self._proposals(requests, limits)
+            lengths = self._lengths(requests, [len(proposal) for proposal in proposals], rows)
+        self._proposals_of |= {r.id: proposal for r, proposal in zip(requests, proposals, strict=True) if proposal}
+        return [proposal[:length] for proposal, length in zip(proposals, lengths, strict=True)]
 
-    def _proposals(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int] | Exception]:
-        """The proposals, as far as the constraints allow them, or the exception."""
-        try:
-            return self._ask(requests, most)
-        except Exception as error:
-            if len(requests) == 1:
-                return [error]
-        # Whose guesses they are that fail shows when each request is asked for by itself.
-        return [
-            answer
-            for request, limit in zip(requests, most, strict=True)
-            for answer in self._proposals([request], [limit])
-        ]
-
-    def _ask(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int] | Exception]:
+    def _proposals(self, requests: Sequence[RequestState], most: Sequence[int]) -> list[list[int]]:
+        """The proposals; empty where a constraint does not allow the first token: to know of the others costs time."""
         proposals = self.proposer.propose(requests, most)
         return [
-            _allowed(request, proposal[:limit])
-            for request, proposal, limit in zip(requests, proposals, most, strict=True)
+            proposal[:limit] if not proposal or matcher is None or matcher.allows(proposal[0]) else []
+            for matcher, proposal, limit in zip((r.constraint for r in requests), proposals, most, strict=True)
         ]
 
     def observe(self, request: RequestState, sent: int, chosen: Sequence[int]) -> None:
@@ -194,10 +161,7 @@ class Speculator:
     def forget(self, request: RequestState) -> None:
         self._of.pop(request.id, None)
         self._proposals_of.pop(request.id, None)
-        try:
-            self.proposer.forget(request)
-        except Exception:  # the request has its end already, and nobody else has to do with it
-            _log.exception("the proposer could not forget request %s", request.id)
+        self.proposer.forget(request)
 
     def _lengths(self, requests: Sequence[RequestState], most: Sequence[int], rows: int) -> list[int]:
         """The number of guesses of each request: adds the most promising one as long as it pays."""
@@ -218,9 +182,3 @@ class Speculator:
                 return lengths
             lengths[best] += 1
             expected, time, rows = expected + gains[best], more, rows + 1
-
-
-def _allowed(request: RequestState, proposal: list[int]) -> list[int]:
-    """Nothing where the constraint does not allow the first token: what is known of the others costs time."""
-    matcher = request.constraint
-    return proposal if matcher is None or not proposal or matcher.allows(proposal[0]) else []

@@ -37,7 +37,6 @@ def test_batches_padding_and_order_change_no_vector(tiny_bert) -> None:
     assert alone.shape == (len(_TEXTS), 32) and alone.dtype == np.float32
     assert np.abs(encoder.encode(_TEXTS, "passage") - alone).max() < _TOLERANCE
     assert np.abs(encoder.encode(_TEXTS[::-1], "passage")[::-1] - alone).max() < _TOLERANCE
-    assert np.abs(_exact(tiny_bert, batch_tokens=40).encode(_TEXTS, "passage") - alone).max() < _TOLERANCE
     assert np.abs(alone[0] - alone[2]).max() > 0.01, "different texts have different vectors"
 
 
@@ -78,7 +77,6 @@ def test_fingerprint_covers_whatever_shapes_a_vector(tiny_bert) -> None:
         TextEncoder(tiny_bert, weights="bfloat16"),
     ]
     assert len({encoder.fingerprint for encoder in variants}) == len(variants)
-    assert _exact(tiny_bert, batch_tokens=10).fingerprint == variants[0].fingerprint
 
 
 def test_engine_uses_the_same_encoder_and_refuses_the_rest(tiny_bert, tiny_llama) -> None:
@@ -142,7 +140,7 @@ def test_in_the_kernels_no_bit_depends_on_the_batch(tiny_bert, weights) -> None:
     if not lowered:
         return
     many = [f"{number} {text}" for number in range(40) for text in _TEXTS]
-    vectors, tokens = TextEncoder(tiny_bert, batch_tokens=100_000, weights=weights).encode_both(many, "passage")
+    vectors, tokens = encoder.encode_both(many, "passage")
     for row in (0, 1, 5, 150, 319):
         (vector,), (states,) = encoder.encode_both([many[row]], "passage")
         assert np.array_equal(vector, vectors[row]) and np.array_equal(states, tokens[row])

@@ -5,18 +5,17 @@ claim follows from it (Devlin et al. 2019, section 4; Nogueira & Cho 2019).
     reader.read("Who wrote it?", ["It was written by Ada Lovelace.", "It rained."])   # an `AnswerSpan` of each
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from lmworks.artefact import hash_json
-from lmworks.generate.encoder_states import WeightFormat, map_states, runnable
+from lmworks.generate.encoder_states import SequenceEncoder, WeightFormat, map_states
 from lmworks.generate.protocol import ContextLengthError, UnsupportedError
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ClassificationHead, SpanHead
-from lmworks.model.heads import build_head
 from lmworks.tokenizer.text_pair import JoinedPair, join_pairs
 
 LONGEST_ANSWER = 40  # tokens of a span
@@ -58,11 +57,8 @@ def best_span(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray, first: 
     return AnswerSpan(left, right, float(scores[start, end]), offsets, starts, ends)
 
 
-class CrossEncoder:
-    """A checkpoint with a head for spans or for labels; `weights` as in `TextEncoder`.
-
-    What is longer than the model was made for loses its end; `truncated` counts these pairs.
-    """
+class CrossEncoder(SequenceEncoder):
+    """A checkpoint with a head for spans or for labels. What is longer than the model was made for loses its end."""
 
     def __init__(self, checkpoint: Checkpoint, weights: WeightFormat = "auto") -> None:
         config = checkpoint.config
@@ -71,16 +67,10 @@ class CrossEncoder:
                 f"{checkpoint.source} reads no pairs of texts: it has neither a head for spans nor one for labels; "
                 "name one such as minilm-reader, or train one (lmworks train --help)"
             )
+        super().__init__(checkpoint, weights)
         self.checkpoint, self.config = checkpoint, config.head
-        self.weights, self.model = runnable(checkpoint, weights)
-        self.head = build_head(config.head, config.embedding.width, config.embedding.vocabulary).eval()
-        head_weights = {
-            name: weight for name, weight in checkpoint.model.state_dict().items() if name.startswith("head.")
-        }
-        self.head.load_state_dict({name.removeprefix("head."): weight.float() for name, weight in head_weights.items()})
+        self.head = copy.deepcopy(checkpoint.model.head).float().eval()
         self.tokenizer, self.max_length = checkpoint.required_tokenizer, config.context_length
-        self.truncated = 0
-        self.fingerprint = hash_json({"checkpoint": checkpoint.fingerprint, "weights": self.weights})
 
     def read(self, question: str, passages: Sequence[str]) -> list[AnswerSpan]:
         """The best span of each passage. UnsupportedError for a head without spans."""
@@ -140,5 +130,5 @@ class CrossEncoder:
         joined = join_pairs(self.tokenizer, pairs, self.max_length)
         self.truncated += sum(not pair.whole for pair in joined)
         ids = [pair.ids for pair in joined]
-        outputs = map_states(self.model, ids, lambda x: self.head(torch.from_numpy(x)[None], x).numpy()[0])
-        return list(zip(joined, outputs, strict=True))
+        outputs = map_states(self.model, ids, lambda _, x: self.head(torch.from_numpy(x)[None], x).numpy()[0])
+        return [(pair, outputs[row]) for row, pair in enumerate(joined)]

@@ -1,12 +1,13 @@
 """An encoder over sequences of any lengths: the fused kernels where they know it, else its own modules."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
 
+from lmworks.artefact import hash_json
 from lmworks.generate.lowering import lower, unsupported_reason
 from lmworks.generate.runner import default_dtype
 from lmworks.kernels import library
@@ -18,7 +19,24 @@ from lmworks.model.config import PoolHead
 from lmworks.model.quantised_linear import has_adapter, quantised_weights
 from lmworks.model.transformer import Transformer
 
+T = TypeVar("T")
 WeightFormat = Literal["auto", "float32", "bfloat16", "int8"]
+
+
+class SequenceEncoder:
+    """A checkpoint that reads whole sequences: what text encoders, cross-encoders and reward models have in common.
+
+    weights      how the projections are held and multiplied: "float32", "bfloat16", "int8" with int8 activations, a
+                 scale for each 32 of both, or "auto": int8 in the fused kernels, elsewhere bfloat16 where the
+                 processor multiplies it, else float32. What a head makes of the hidden states is in float32.
+    truncated    counts the texts that lost their end since the encoder was made.
+    fingerprint  of all that shapes a result: the checkpoint, the weights, and what a subclass names.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, weights: WeightFormat, **shaping: Any) -> None:
+        self.weights, self.model = runnable(checkpoint, weights)
+        self.truncated = 0
+        self.fingerprint = hash_json({"checkpoint": checkpoint.fingerprint, "weights": self.weights, **shaping})
 
 
 def runnable(checkpoint: Checkpoint, weights: WeightFormat) -> tuple[Format, Program | Transformer]:
@@ -44,19 +62,21 @@ def runnable(checkpoint: Checkpoint, weights: WeightFormat) -> tuple[Format, Pro
 
 
 @torch.inference_mode()
-def hidden_states(
-    model: Program | Transformer, sequences: Sequence[Sequence[int]], batch_tokens: int | None = None
-) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Batches of row numbers, longest first, and their last hidden states one below the other, (tokens, width)
-    float32. A forward has at most `batch_tokens` padded tokens, by default so many that more are no faster, or one row;
-    a row without a token is in none."""
-    for rows in _batches(sequences, batch_tokens or (2048 if isinstance(model, Program) else 4096)):
+def map_states(
+    model: Program | Transformer, sequences: Sequence[Sequence[int]], of_states: Callable[[int, np.ndarray], T]
+) -> dict[int, T]:
+    """By the number of each sequence, `of_states` of that and its last hidden states (tokens, width) float32; nothing
+    for one without a token. Longest first; a forward has so many padded tokens that more are no faster, or one row."""
+    results: dict[int, T] = {}
+    order = sorted((row for row, ids in enumerate(sequences) if ids), key=lambda row: -len(sequences[row]))
+    while order:
+        count = max(1, (2048 if isinstance(model, Program) else 4096) // len(sequences[order[0]]))
+        rows, order = order[:count], order[count:]
         lengths = torch.tensor([len(sequences[row]) for row in rows])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]  # (batch, length)
-        positions = mask.nonzero().int()  # (tokens, 2)
         flat = torch.tensor([token for row in rows for token in sequences[row]], dtype=torch.int32)
         if isinstance(model, Program):
-            row_of, position = (column.contiguous().numpy() for column in positions.unbind(1))
+            row_of, position = (column.contiguous().numpy() for column in mask.nonzero().int().unbind(1))
             batch = RaggedBatch(flat.numpy(), position, row_of, (), np.arange(len(flat), dtype=np.int32))
             hidden = run(model, batch, hidden=True).hidden
             assert hidden is not None
@@ -64,25 +84,6 @@ def hidden_states(
             device = model.tokens.device
             ids = torch.zeros(mask.shape, dtype=torch.int64).masked_scatter_(mask, flat.long()).to(device)
             hidden = model.hidden(ids, attention_mask=mask.to(device)).cpu()[mask]
-        yield rows, hidden.float().numpy()
-
-
-def map_states(
-    model: Program | Transformer, sequences: Sequence[Sequence[int]], of_states: Callable[[np.ndarray], np.ndarray]
-) -> list[np.ndarray]:
-    """`of_states` of the last hidden states (tokens, width) float32 of each sequence; (0,) of one without a token."""
-    results = [np.zeros(0, np.float32)] * len(sequences)
-    for rows, hidden in hidden_states(model, sequences):
-        ends = np.cumsum([len(sequences[row]) for row in rows])[:-1]
-        for row, states in zip(rows, np.split(hidden, ends), strict=True):
-            results[row] = of_states(states)
+        for row, states in zip(rows, hidden.float().split(lengths.tolist()), strict=True):
+            results[row] = of_states(row, states.numpy())
     return results
-
-
-def _batches(sequences: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[int]]:
-    order = sorted((row for row in range(len(sequences)) if sequences[row]), key=lambda row: -len(sequences[row]))
-    start = 0
-    while start < len(order):
-        rows = max(1, batch_tokens // len(sequences[order[start]]))
-        yield order[start : start + rows]
-        start += rows

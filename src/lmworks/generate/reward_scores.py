@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lmworks.artefact import hash_json
 from lmworks.data.conversations import as_messages
 from lmworks.data.training_rows import STEP_END, step_ends
-from lmworks.generate.encoder_states import WeightFormat, map_states, runnable
+from lmworks.generate.encoder_states import SequenceEncoder, WeightFormat, map_states
 from lmworks.generate.protocol import UnsupportedError
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.heads import ScoreHead
@@ -20,8 +19,8 @@ from lmworks.records import TextOrMessages
 from lmworks.tokenizer.chat import Rendered
 
 
-class RewardModel:
-    """A checkpoint with a head for one score; `weights` as in `TextEncoder`.
+class RewardModel(SequenceEncoder):
+    """A checkpoint with a head for one score, in float32 by default.
 
     A conversation that is longer than the model was made for loses its end; `truncated` counts these. UnsupportedError
     for another head.
@@ -34,18 +33,15 @@ class RewardModel:
                 f"{checkpoint.source} gives no scores: name a reward model, as `lmworks align MODEL --method reward` "
                 "makes one"
             )
-        self.checkpoint, self.truncated = checkpoint, 0
-        self.weights, self.model = runnable(checkpoint, weights)
+        super().__init__(checkpoint, weights)
+        self.checkpoint = checkpoint
         self._projection = head.projection.weight.detach().float().numpy()[0]  # (width,)
         self._bias = 0.0 if head.projection.bias is None else float(head.projection.bias)
-        self.fingerprint = hash_json({"checkpoint": checkpoint.fingerprint, "weights": self.weights})
 
     def score(self, answers: Sequence[tuple[TextOrMessages, TextOrMessages]]) -> np.ndarray:
         """(answers,) float64, of (prompt, completion) each."""
-        rendered = [self._rendered(prompt, completion) for prompt, completion in answers]
-        return np.array(
-            [scores[-1] for scores in self._scores([conversation.ids for conversation in rendered])], np.float64
-        )
+        sequences = [self._rendered(prompt, completion).ids for prompt, completion in answers]
+        return np.array([scores[-1] for scores in self._scores(sequences)], np.float64)
 
     def steps(self, prompt: TextOrMessages, steps: Sequence[str]) -> np.ndarray:
         """(steps,) float64 scores behind each step, σ of which is the probability that it is right, of a model that
@@ -64,4 +60,5 @@ class RewardModel:
         longest = self.checkpoint.config.context_length
         self.truncated += sum(len(ids) > longest for ids in sequences)
         cut = [list(ids[:longest]) for ids in sequences]
-        return map_states(self.model, cut, lambda states: states @ self._projection + self._bias)
+        scores = map_states(self.model, cut, lambda _, states: states @ self._projection + self._bias)
+        return [scores[row] for row in range(len(cut))]

@@ -5,69 +5,49 @@ the forward that decides whether two vectors are comparable: the prefix of each 
 batching. Sentence-BERT (Reimers & Gurevych, 2019, section 3) is the reference for encoders of this kind.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import torch
 
-from lmworks.artefact import hash_json
-from lmworks.generate.encoder_states import WeightFormat, hidden_states, map_states, runnable
+from lmworks.generate.encoder_states import SequenceEncoder, WeightFormat, map_states
 from lmworks.generate.protocol import ContextLengthError, Role, UnsupportedError
 from lmworks.kernels.program import Program
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import PoolHead
 from lmworks.model.transformer import Transformer, sharing_copy
 
-Pooling = Literal["mean", "cls", "last"]
 _ROLES: tuple[Role, ...] = ("query", "passage")
-_TOKENISED_AT_ONCE = 1024  # texts: enough that those of a batch are of nearly one length
 
 
-class TextEncoder:
+class TextEncoder(SequenceEncoder):
     """Encodes texts with one embedding checkpoint.
 
-    prefixes      put before the texts of a role, as E5 and its successors ask for ("query: ", "passage: "); default:
-                  none.
-    batch_tokens  bounds the tokens of one forward, and so its memory; it changes no vector by more than rounding, and
-                  none at all where the fused kernels run.
-    weights       how the projections are held and multiplied: "float32", "bfloat16", "int8" with int8 activations, a
-                  scale for each 32 of both, or "auto": int8 in the fused kernels, elsewhere bfloat16 where the
-                  processor multiplies it, else float32. Pooling and normalisation are in float32.
-
-    On the CPU a model whose blocks the kernels know is lowered; everything else runs its own modules. `truncated`
-    counts the texts that were cut at `max_length` tokens since the encoder was made.
+    prefixes    put before the texts of a role, as E5 and its successors ask for ("query: ", "passage: "); default:
+                none.
+    max_length  tokens at which a text is cut; `truncated` counts these.
     """
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        prefixes: Mapping[Role, str] | None = None,
-        batch_tokens: int | None = None,
-        weights: WeightFormat = "auto",
+        self, checkpoint: Checkpoint, prefixes: Mapping[Role, str] | None = None, weights: WeightFormat = "auto"
     ) -> None:
         if not isinstance(checkpoint.config.head, PoolHead):
             raise UnsupportedError(
                 f"{checkpoint.source} is no embedding model: it has no pooling head; load one such as all-minilm-l6-v2"
             )
-        self._pooling: Pooling = checkpoint.config.head.pooling
+        self.width, self.max_length = checkpoint.config.embedding.width, checkpoint.max_length
+        self.prefixes: dict[Role, str] = {role: (prefixes or {}).get(role, "") for role in _ROLES}
+        shaping = {"prefixes": self.prefixes, "width": self.width, "max_length": self.max_length}
+        super().__init__(checkpoint, weights, **shaping)
+        self._pooling = checkpoint.config.head.pooling
         self._checkpoint = replace(checkpoint)  # without the model that is made of it, whose floats need not stay
-        self.weights, self.model = runnable(checkpoint, weights)
         self.tokenizer = checkpoint.required_tokenizer
         stack = checkpoint.config.encoder or checkpoint.config.decoder
         self.layers = len(stack.blocks) if stack else 0
         before, after = checkpoint.required_tokenizer.frame
         self.frame = self._before, self._after = len(before), len(after)
-        self.width = checkpoint.config.embedding.width
-        self.max_length = checkpoint.max_length
         self.context_length = checkpoint.config.context_length
-        self.batch_tokens = batch_tokens
-        self.prefixes: dict[Role, str] = {role: (prefixes or {}).get(role, "") for role in _ROLES}
-        self.truncated = 0
-        # All that shapes a vector; the checkpoint's own covers weights, config, tokenizer and pooling.
-        parts = {name: getattr(self, name) for name in ("prefixes", "width", "max_length", "weights")}
-        self.fingerprint = hash_json({"checkpoint": checkpoint.fingerprint, **parts})
 
     def in_float32(self) -> "TextEncoder":
         """The encoder of the same checkpoint and prefixes with float32 weights: this one where it has them."""
@@ -80,7 +60,7 @@ class TextEncoder:
         shares its batch, elsewhere padding and neighbours move it by rounding (below 1e-6 in float32). Raises
         ValueError for an unknown role.
         """
-        return self._encode(texts, role, with_tokens=False)[0]
+        return self._vectors(self._sequences(texts, role), lambda row, states: None)
 
     def encode_both(self, texts: Sequence[str], role: Role) -> tuple[np.ndarray, list[np.ndarray]]:
         """`encode`, and in the same forward for each text (tokens, width) float32: the last hidden state of its tokens,
@@ -89,9 +69,42 @@ class TextEncoder:
         The tokens of the text itself, cut at `max_length`: neither those that the tokenizer puts around it nor those of
         the role's prefix. For `retrieve.late_interaction`.
         """
-        return self._encode(texts, role, with_tokens=True)
+        sequences = self._sequences(texts, role)
+        ends = [len(ids) - self._after for ids in sequences]
+        starts = [self._before] * len(sequences)
+        if self._prefix(role):
+            starts = [end - len(own) for end, own in zip(ends, self.token_offsets(texts, role), strict=True)]
+        tokens = [np.zeros((0, self.width), np.float32)] * len(sequences)
 
-    @torch.inference_mode()
+        def keep(row: int, states: np.ndarray) -> None:
+            tokens[row] = _normalised(states[starts[row] : ends[row]])
+
+        return self._vectors(sequences, keep), tokens
+
+    def _sequences(self, texts: Sequence[str], role: Role) -> list[list[int]]:
+        """The ids of each text; one that is too long loses its end, never a special token."""
+        sequences, cut = self.tokenizer.encode_truncated([self._prefix(role) + text for text in texts], self.max_length)
+        self.truncated += cut
+        return sequences
+
+    def _vectors(self, sequences: Sequence[Sequence[int]], seen: Callable[[int, np.ndarray], None]) -> np.ndarray:
+        """(sequences, width), rows of length 1, pooled as `model.heads.pool` does; `seen` gets the states as well."""
+        vectors = np.zeros((len(sequences), self.width), np.float32)
+
+        def pool(row: int, states: np.ndarray) -> None:
+            seen(row, states)
+            match self._pooling:
+                case "mean":
+                    pooled = np.add.reduceat(states, [0]) / np.array([len(states)])  # (1, width) float64
+                case "cls":
+                    pooled = states[:1]
+                case "last":
+                    pooled = states[-1:]
+            vectors[row] = _normalised(pooled)[0]
+
+        map_states(self.model, sequences, pool)
+        return vectors
+
     def framed_tokens(self, texts: Sequence[str], layer: int) -> list[tuple[list[int], np.ndarray]]:
         """For each text its token ids, those that the tokenizer puts around it included, and (tokens, width) float32:
         their hidden states behind the first `layer` blocks, each row of length 1. No prefix; a text is cut where the
@@ -101,8 +114,9 @@ class TextEncoder:
             raise ValueError(f"the model has layers 0 (the embedding) to {self.layers}, not {layer}")
         sequences, cut = self.tokenizer.encode_truncated(list(texts), self.context_length)
         self.truncated += cut
-        states = map_states(first_layers(self.model, layer), sequences, _normalised)
-        return [(ids, rows.reshape(-1, self.width)) for ids, rows in zip(sequences, states, strict=True)]
+        nothing = np.zeros((0, self.width), np.float32)
+        states = map_states(first_layers(self.model, layer), sequences, lambda _, rows: _normalised(rows))
+        return [(ids, states.get(row, nothing)) for row, ids in enumerate(sequences)]
 
     def token_offsets(self, texts: Sequence[str], role: Role = "passage") -> list[np.ndarray]:
         """For each text (tokens, 2) int32: the characters [start, end) of each token that `encode_both` gives."""
@@ -115,30 +129,6 @@ class TextEncoder:
             result.append(offsets[first:].clip(min=0))
         return result
 
-    @torch.inference_mode()
-    def _encode(self, texts: Sequence[str], role: Role, with_tokens: bool) -> tuple[np.ndarray, list[np.ndarray]]:
-        vectors = np.zeros((len(texts), self.width), dtype=np.float32)
-        tokens: list[np.ndarray] = [np.zeros((0, self.width), dtype=np.float32)] * len(texts) if with_tokens else []
-        for begin in range(0, len(texts), _TOKENISED_AT_ONCE):
-            some = texts[begin : begin + _TOKENISED_AT_ONCE]
-            # A text that is too long loses its end, never a special token.
-            framed = [self._prefix(role) + text for text in some]
-            sequences, cut = self.tokenizer.encode_truncated(framed, self.max_length)
-            self.truncated += cut
-            counts = [len(ids) - self._before - self._after for ids in sequences]
-            if with_tokens and self._prefix(role):
-                counts = [len(offsets) for offsets in self.token_offsets(some, role)]
-            for rows, hidden in hidden_states(self.model, sequences, self.batch_tokens):
-                lengths = np.array([len(sequences[row]) for row in rows])
-                ends = lengths.cumsum()
-                pooled = _pooled(hidden, ends - lengths, ends, self._pooling)
-                vectors[[begin + row for row in rows]] = _normalised(pooled)
-                if with_tokens:
-                    states = _normalised(hidden)
-                    for row, end in zip(rows, ends - self._after, strict=True):
-                        tokens[begin + row] = states[end - counts[row] : end].copy()
-        return vectors, tokens
-
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special ones."""
         return [len(ids) for ids in self.tokenizer.encode_batch(texts)]
@@ -148,18 +138,16 @@ class TextEncoder:
         """The longest passage that is read whole, in tokens without special ones."""
         return self.max_length - self._before - self._after - len(self.tokenizer.encode(self.prefixes["passage"]))
 
-    @torch.inference_mode()
     def token_sample(self, sequences: int = 32, length: int = 128) -> np.ndarray:
         """(sequences * length, width) float32, rows of length 1: last hidden states of random tokens."""
         shape = (sequences, min(length, self.max_length))
         ids = torch.randint(self.tokenizer.vocabulary_size, shape, generator=torch.Generator().manual_seed(0))
-        return _normalised(
-            np.concatenate([hidden for _, hidden in hidden_states(self.model, ids.tolist(), self.batch_tokens)])
-        )
+        states = map_states(self.model, ids.tolist(), lambda _, rows: rows)
+        return _normalised(np.concatenate([states[row] for row in range(sequences)]))
 
     def count_uncut(self, texts: Sequence[str], role: Role) -> list[int]:
         """Tokens that are read of each text; ContextLengthError where `encode` would cut one."""
-        framed = [self.prefixes[role] + text for text in texts]
+        framed = [self._prefix(role) + text for text in texts]
         lengths = [len(ids) for ids in self.tokenizer.encode_batch(framed, special=True)]
         longest = max(lengths, default=0)
         if longest > self.max_length:
@@ -191,17 +179,6 @@ def first_layers(model: Program | Transformer, layers: int) -> Program | Transfo
     if layers < len(stack.blocks):
         stack.blocks, stack.norm = stack.blocks[:layers], None
     return shorter
-
-
-def _pooled(hidden: np.ndarray, starts: np.ndarray, ends: np.ndarray, pooling: Pooling) -> np.ndarray:
-    """Hidden states (tokens, width) of texts from `starts` to `ends` → (texts, width), as `model.heads.pool`."""
-    match pooling:
-        case "mean":
-            return np.add.reduceat(hidden, starts) / (ends - starts)[:, None]
-        case "cls":
-            return hidden[starts]
-        case "last":
-            return hidden[ends - 1]
 
 
 def _normalised(vectors: np.ndarray) -> np.ndarray:

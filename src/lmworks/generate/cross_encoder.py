@@ -69,7 +69,9 @@ class CrossEncoder(SequenceEncoder):
             )
         super().__init__(checkpoint, weights)
         self.checkpoint, self.config = checkpoint, config.head
-        self.head = copy.deepcopy(checkpoint.model.head).float().eval()
+        head = checkpoint.model.head
+        assert head is not None
+        self.head = copy.deepcopy(head).float().eval()
         self.tokenizer, self.max_length = checkpoint.required_tokenizer, config.context_length
 
     def read(self, question: str, passages: Sequence[str]) -> list[AnswerSpan]:

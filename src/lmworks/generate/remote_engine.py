@@ -21,10 +21,8 @@ from lmworks.generate.protocol import (
     Completion,
     Delta,
     EngineProtocol,
-    FinishReason,
     Request,
     Role,
-    SamplingParameters,
     Score,
     Timings,
     Token,
@@ -62,8 +60,17 @@ def request_body(
 
     UnsupportedError for what has no place in the format, or is an extension that is not among `extensions`.
     """
-    _check(request)
     sampling = request.sampling
+    no_part = {
+        "tools": (request.tools, "an endpoint tells calls apart from the text; use the openai client"),
+        "adapter": (request.adapter, _MISSING["adapters"]),
+        "deadline": (request.deadline, "give the engine a `timeout`"),
+        "banned_tokens": (sampling.banned_tokens, "use logit_bias with -100"),
+        "forced_tokens": (sampling.forced_tokens, "put the beginning of the answer into the prompt"),
+    }
+    for name, (value, instead) in no_part.items():
+        if value:
+            raise UnsupportedError(f"{name} is no part of OpenAI's format: {instead}, or the local Engine")
     beyond = {name: getattr(sampling, name) for name, off in _BEYOND.items() if getattr(sampling, name) != off}
     if sampling.constraint is not None:
         beyond["structured_outputs"] = _structured(sampling.constraint)
@@ -75,7 +82,22 @@ def request_body(
                 f"{name} is no part of OpenAI's format; if the endpoint understands it, make the engine with "
                 f"extensions=({name!r},)"
             )
-    body = {"model": model, **_standard(sampling), **({"user": request.client} if request.client else {}), **beyond}
+    optional = {
+        "stop": list(sampling.stop),
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "logit_bias": {str(token): bias for token, bias in sampling.logit_bias.items()},
+        "user": request.client,
+    }
+    body = {
+        "model": model,
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": secrets.randbits(31) if sampling.seed is None else sampling.seed,
+        **{name: value for name, value in optional.items() if value},
+        **beyond,
+    }
     if not request.messages:
         count = {"logprobs": sampling.alternatives} if logprobs else {}
         return "/completions", {**body, **count, "prompt": request.text or list(request.prompt_ids)}
@@ -83,38 +105,6 @@ def request_body(
     if sampling.alternatives:
         chosen["top_logprobs"] = sampling.alternatives
     return "/chat/completions", {**body, **chosen, "messages": [_message(message) for message in request.messages]}
-
-
-def _check(request: Request) -> None:
-    """UnsupportedError for fields that no endpoint takes."""
-    sampling = request.sampling
-    asked = {
-        "tools": (request.tools, "an endpoint tells calls apart from the text; use the openai client"),
-        "adapter": (request.adapter, _MISSING["adapters"]),
-        "deadline": (request.deadline, "give the engine a `timeout`"),
-        "banned_tokens": (sampling.banned_tokens, "use logit_bias with -100"),
-        "forced_tokens": (sampling.forced_tokens, "put the beginning of the answer into the prompt"),
-    }
-    for name, (value, instead) in asked.items():
-        if value:
-            raise UnsupportedError(f"{name} is no part of OpenAI's format: {instead}, or the local Engine")
-
-
-def _standard(sampling: SamplingParameters) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": secrets.randbits(31) if sampling.seed is None else sampling.seed,
-    }
-    if sampling.stop:
-        body["stop"] = list(sampling.stop)
-    for name in ("frequency_penalty", "presence_penalty"):
-        if value := getattr(sampling, name):
-            body[name] = value
-    if sampling.logit_bias:
-        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
-    return body
 
 
 def _structured(constraint: Constraint) -> Mapping[str, Any]:
@@ -132,17 +122,16 @@ def _structured(constraint: Constraint) -> Mapping[str, Any]:
 
 def _message(message: Message) -> dict[str, Any]:
     """OpenAI's format has the arguments of a call as JSON text."""
-    fields: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        fields["tool_calls"] = [
-            {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
-            for call in message.tool_calls
-        ]
-    if message.name is not None:
-        fields["name"] = message.name
-    if message.tool_call_id is not None:
-        fields["tool_call_id"] = message.tool_call_id
-    return fields
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
+        for call in message.tool_calls
+    ]
+    optional = {"tool_calls": calls or None, "name": message.name, "tool_call_id": message.tool_call_id}
+    return {
+        "role": message.role,
+        "content": message.content,
+        **{name: value for name, value in optional.items() if value is not None},
+    }
 
 
 class RemoteError(RuntimeError):
@@ -270,11 +259,9 @@ class RemoteEngine:
     def _completion_call(self, request: Request) -> tuple[str, dict[str, Any]]:
         name = request.adapter if self.runtime_adapters else ""
         given = replace(request, adapter="") if name else request
-        path, body = request_body(given, name or self.model, self.extensions, self._asks_log_probabilities(request))
+        logprobs = self.log_probabilities or request.sampling.alternatives > 0
+        path, body = request_body(given, name or self.model, self.extensions, logprobs)
         return path, {**body, "return_token_ids": True} if self.token_ids else body
-
-    def _asks_log_probabilities(self, request: Request) -> bool:
-        return self.log_probabilities or request.sampling.alternatives > 0
 
     def _complete(self, request: Request, call: tuple[str, dict[str, Any]]) -> Completion:
         started = time.perf_counter()
@@ -313,7 +300,8 @@ class RemoteEngine:
         if "usage" not in answer:
             raise RemoteError(f"{self.url} did not say how many tokens were used (`usage` is missing)")
         usage = answer["usage"]
-        asked, count = self._asks_log_probabilities(request), usage["completion_tokens"]
+        asked = self.log_probabilities or request.sampling.alternatives > 0
+        count = usage["completion_tokens"]
         if asked and len(partial.log_probabilities) != count:
             raise NoLogProbabilitiesError(
                 f"{self.url} returned {len(partial.log_probabilities)} log-probabilities for {count} tokens; make the "
@@ -325,6 +313,8 @@ class RemoteEngine:
                 f"{self.url} returned {len(ids)} ids for {count} tokens: it does not know `return_token_ids`, so make "
                 "the engine with token_ids=False; it cannot roll out"
             )
+        if partial.finish_reason not in ("stop", "length"):
+            raise RemoteError(f"the endpoint ended the completion for a reason unknown here: {partial.finish_reason!r}")
         plain = all(getattr(request.sampling, name) == off for name, off in _PLAIN.items())
         return Completion(
             id=request.id or secrets.token_hex(8),
@@ -333,7 +323,7 @@ class RemoteEngine:
             log_probabilities=tuple(partial.log_probabilities) if asked else None,
             sampled_log_probabilities=tuple(partial.log_probabilities) if asked and ids and plain else None,
             prompt_ids=request.prompt_ids or partial.prompt_ids,
-            finish_reason=_finish_reason(partial.finish_reason),
+            finish_reason=partial.finish_reason,
             policy_version=None,
             prompt_tokens=usage["prompt_tokens"],
             completion_tokens=count,
@@ -344,14 +334,8 @@ class RemoteEngine:
 
     def _score_pair(self, context: Sequence[int], continuation: Sequence[int]) -> Score:
         """The legacy completions call that repeats its prompt: one token is generated and thrown away."""
-        body = {
-            "model": self.model,
-            "prompt": [*context, *continuation],
-            "max_tokens": 1,
-            "temperature": 0,
-            "echo": True,
-            "logprobs": 0,
-        }
+        prompt = {"model": self.model, "prompt": [*context, *continuation]}
+        body = {**prompt, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 0}
         rows = _token_rows(_only_choice(self._call("/completions", body)))
         values = [value for _, value, _ in rows[len(context) : len(context) + len(continuation)]]
         if len(values) != len(continuation):
@@ -469,9 +453,3 @@ def _token_rows(choice: Mapping[str, Any]) -> list[tuple[str | None, float, list
         (row.get("token"), row["logprob"], [(o["token"], o["logprob"]) for o in row.get("top_logprobs") or ()])
         for row in logprobs.get("content") or ()
     ]
-
-
-def _finish_reason(reason: str | None) -> FinishReason:
-    if reason == "stop" or reason == "length":
-        return reason
-    raise RemoteError(f"the endpoint ended the completion for a reason unknown here: {reason!r}")

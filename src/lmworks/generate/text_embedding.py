@@ -93,13 +93,10 @@ class TextEncoder(SequenceEncoder):
 
         def pool(row: int, states: np.ndarray) -> None:
             seen(row, states)
-            match self._pooling:
-                case "mean":
-                    pooled = np.add.reduceat(states, [0]) / np.array([len(states)])  # (1, width) float64
-                case "cls":
-                    pooled = states[:1]
-                case "last":
-                    pooled = states[-1:]
+            if self._pooling == "mean":
+                pooled = np.add.reduceat(states, [0]) / np.array([len(states)])  # (1, width) float64
+            else:
+                pooled = states[:1] if self._pooling == "cls" else states[-1:]
             vectors[row] = _normalised(pooled)[0]
 
         map_states(self.model, sequences, pool)

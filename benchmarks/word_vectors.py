@@ -47,8 +47,8 @@ def lines_of(paths: list[str], megabytes: float) -> Iterator[str]:
 def train_lmworks(text: Path, out: Path, kind: str, options: argparse.Namespace) -> float:
     from lmworks.embeddings.config import Subwords, WordVectorsConfig
     from lmworks.embeddings.corpus import training_corpus
+    from lmworks.embeddings.vector_files import write_word2vec
     from lmworks.embeddings.word2vec import train_on
-    from lmworks.embeddings.word2vec_format import write_word2vec
 
     config = WordVectorsConfig(
         objective="cbow" if kind == "cbow" else "skip-gram", epochs=options.epochs, learning_rate=KINDS[kind],
@@ -109,7 +109,7 @@ def in_process(contender: str, text: Path, out: Path, kind: str, options: argpar
 
 def scores(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     from lmworks.embeddings.analogy_evaluation import read_analogies, read_pairs, score_analogies, score_similarity
-    from lmworks.embeddings.word2vec_format import read_word2vec
+    from lmworks.embeddings.vector_files import read_word2vec
 
     vectors = read_word2vec(path, binary=True)
     found: dict[str, Any] = {}

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from command_line import refused
 from lmworks.cli.main import app
-from lmworks.embeddings.vectors_folder import load_word_vectors
+from lmworks.embeddings.vector_files import load_word_vectors
 
 TEXT = "The king and the queen rule. A man and a woman walk. The king is a man, the queen is a woman. " * 40
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lmworks.build import run_alone
-from lmworks.embeddings.vectors_folder import load_word_vectors
+from lmworks.embeddings.vector_files import load_word_vectors
 
 
 @pytest.fixture

@@ -64,12 +64,14 @@ def test_frequent_words_are_kept_as_equation_5_says():
 
 CASES = {
     "skip-gram": WordVectorsConfig(dimensions=20, min_count=1, epochs=2, subsample=1e-2, learning_rate=0.2),
-    "cbow": WordVectorsConfig("cbow", 16, window=3, negative=7, epochs=2, min_count=2, subsample=0, learning_rate=0.2),
+    "cbow": WordVectorsConfig(
+        16, objective="cbow", window=3, negative=7, epochs=2, min_count=2, subsample=0, learning_rate=0.2
+    ),
     "skip-gram with subwords": WordVectorsConfig(
         dimensions=33, min_count=1, epochs=1, subwords=Subwords(2, 3, 50), learning_rate=0.2
     ),
     "cbow with subwords": WordVectorsConfig(
-        "cbow", 8, epochs=1, max_words=40, subwords=Subwords(1, 9), learning_rate=0.2
+        8, objective="cbow", epochs=1, max_words=40, subwords=Subwords(1, 9), learning_rate=0.2
     ),
 }
 

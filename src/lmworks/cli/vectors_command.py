@@ -219,8 +219,7 @@ def _make_place(out: Path) -> None:
 
 
 def _write(vectors: "WordVectors", out: Path) -> None:
-    from lmworks.embeddings.vectors_folder import save_word_vectors
-    from lmworks.embeddings.word2vec_format import write_word2vec
+    from lmworks.embeddings.vector_files import save_word_vectors, write_word2vec
 
     if out.suffix in FILES:
         write_word2vec(vectors, out)
@@ -230,7 +229,7 @@ def _write(vectors: "WordVectors", out: Path) -> None:
 
 def _open(source: str) -> "WordVectors":
     """Word vectors, or the token embedding of a model."""
-    from lmworks.embeddings.vectors_folder import VECTORS, load_word_vectors
+    from lmworks.embeddings.vector_files import VECTORS, load_word_vectors
     from lmworks.model.download import MODELS
 
     path = Path(source)

@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     from lmworks.embeddings.config import GloveConfig, Subwords, WordVectorsConfig
     from lmworks.embeddings.contextual_embeddings import contextual_vectors, token_vectors
     from lmworks.embeddings.glove import train_glove
-    from lmworks.embeddings.vectors_folder import load_word_vectors, save_word_vectors
+    from lmworks.embeddings.vector_files import load_word_vectors, read_word2vec, save_word_vectors, write_word2vec
     from lmworks.embeddings.word2vec import train_word_vectors
-    from lmworks.embeddings.word2vec_format import read_word2vec, write_word2vec
     from lmworks.embeddings.word_vectors import WordVectors
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

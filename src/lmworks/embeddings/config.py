@@ -29,91 +29,84 @@ class Subwords:
 
 
 @dataclass(frozen=True, slots=True)
-class WordVectorsConfig:
+class VocabularyConfig:
+    """Which words get vectors, and of how many numbers.
+
+    dimensions     numbers in a vector
+    min_count      how often a word must occur to get a vector
+    max_words      words in the vocabulary, at most, the most frequent first; 0 for any number
+    phrases        scores from which on two neighbours become one word, "new_york", one for each pass over the text
+    lowercase      texts are brought into small letters
+    seed           of all random numbers
+    threads        learn at once, 0 for one a core; the result is the same every time with a single one only
+    """
+
+    dimensions: int = 100
+    min_count: int = 5
+    max_words: int = 0
+    phrases: tuple[float, ...] = ()
+    lowercase: bool = True
+    seed: int = 0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        positive(dimensions=self.dimensions, min_count=self.min_count)
+        within(0, math.inf, max_words=self.max_words, seed=self.seed, threads=self.threads)
+        for threshold in self.phrases:
+            positive(phrases=threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class WordVectorsConfig(VocabularyConfig):
     """Skip-gram and CBOW with negative sampling (Mikolov et al. 2013a, 2013b), with subwords if wanted.
 
     objective      "skip-gram": a word predicts those around it; "cbow": those around it predict the word
-    dimensions     numbers in a vector
     window         how far context reaches on either side; for each word it is drawn from 1 to this
     negative       noise words next to each word that is to be predicted
     epochs         how often the text is gone through
-    min_count      how often a word must occur to get a vector
-    max_words      words in the vocabulary, at most, the most frequent first; 0 for any number
     subsample      share of the text from which on occurrences of a word are left out; 0 leaves none out
     noise_power    noise words are drawn by their count to this power
     learning_rate  at the beginning; it falls in a straight line to a ten-thousandth of it
     subwords       character n-grams that words are made of besides themselves, such as {}. Words that were not in the
                    text get vectors from them, too
-    phrases        scores from which on two neighbours become one word, "new_york", one for each pass over the text
-    lowercase      texts are brought into small letters
-    seed           of all random numbers
-    threads        learn at once, 0 for one a core; the result is the same every time with a single one only
     """
 
     objective: Objective = "skip-gram"
-    dimensions: int = 100
     window: int = 5
     negative: int = 5
     epochs: int = 5
-    min_count: int = 5
-    max_words: int = 0
     subsample: float = 1e-3
     noise_power: float = 0.75
     learning_rate: float = 0.025
     subwords: Subwords | None = None
-    phrases: tuple[float, ...] = ()
-    lowercase: bool = True
-    seed: int = 0
-    threads: int = 1
 
     def __post_init__(self) -> None:
+        VocabularyConfig.__post_init__(self)
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
-        positive(negative=self.negative)
+        positive(window=self.window, negative=self.negative, epochs=self.epochs, learning_rate=self.learning_rate)
         within(0, math.inf, subsample=self.subsample, noise_power=self.noise_power)
-        _check_shared(self)
 
 
 @dataclass(frozen=True, slots=True)
-class GloveConfig:
+class GloveConfig(VocabularyConfig):
     """GloVe (Pennington et al. 2014): vectors whose products are the logarithms of how often words are neighbours.
 
-    dimensions     numbers in a vector
     window         how far neighbours reach on either side; one at distance d counts 1/d
     epochs         how often all pairs of neighbours are gone through
-    min_count      how often a word must occur to get a vector
-    max_words      words in the vocabulary, at most, the most frequent first; 0 for any number
     count_limit    the count from which on a pair has its full weight (x_max; 100 in the paper, less for a small text)
     weight_power   below the limit a pair has the weight (count / limit) to this power (alpha)
     learning_rate  of AdaGrad
-    phrases        scores from which on two neighbours become one word, "new_york", one for each pass over the text
-    lowercase      texts are brought into small letters
-    seed           of all random numbers
-    threads        learn at once, 0 for one a core; the result is the same every time with a single one only
     """
 
-    dimensions: int = 100
     window: int = 10
     epochs: int = 25
-    min_count: int = 5
-    max_words: int = 0
     count_limit: float = 100.0
     weight_power: float = 0.75
     learning_rate: float = 0.05
-    phrases: tuple[float, ...] = ()
-    lowercase: bool = True
-    seed: int = 0
-    threads: int = 1
 
     def __post_init__(self) -> None:
+        VocabularyConfig.__post_init__(self)
+        positive(window=self.window, epochs=self.epochs, learning_rate=self.learning_rate)
         positive(count_limit=self.count_limit)
         within(0, math.inf, weight_power=self.weight_power)
-        _check_shared(self)
-
-
-def _check_shared(config: WordVectorsConfig | GloveConfig) -> None:
-    positive(dimensions=config.dimensions, window=config.window, epochs=config.epochs, min_count=config.min_count)
-    positive(learning_rate=config.learning_rate)
-    within(0, math.inf, max_words=config.max_words, seed=config.seed, threads=config.threads)
-    for threshold in config.phrases:
-        positive(phrases=threshold)

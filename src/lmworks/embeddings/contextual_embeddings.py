@@ -21,30 +21,20 @@ def token_vectors(checkpoint: Checkpoint, words: Sequence[str] | None = None) ->
     the order of their ids. With `words`, a vector for each: the mean of the rows of its tokens, as it is cut behind
     another word.
     """
-    rows = checkpoint.model.tokens.detach().float().cpu().numpy()
+    rows, tokenizer = checkpoint.model.tokens.detach().float().cpu().numpy(), checkpoint.required_tokenizer
     if words is not None:
-        vectors = [rows[_tokens_of(checkpoint, word)].mean(axis=0) for word in words]
-        return WordVectors(tuple(words), np.stack(vectors).astype(np.float32))
-    special = set(checkpoint.required_tokenizer.special_ids.values())
+        texts = [f"a {word}" for word in words]
+        tokens = [_overlapping(*tokenizer.encode_with_offsets(text), 2, len(text)) for text in texts]
+        return WordVectors(tuple(words), np.stack([rows[ids].mean(axis=0) for ids in tokens]).astype(np.float32))
+    special = set(tokenizer.special_ids.values())
+    before = tokenizer.encode("a")[-1:]  # alone, some decoders drop the space that a token begins with
+    start = len(tokenizer.decode(before))
     token_of: dict[str, int] = {}
-    for token in range(min(len(rows), checkpoint.required_tokenizer.vocabulary_size)):
-        text = "" if token in special else _text_of(checkpoint, token)
+    for token in range(min(len(rows), tokenizer.vocabulary_size)):
+        text = "" if token in special else tokenizer.decode([*before, token])[start:]
         if text and "\ufffd" not in text:  # a part of a character is no text
             token_of.setdefault(text, token)
     return WordVectors(tuple(token_of), rows[list(token_of.values())])
-
-
-def _text_of(checkpoint: Checkpoint, token: int) -> str:
-    """The text of a token behind another one: alone, some decoders drop the space it begins with."""
-    tokenizer = checkpoint.required_tokenizer
-    before = tokenizer.encode("a")[-1:]
-    return tokenizer.decode([*before, token])[len(tokenizer.decode(before)) :]
-
-
-def _tokens_of(checkpoint: Checkpoint, word: str) -> list[int]:
-    text = f"a {word}"
-    ids, offsets = checkpoint.required_tokenizer.encode_with_offsets(text)
-    return _overlapping(ids, offsets, 2, len(text))
 
 
 def _overlapping(ids: Sequence[int], offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
@@ -64,11 +54,12 @@ def contextual_vectors(
     spelling. ValueError for a sentence without it, one that comes twice, one longer than the model takes, or a layer
     that the model does not have; for an encoder–decoder, which has two stacks.
     """
-    vectors = []
-    names = []
+    vectors, names = [], []
+    whole_word = re.compile(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])")  # next to no letter or digit
     for sentence in sentences:
-        start = _find(sentence, word)
-        end = start + len(word)
+        if not word or (found := whole_word.search(sentence)) is None:
+            raise ValueError(f"the word {word!r} is not in {sentence!r}")
+        start, end = found.span()
         names.append(f"{sentence[:start]}[{word}]{sentence[end:]}")
         ids, offsets = checkpoint.required_tokenizer.encode_with_offsets(sentence, special=True)
         if len(ids) > checkpoint.max_length:
@@ -78,14 +69,6 @@ def contextual_vectors(
         positions = _overlapping(range(len(ids)), offsets, start, end)
         vectors.append(_hidden(checkpoint, ids, layer)[positions].mean(axis=0))
     return WordVectors(tuple(names), np.stack(vectors).astype(np.float32))
-
-
-def _find(sentence: str, word: str) -> int:
-    """Where a word begins with no letter or digit directly before or behind it."""
-    match = re.search(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", sentence) if word else None
-    if match is None:
-        raise ValueError(f"the word {word!r} is not in {sentence!r}")
-    return match.start()
 
 
 @torch.inference_mode()
@@ -98,19 +81,15 @@ def _hidden(checkpoint: Checkpoint, ids: Sequence[int], layer: int | None) -> np
     assert stack is not None
     if layer is not None and not 0 <= layer <= len(stack.blocks):
         raise ValueError(f"layer must be 0 to {len(stack.blocks)}, got {layer}")
-    states: list[torch.Tensor] = []
+    states: list[torch.Tensor] = []  # before the first block, and behind each
 
-    def keep(_: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor | None = None) -> None:
-        states.append(inputs[0] if output is None else output)
+    def record(_: object, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        states.extend([output] if states else [inputs[0], output])
 
-    hook = None
-    if layer == 0:
-        hook = stack.blocks[0].register_forward_pre_hook(keep)
-    elif layer is not None:
-        hook = stack.blocks[layer - 1].register_forward_hook(keep)
+    hooks = [block.register_forward_hook(record) for block in stack.blocks]
     try:
-        states.append(model.hidden(torch.tensor([list(ids)], device=model.tokens.device)))
+        last = model.hidden(torch.tensor([list(ids)], device=model.tokens.device))
     finally:
-        if hook is not None:
+        for hook in hooks:
             hook.remove()
-    return states[0][0].float().cpu().numpy()
+    return (last if layer is None else states[layer])[0].float().cpu().numpy()

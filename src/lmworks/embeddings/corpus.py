@@ -17,7 +17,7 @@ from itertools import count
 
 import numpy as np
 
-from lmworks.embeddings.config import GloveConfig, WordVectorsConfig
+from lmworks.embeddings.config import VocabularyConfig
 from lmworks.embeddings.phrases import merged, scored_pairs
 from lmworks.progress import Report, no_report
 from lmworks.tokenizer.combining_marks import combining_marks
@@ -95,7 +95,7 @@ class Corpus:
 
 
 def training_corpus(
-    texts: Iterable[str | Sequence[str]], config: WordVectorsConfig | GloveConfig, progress: Report = no_report
+    texts: Iterable[str | Sequence[str]], config: VocabularyConfig, progress: Report = no_report
 ) -> Corpus:
     """The corpus of a training; ValueError when fewer than two different words are frequent enough."""
     corpus = read_corpus(texts, config, progress)
@@ -107,9 +107,7 @@ def training_corpus(
     return corpus
 
 
-def read_corpus(
-    texts: Iterable[str | Sequence[str]], config: WordVectorsConfig | GloveConfig, progress: Report = no_report
-) -> Corpus:
+def read_corpus(texts: Iterable[str | Sequence[str]], config: VocabularyConfig, progress: Report = no_report) -> Corpus:
     """Texts, or sentences as lists of words, as a corpus, which may have no word at all."""
     names: defaultdict[str, int] = defaultdict(count().__next__)
     ids = on_disk(_spelled(sentences_of(texts, config.lowercase), names, progress), np.int32)

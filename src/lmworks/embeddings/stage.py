@@ -7,7 +7,7 @@ from lmworks.artefact import StageContext, StageResult
 from lmworks.corpus.documents import DOCUMENTS, open_documents
 from lmworks.embeddings.config import GloveConfig, WordVectorsConfig
 from lmworks.embeddings.glove import train_glove
-from lmworks.embeddings.vectors_folder import write_folder
+from lmworks.embeddings.vector_files import write_folder
 from lmworks.embeddings.word2vec import train_word_vectors
 from lmworks.embeddings.word_vectors import WordVectors
 from lmworks.progress import Report

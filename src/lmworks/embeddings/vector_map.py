@@ -16,6 +16,9 @@ from lmworks.embeddings.word_vectors import unit
 Projection = Literal["pca", "tsne"]
 PROJECTIONS = get_args(Projection)
 PICTURES = (".svg", ".png")
+# Of a label from its point: (24, 1) in typographic points, and (24, 2) to the right and up.
+_DISTANCES = np.repeat([3, 14, 28], 8)[:, None]
+_DIRECTIONS = np.tile([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)], (3, 1))
 
 
 def project(vectors: np.ndarray, projection: Projection = "pca", seed: int = 0) -> np.ndarray:
@@ -91,29 +94,15 @@ def _place(axes: Any, labels: Sequence[Any]) -> None:
     frame = axes.get_window_extent(renderer).extents
     taken = np.concatenate([points - 2 * scale, points + 2 * scale], axis=1)  # (n, 4): left, lower, right, upper
     for label in labels:
-        width, height = label.get_window_extent(renderer).size
-        point = axes.transData.transform(label.xy)
-        corners = np.array([_corner(place, width, height, scale) for place in _PLACES])
-        boxes = np.concatenate([point + corners, point + corners + (width, height)], axis=1)
+        size = label.get_window_extent(renderer).size
+        corners = _DISTANCES * scale * _DIRECTIONS + (_DIRECTIONS - 1) / 2 * size  # lower left, as seen from the point
+        lower = axes.transData.transform(label.xy) + corners
+        boxes = np.concatenate([lower, lower + size], axis=1)
         inside = _overlaps(boxes, frame[None])[:, 0]
-        costs = _overlaps(boxes, taken).sum(axis=1) + 10 * (width * height - inside)
+        costs = _overlaps(boxes, taken).sum(axis=1) + 10 * (size.prod() - inside)
         best = int(costs.argmin())  # the first of equals, the nearest
         label.set_position(tuple(corners[best] / scale))
         taken = np.concatenate([taken, boxes[best : best + 1]])
-
-
-# (distance in typographic points, direction to the right, direction up)
-_PLACES = [
-    (far, x, y)
-    for far in (3, 14, 28)
-    for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-]
-
-
-def _corner(place: tuple[int, int, int], width: float, height: float, scale: float) -> np.ndarray:
-    """The lower left corner of a label's box as seen from its point, in pixels."""
-    far, x, y = place
-    return np.array([far * scale * x + (x - 1) / 2 * width, far * scale * y + (y - 1) / 2 * height])
 
 
 def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

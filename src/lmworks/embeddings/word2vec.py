@@ -16,11 +16,11 @@ import numpy as np
 
 from lmworks.compiled import cores
 from lmworks.embeddings import library, negative_sampling
-from lmworks.embeddings.config import Subwords, WordVectorsConfig
+from lmworks.embeddings.config import WordVectorsConfig
 from lmworks.embeddings.corpus import END, Corpus, cuts, training_corpus
 from lmworks.embeddings.negative_sampling import Model
 from lmworks.embeddings.subwords import NGrams, ngram_buckets
-from lmworks.embeddings.word_vectors import WordVectors, squares_are_finite
+from lmworks.embeddings.word_vectors import WordVectors
 from lmworks.progress import Report, no_report
 
 _PART = 50_000  # words that are learnt from in one call
@@ -53,12 +53,19 @@ def train_on(corpus: Corpus, config: WordVectorsConfig, progress: Report = no_re
         progress(before[number], before[-1], "words learnt")
         if number % len(batches) == 0:
             check_learnt((model.input, model.output), config.learning_rate)
-    return _finished(corpus, model, buckets, config)
+    size, rows = len(corpus.words), model.input[:, : config.dimensions]
+    if config.subwords is None:
+        return WordVectors(corpus.words, rows.copy(), corpus.counts)
+    # A word's vector is the mean of its rows, as while it was learnt.
+    vectors = np.stack([rows[model.rows_of(word)].mean(axis=0) for word in range(size)])
+    return WordVectors(corpus.words, vectors, corpus.counts, NGrams(config.subwords, buckets, rows[size:].copy()))
 
 
 def check_learnt(arrays: Iterable[np.ndarray], learning_rate: float) -> None:
     """ValueError for vectors that diverged: they hold infinities and NaN, or numbers too large to have lengths."""
-    if not all(squares_are_finite(rows) for rows in arrays):
+    with np.errstate(all="ignore"):
+        finite = all(np.isfinite(np.vdot(rows, rows)) for rows in arrays)
+    if not finite:
         raise ValueError(f"learning diverged: lower learning_rate (it is {learning_rate:g})")
 
 
@@ -79,23 +86,19 @@ def in_turn(jobs: Sequence[Callable[[], float]], threads: int) -> Iterator[float
 # Rows
 
 
-def _ngram_rows(words: Sequence[str], subwords: Subwords) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The buckets of n-grams, whose input rows lie behind those of all words; the rows that words are made of, behind
-    each other, a word's own first; and where those of each word end."""
-    all_buckets, ends = ngram_buckets(words, subwords)
-    buckets, numbers = np.unique(all_buckets, return_inverse=True)
-    rows = np.insert(len(words) + numbers, np.append(0, ends[:-1]), np.arange(len(words)))
-    return buckets.astype(np.int32), rows.astype(np.int32), ends + np.arange(1, len(words) + 1)
-
-
 def _new_model(corpus: Corpus, config: WordVectorsConfig) -> tuple[Model, np.ndarray]:
     """The model, and the buckets of n-grams that have rows in it.
 
     Input rows are uniform between -1 and 1, over the dimensions, as in fastText's program; output rows are 0.
     """
     size, buckets, rows, row_ends = len(corpus.words), np.zeros(0, np.int32), None, None
-    if config.subwords is not None:
-        buckets, rows, row_ends = _ngram_rows(corpus.words, config.subwords)
+    if config.subwords is not None:  # the rows of n-grams lie behind those of all words
+        all_buckets, ends = ngram_buckets(corpus.words, config.subwords)
+        buckets, numbers = np.unique(all_buckets, return_inverse=True)
+        buckets = buckets.astype(np.int32)
+        # The rows that words are made of, one word's behind the other's, its own first.
+        rows = np.insert(size + numbers, np.append(0, ends[:-1]), np.arange(size)).astype(np.int32)
+        row_ends = ends + np.arange(1, size + 1)
     vectors = library.zero_rows(size + len(buckets), config.dimensions)
     generator = np.random.default_rng(config.seed)
     for start in range(0, len(vectors), 1 << 16):
@@ -115,15 +118,6 @@ def _new_model(corpus: Corpus, config: WordVectorsConfig) -> tuple[Model, np.nda
         skip_gram=config.objective == "skip-gram",
     )
     return model, buckets
-
-
-def _finished(corpus: Corpus, model: Model, buckets: np.ndarray, config: WordVectorsConfig) -> WordVectors:
-    """A word's vector is the mean of its rows, as while it was learnt."""
-    size, rows = len(corpus.words), model.input[:, : config.dimensions]
-    if config.subwords is None:
-        return WordVectors(corpus.words, rows.copy(), corpus.counts)
-    vectors = np.stack([rows[model.rows_of(word)].mean(axis=0) for word in range(size)])
-    return WordVectors(corpus.words, vectors, corpus.counts, NGrams(config.subwords, buckets, rows[size:].copy()))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

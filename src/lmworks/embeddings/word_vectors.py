@@ -49,12 +49,10 @@ class WordVectors:
             seen: set[str] = set()
             twice = next(word for word in self.words if word in seen or seen.add(word))
             raise ValueError(f"the word {twice!r} is there more than once; leave all but the first out")
-        if (row := _not_finite(self.vectors)) is not None:
-            raise ValueError(f"the vector of {self.words[row]!r} has numbers that are not finite; leave it out")
-        if self.ngrams is not None and (row := _not_finite(self.ngrams.vectors)) is not None:
-            raise ValueError(
-                f"the vector of n-grams' bucket {self.ngrams.buckets[row]} has numbers that are not finite"
-            )
+        if len(rows := np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))):
+            raise ValueError(f"the vector of {self.words[rows[0]]!r} has numbers that are not finite; leave it out")
+        if self.ngrams is not None and not np.isfinite(self.ngrams.vectors).all():
+            raise ValueError("the vectors of n-grams have numbers that are not finite")
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -158,20 +156,6 @@ def offset_scores(
         return unit(np.add.reduce([*near, *(-vector for vector in far)])) @ rows.T
     over, under = ([(1 + vector @ rows.T) / 2 for vector in vectors] for vectors in (near, far))
     return np.multiply.reduce(over) / (np.multiply.reduce(under) + _EPSILON)
-
-
-def squares_are_finite(vectors: np.ndarray) -> bool:
-    """Whether the sum of the squares of all numbers is finite, as it is not where one of them is NaN or infinite."""
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(np.vdot(vectors, vectors)))
-
-
-def _not_finite(vectors: np.ndarray) -> int | None:
-    """The first row with NaN or infinity in it. Nearly always there is none, which one sum shows without a copy."""
-    if squares_are_finite(vectors):
-        return None
-    rows = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    return int(rows[0]) if len(rows) else None
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -9,9 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 from lmworks.embeddings.config import Subwords, WordVectorsConfig
 from lmworks.embeddings.subwords import NGrams
-from lmworks.embeddings.vectors_folder import VECTORS, load_word_vectors, save_word_vectors
+from lmworks.embeddings.vector_files import VECTORS, load_word_vectors, read_word2vec, save_word_vectors, write_word2vec
 from lmworks.embeddings.word2vec import train_word_vectors
-from lmworks.embeddings.word2vec_format import read_word2vec, write_word2vec
 from lmworks.embeddings.word_vectors import WordVectors
 
 WORDS = ("the", "naïve", "日本", "new_york", "3.5", "1e3", "-0.25")
@@ -114,14 +113,14 @@ def test_a_folder_keeps_everything(sentences, tmp_path):
     assert found.vector("w99w").tobytes() == made.vector("w99w").tobytes()
 
 
-@pytest.mark.parametrize(("name", "message"), [("vectors", "'naïve'"), ("ngram_vectors", "bucket 4")])
+@pytest.mark.parametrize(("name", "message"), [("vectors", "'naïve'"), ("ngram_vectors", "n-grams")])
 def test_a_folder_with_nan_in_it_is_refused(tmp_path, name, message):
     ngrams = NGrams(Subwords(2, 3, 100), np.int32([2, 4]), np.ones((2, 3), np.float32))
     save_word_vectors(WordVectors(WORDS[:2], np.ones((2, 3), np.float32), ngrams=ngrams), tmp_path / "folder")
     arrays = load_file(tmp_path / "folder" / VECTORS)
     arrays[name] = np.float32([[1e30, 1, 1], [1, np.nan, 1]])  # what is only large has no sum of squares either
     save_file(arrays, tmp_path / "folder" / VECTORS)
-    with pytest.raises(ValueError, match=f"the vector of .*{message} has numbers that are not finite"):
+    with pytest.raises(ValueError, match=f"the vectors? of .*{message}.* numbers that are not finite"):
         load_word_vectors(tmp_path / "folder")
 
 

@@ -324,28 +324,6 @@ def dot_plot(points: Mapping[str, Mapping[str, tuple[float, float, float]]], *, 
     return as_svg(figure)
 
 
-def heat_map(rows: Mapping[str, Mapping[str, float]], *, label: str) -> str:
-    """SVG of a matrix, `rows[row][column]`: each cell has its number and a colour from light (low) to dark (high)."""
-    import numpy as np
-
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    table = np.array([[row.get(column, np.nan) for column in columns] for row in rows.values()])
-    figure, axes = new_axes("", "", height=1.1 + 0.26 * len(rows))
-    image = axes.imshow(table, cmap="YlGnBu", aspect="auto")
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
-    middle = (np.nanmin(table) + np.nanmax(table)) / 2
-    for (row, column), value in np.ndenumerate(table):
-        if np.isfinite(value):
-            ink = "#ffffff" if value > middle else "#1c2024"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9)
-    figure.colorbar(image, label=label, shrink=min(1.0, 4.0 / (1.1 + 0.26 * len(rows))))
-    return as_svg(figure)
-
-
 def new_axes(x: str, y: str, height: float = 3.6) -> tuple[Any, Any]:
     """An empty figure and its axes, `height` inches high.
 

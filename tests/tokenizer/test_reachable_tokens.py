@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
 from lmworks.tokenizer.byte_level import byte_level_bpe
-from lmworks.tokenizer.reachable_tokens import reachability
+from lmworks.tokenizer.reachable_tokens import reachability, undertrained, unused_rows
 from lmworks.tokenizer.token_bytes import partial_tokens, token_names, token_texts, unknown_ids
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.undertrained import undertrained, unused_rows
 from published_data import needs_data
 
 REACHED = ("text", "in context", "part of a character")

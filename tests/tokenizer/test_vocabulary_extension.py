@@ -15,7 +15,6 @@ from lmworks.tokenizer.vocabulary_extension import (
     extend_by_tokens,
     extend_for_texts,
     hold_out,
-    why_no_pieces,
 )
 
 DOMAIN = ["the antigen binds the antibody", "antibodies and antigens in the serum", "an antigen; the antibody!"] * 3
@@ -130,20 +129,11 @@ def test_characters_come_first_where_they_were_bytes(sentence_piece):
         assert extension.tokenizer.decode(new_ids) == text
 
 
-@pytest.mark.parametrize(
-    ("kind", "chosen"),
-    [
-        # By hand, occurrences times pieces to save: 6 × 7, 6 × 6, 3 × 9.
-        ("word_piece", ["antibody", "antigen", "antibodies"]),
-        # A word is what stands between spaces, "antibody!" none, and ▁ a piece: 12 × 3, 3 × 10, 3 × 8.
-        ("unigram", ["the", "antibodies", "antibody"]),
-    ],
-)
-def test_other_models_get_added_tokens(kind, chosen, request):
+@pytest.mark.parametrize("kind", ["word_piece", "unigram"])
+def test_other_models_get_added_tokens(kind, request):
     tokenizer = request.getfixturevalue(kind)
-    extension = extend_for_texts(tokenizer, DOMAIN, 3)
+    extension = extend_by_tokens(tokenizer, ["antibody", "antigen", "the"])
     names = {index: name for name, index in extension.tokenizer.backend.get_vocab().items()}
-    assert [names[index] for index in extension.pieces] == chosen
     assert extension.merged == 0
     for index, old in extension.pieces.items():
         assert list(old) == tokenizer.encode(names[index])
@@ -151,6 +141,12 @@ def test_other_models_get_added_tokens(kind, chosen, request):
     assert [names[index] for index in ids if index in extension.pieces] == ["antibody"]  # "antibodys" is another word
     assert extension.tokenizer.encode("serum binds") == tokenizer.encode("serum binds")
     assert extension.tokenizer.decode(extension.tokenizer.encode("an antibody binds")) == "an antibody binds"
+
+
+@pytest.mark.parametrize("kind", ["word_piece", "unigram"])
+def test_texts_extend_no_other_model(kind, request):
+    with pytest.raises(ValueError, match=r"a new piece.*Whole words can be added"):
+        extend_for_texts(request.getfixturevalue(kind), DOMAIN, 3)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -218,7 +214,9 @@ def test_upper_case_is_found_where_the_vocabulary_has_none(word_piece):
 def test_a_vocabulary_can_be_extended_twice(kind, request, tmp_path):
     first = of_bytes() if kind == "bytes" else request.getfixturevalue(kind)
     one = extend_by_tokens(first, ["antigen", "<tool>"])
-    two = extend_for_texts(one.tokenizer, [*DOMAIN, "the antigen <tool> the antigen"], 3)
+    bpe = kind in ("bytes", "sentence_piece")
+    domain = [*DOMAIN, "the antigen <tool> the antigen"]
+    two = extend_for_texts(one.tokenizer, domain, 3) if bpe else extend_by_tokens(one.tokenizer, ["the", "antibody"])
     three = extend_by_tokens(two.tokenizer, ["<call>"])
     saved = again(three.tokenizer, tmp_path / "saved")
     names = saved.backend.get_vocab()
@@ -335,12 +333,6 @@ def test_a_special_name_that_the_rule_leaves_whole_is_no_text():
     extended = extend_for_texts(old, DOMAIN, 3).tokenizer
     assert extended.special_ids == old.special_ids
     assert extended.encode("stop") == old.encode("stop")
-
-
-@pytest.mark.parametrize("kind", ["word_piece", "unigram"])
-def test_why_others_get_no_pieces_is_told(kind, request):
-    assert "a new piece" in why_no_pieces(request.getfixturevalue(kind))
-    assert why_no_pieces(of_bytes()) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

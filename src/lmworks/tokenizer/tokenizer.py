@@ -14,8 +14,7 @@ import tokenizers
 
 from lmworks.artefact import hash_json, write_json
 from lmworks.tokenizer.fast_bpe import CompiledEncoding, compiled_encoding
-from lmworks.tokenizer.sentence_piece import sentence_piece_backend
-from lmworks.tokenizer.sentence_piece_model import read_sentence_piece
+from lmworks.tokenizer.sentence_piece import read_sentence_piece, sentence_piece_backend
 from lmworks.tokenizer.split_special_tokens import encoding_of, split_special_tokens
 from lmworks.tokenizer.tokenizer_folder import ROLES, read_tokenizer_folder
 

@@ -13,8 +13,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from lmworks.tokenizer.byte_level import add_bos_and_eos
-from lmworks.tokenizer.sentence_piece import sentence_piece_backend
-from lmworks.tokenizer.sentence_piece_model import read_sentence_piece
+from lmworks.tokenizer.sentence_piece import read_sentence_piece, sentence_piece_backend
 
 CHAT_TEMPLATE = "chat_template.jinja"
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token")

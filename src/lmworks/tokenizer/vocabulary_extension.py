@@ -58,22 +58,23 @@ def extend_for_texts(
 ) -> Extension:
     """At most `count` new tokens, chosen because `texts` need them; each occurs `least` times, at least.
 
-    With BPE the training continues where it stopped: the most frequent pair of neighbouring tokens inside a word
-    becomes one (Sennrich et al. 2016). Otherwise the words are added whose pieces occur most often. Fewer tokens where
-    the texts hold no more; ValueError where they hold none. `progress` counts characters read, then of merges.
+    BPE's training continues where it stopped: the most frequent pair of neighbouring tokens inside a word becomes one
+    (Sennrich et al. 2016). Fewer tokens where the texts hold no more; ValueError where they hold none, and for another
+    kind of vocabulary. `progress` counts characters read, then of merges.
     """
     if count < 1 or least < 1:
         raise ValueError(f"the number of tokens and `least` must be 1 or more, got {count} and {least}")
     if isinstance(texts, str):
         raise ValueError("texts are several: give a list of strings, or [text] for a single one")
+    if (reason := why_no_pieces(tokenizer)) is not None:
+        raise ValueError(
+            f"this vocabulary cannot get more pieces of words: {reason}. Whole words can be added, which change no "
+            'other word: lmworks.model.extend_vocabulary(lmworks.load(...), ["antibody", "antigen"])'
+        )
     draft = _Draft(tokenizer)
-    if why_no_pieces(tokenizer) is None:
-        words = count_encoded_words(tokenizer, texts, progress)
-        draft.add_characters(words, count, least)
-        draft.learn(words, count, least, progress)
-    else:
-        for word in _costly(tokenizer, texts, count, least):
-            draft.add_whole(word)
+    words = count_encoded_words(tokenizer, texts, progress)
+    draft.add_characters(words, count, least)
+    draft.learn(words, count, least, progress)
     return draft.extension("the texts hold nothing that is worth a token: give more text, or a smaller `least`")
 
 
@@ -274,31 +275,6 @@ def _puts_space(tokenizer: Tokenizer) -> bool:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Added tokens
-
-
-def _costly(tokenizer: Tokenizer, texts: Iterable[str], count: int, least: int) -> list[str]:
-    """The words whose pieces occur most often beyond one for each, an unknown piece counted as one too many."""
-    words: Counter[str] = Counter()
-    for text in texts:
-        words.update(_plain_words(tokenizer, text))
-    gains: Counter[str] = Counter()
-    for name, times in words.items():
-        word = name.removeprefix(SPACE)
-        if times >= least and len(word) > 1 and word.isalnum():
-            pieces = len(tokenizer.encode(word))
-            gains[word] += times * (pieces - 1 + _unknown(tokenizer, word))
-    ranked = sorted(gains.items(), key=lambda item: (-item[1], item[0]))
-    return [word for word, gain in ranked if gain > 0][:count]
-
-
-def _plain_words(tokenizer: Tokenizer, text: str) -> list[str]:
-    """The words of a text as the model gets them: normalised, and cut."""
-    backend = tokenizer.backend
-    if backend.normalizer is not None:
-        text = backend.normalizer.normalize_str(text)
-    if backend.pre_tokenizer is not None:
-        return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
-    return [SPACE + word for word in text.split(SPACE)]  # SentencePiece: a text is one word, spaces included
 
 
 def _unknown(tokenizer: Tokenizer, text: str) -> bool:

@@ -1,32 +1,154 @@
-"""The sections of the report on vocabularies: `lmworks tokenizer report`."""
+"""Several vocabularies measured on the same texts, and the report on them: `lmworks tokenizer report`."""
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from lmworks.progress import Report, no_report
 from lmworks.records import Score, Scored
-from lmworks.report import Figure, Section, Table, dot_plot, heat_map, histogram, line_plot
-from lmworks.tokenizer.fertility import MEASURES
+from lmworks.report import Figure, Section, Table, dot_plot, histogram, line_plot
+from lmworks.tokenizer.fertility import MEASURES, Counts, Text, count, parity, scores
 from lmworks.tokenizer.pre_tokenizer import steps_of
-from lmworks.tokenizer.reachable_tokens import KINDS, Kind
+from lmworks.tokenizer.reachable_tokens import (
+    KINDS,
+    SHARE,
+    Kind,
+    Reachability,
+    Undertrained,
+    reachability,
+    undertrained,
+)
 from lmworks.tokenizer.token_bytes import spelled_tokens
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.tokenizer.undertrained import SHARE, Undertrained
-from lmworks.tokenizer.vocabulary_comparison import Comparison
 
 RARE = 10  # a token that occurs less often than that in the texts says little there
 EXAMPLES = 12
+# Title, text, measures that have tables and those of them that are drawn.
+_MEASURED = (
+    (
+        "How long a text becomes",
+        "Bytes per token say how much text fits into a context and how many steps it takes to generate it: twice the "
+        "bytes are half the steps. They compare vocabularies on one text; languages compare by parity, since scripts "
+        "differ in the bytes of a letter.",
+        ("bytes per token", "characters per token"),
+        ("bytes per token",),
+    ),
+    (
+        "Parity with {reference}",
+        "The same content in other languages, passage by passage: tokens for each token of {reference} (Petrov et al. "
+        "2023). Whoever writes in a language with parity 3 pays three times as much for the same, waits three times as "
+        "long, and has a third of the context. A vocabulary that leaves characters out, or makes whole words unknown, "
+        "looks cheap here and is not.",
+        ("parity",),
+        ("parity",),
+    ),
+    (
+        "How words are cut",
+        "Fertility is the number of tokens that a word is cut into; where no spaces stand between words, tokens per "
+        "character. Words kept whole are one token, which is not the unknown one.",
+        ("fertility", "words kept whole"),
+        ("fertility", "words kept whole"),
+    ),
+)
 _SHARES = {name for name, (top, bottom, _) in MEASURES.items() if top not in ("size", "characters", "word_tokens")}
+
+
+@dataclass(frozen=True)
+class EmbeddingRows:
+    """The rows of an embedding, (rows, width) floating point; `tied`: they make the logits, too."""
+
+    values: np.ndarray
+    tied: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Measures of vocabularies on texts; `counts` and what is derived from them by names of (vocabulary, text).
+
+    reference       the text whose translations the others are.
+    undertrained    for the vocabularies whose embedding was given; a string says why one could not be judged.
+    """
+
+    vocabularies: Mapping[str, Tokenizer]
+    texts: Mapping[str, Text]
+    reference: str | None
+    counts: Mapping[tuple[str, str], Counts]
+    reaches: Mapping[str, Reachability]
+    undertrained: Mapping[str, Undertrained | str] = field(default_factory=dict)
+
+    @cached_property
+    def scores(self) -> dict[tuple[str, str], dict[str, Score]]:
+        """The measures by their names, "parity" among them where there is a reference."""
+        by_vocabulary_and_text = {}
+        for (vocabulary, text), counts in self.counts.items():
+            tokenizer = self.vocabularies[vocabulary]
+            values = scores(counts, tokenizer, self.texts[text])
+            if self.reference not in (None, text):
+                assert self.reference is not None
+                original = self.counts[vocabulary, self.reference]
+                values["parity"] = parity(counts, original, tokenizer, self.texts[text], self.texts[self.reference])
+            by_vocabulary_and_text[vocabulary, text] = values
+        return by_vocabulary_and_text
+
+    def uses(self, vocabulary: str) -> np.ndarray:
+        """(ids,) int64: how often each id occurs in all texts together."""
+        return np.sum([self.counts[vocabulary, text].uses for text in self.texts], axis=0)
+
+
+def compare(
+    vocabularies: Mapping[str, Tokenizer],
+    texts: Mapping[str, Text],
+    reference: str | None = None,
+    embeddings: Mapping[str, EmbeddingRows] | None = None,
+    progress: Report = no_report,
+) -> Comparison:
+    """Measures every vocabulary on every text; ValueError for no vocabulary, no text, an empty one, or a reference
+    that is none of the texts. `progress` counts the characters of all texts under all vocabularies."""
+    if not vocabularies or not texts:
+        raise ValueError("a comparison needs a vocabulary and a text, at least")
+    if empty := [name for name, text in texts.items() if not text.characters]:
+        raise ValueError(f"no text in {', '.join(empty)}")
+    if reference is not None and reference not in texts:
+        raise ValueError(f"the reference {reference!r} is none of the texts: {', '.join(texts)}")
+    total = len(vocabularies) * sum(text.characters for text in texts.values())
+    done, counts = 0, {}
+    for vocabulary, tokenizer in vocabularies.items():
+        for name, text in texts.items():
+            counts[vocabulary, name] = count(tokenizer, text)
+            done += text.characters
+            progress(done, total, "characters")
+    reaches = {name: reachability(tokenizer) for name, tokenizer in vocabularies.items()}
+    judged: dict[str, Undertrained | str] = {}
+    for name, rows in (embeddings or {}).items():
+        try:
+            judged[name] = undertrained(rows.values, reaches[name], rows.tied)
+        except ValueError as error:
+            judged[name] = str(error)
+    return Comparison(vocabularies, texts, reference, counts, reaches, judged)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sections
 
 
 def sections(comparison: Comparison) -> tuple[Section, ...]:
     """Everything that was measured, in the order in which one would ask for it."""
-    sections = [_compared(comparison), _length(comparison), _words(comparison), _losses(comparison), _use(comparison)]
-    if comparison.reference is not None:
-        sections.insert(2, _parity(comparison))
-    return (*sections, _unreachable(comparison), *_undertrained(comparison))
+    measured = [
+        Section(
+            title.format(reference=comparison.reference),
+            text.format(reference=comparison.reference),
+            tables=tuple(_table(comparison, measure) for measure in measures),
+            figures=tuple(_dots(comparison, measure) for measure in drawn),
+        )
+        for title, text, measures, drawn in _MEASURED
+        if comparison.reference is not None or measures != ("parity",)
+    ]
+    others = (_losses(comparison), _use(comparison), _unreachable(comparison), *_undertrained(comparison))
+    return (_compared(comparison), *measured, *others)
 
 
 def _compared(comparison: Comparison) -> Section:
@@ -61,51 +183,6 @@ def _kind(tokenizer: Tokenizer) -> str:
     if any(step["type"] == "ByteLevel" for step in steps_of(state["decoder"])):
         return f"byte-level {kind}"
     return f"{kind}, bytes for the rest" if model.get("byte_fallback") else kind
-
-
-def _length(comparison: Comparison) -> Section:
-    return Section(
-        "How long a text becomes",
-        "Bytes per token say how much text fits into a context and how many steps it takes to generate it: twice the "
-        "bytes are half the steps. They compare vocabularies on one text; languages compare by parity, since scripts "
-        "differ in the bytes of a letter.",
-        tables=(_table(comparison, "bytes per token"), _table(comparison, "characters per token")),
-        figures=(_dots(comparison, "bytes per token"),),
-    )
-
-
-def _parity(comparison: Comparison) -> Section:
-    reference, scores = comparison.reference, comparison.scores
-    values = {
-        text: {
-            name: score.value
-            for name in comparison.vocabularies
-            if isinstance(score := scores[name, text].get("parity"), Scored)
-        }
-        for text in comparison.texts
-    }
-    drawn = {text: of_vocabularies for text, of_vocabularies in values.items() if of_vocabularies}
-    caption = f"Tokens for each token of {reference}. 2.00: twice the price and half the context."
-    figures = (Figure(heat_map(drawn, label=f"tokens per token of {reference}"), caption),) if drawn else ()
-    return Section(
-        f"Parity with {reference}",
-        f"The same content in other languages, passage by passage: tokens for each token of {reference} (Petrov et al. "
-        "2023). Whoever writes in a language with parity 3 pays three times as much for the same, waits three times as "
-        "long, and has a third of the context. A vocabulary that leaves characters out, or makes whole words unknown, "
-        "looks cheap here and is not.",
-        tables=(_table(comparison, "parity"),),
-        figures=figures,
-    )
-
-
-def _words(comparison: Comparison) -> Section:
-    return Section(
-        "How words are cut",
-        "Fertility is the number of tokens that a word is cut into; where no spaces stand between words, tokens per "
-        "character. Words kept whole are one token, which is not the unknown one.",
-        tables=(_table(comparison, "fertility"), _table(comparison, "words kept whole")),
-        figures=(_dots(comparison, "fertility"), _dots(comparison, "words kept whole")),
-    )
 
 
 def _losses(comparison: Comparison) -> Section:
@@ -231,7 +308,7 @@ def _table(comparison: Comparison, measure: str) -> Table:
 def _dots(comparison: Comparison, measure: str) -> Figure:
     points: dict[str, dict[str, tuple[float, float, float]]] = {name: {} for name in comparison.vocabularies}
     for (name, text), values in comparison.scores.items():
-        if isinstance(score := values[measure], Scored):
+        if isinstance(score := values.get(measure), Scored):
             points[name][text] = (score.value, *score.interval)
     return Figure(dot_plot(points, x=measure), f"{measure.capitalize()} of each text, with 95 % intervals.")
 

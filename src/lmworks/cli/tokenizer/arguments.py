@@ -13,7 +13,7 @@ from lmworks.model.tokenizer_lookup import Found, find_tokenizer
 if TYPE_CHECKING:
     from lmworks.records import RejectedRecord
     from lmworks.tokenizer.fertility import Text
-    from lmworks.tokenizer.vocabulary_comparison import EmbeddingRows
+    from lmworks.tokenizer.vocabulary_report import EmbeddingRows
 
 
 def find_tokenizers(names: Sequence[str]) -> list[Found]:
@@ -39,7 +39,7 @@ def embedding_rows(found: Found) -> "EmbeddingRows | None":
         return None
     from lmworks.model.checkpoint import load
     from lmworks.model.config import LanguageModelHead, MaskedLanguageModelHead
-    from lmworks.tokenizer.vocabulary_comparison import EmbeddingRows
+    from lmworks.tokenizer.vocabulary_report import EmbeddingRows
 
     checkpoint = load(path, dtype="stored")
     head = checkpoint.config.head

@@ -62,7 +62,6 @@ def extend(
     found = find_tokenizer(model)
     checkpoint = _model_of(found)
     tokenizer = found.tokenizer if checkpoint is None else checkpoint.required_tokenizer
-    _refuse_other_than_bpe(found.name, tokenizer)
     rejected: list[RejectedRecord] = []
     parts = {name: hold_out(each, held_out) for name, each in find_texts(text, False, rejected).items()}
     console = new_console()
@@ -96,16 +95,6 @@ def _model_of(found: "Found") -> "Checkpoint | None":
     from lmworks.model.checkpoint import load
 
     return load(path, dtype="stored")
-
-
-def _refuse_other_than_bpe(name: str, tokenizer: "Tokenizer") -> None:
-    from lmworks.tokenizer.vocabulary_extension import why_no_pieces
-
-    if (reason := why_no_pieces(tokenizer)) is not None:
-        raise ValueError(
-            f"{name} cannot get more pieces of words: {reason}. Whole words can be added, which change no other word: "
-            'lmworks.model.extend_vocabulary(lmworks.load(...), ["antibody", "antigen"])'
-        )
 
 
 def _print_gains(console: "Console", before: "Tokenizer", after: "Tokenizer", texts: "Mapping[str, Text]") -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lmworks.records import RejectedRecord
-    from lmworks.tokenizer.vocabulary_comparison import Comparison
+    from lmworks.tokenizer.vocabulary_report import Comparison
 
 _TITLE = "Vocabularies"
 _GENERATOR = b'name="generator"content="lmworks"'  # without its spaces
@@ -62,8 +62,7 @@ def report(
     from lmworks.artefact import write_json
     from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizers
     from lmworks.progress import stage_progress
-    from lmworks.tokenizer.vocabulary_comparison import compare
-    from lmworks.tokenizer.vocabulary_report import sections
+    from lmworks.tokenizer.vocabulary_report import compare, sections
 
     _check_outputs(out, json_file)
     rejected: list[RejectedRecord] = []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lmworks.tokenizer import Tokenizer, load_sentence_piece
 from lmworks.tokenizer.gguf_vocabulary import read_tokenizer, write_tokenizer
-from lmworks.tokenizer.sentence_piece_model import read_sentence_piece
+from lmworks.tokenizer.sentence_piece import read_sentence_piece
 from lmworks.tokenizer.sentence_piece_normaliser import Charsmap
 from published_data import needs_data
 from slow_cases import slow

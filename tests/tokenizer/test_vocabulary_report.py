@@ -8,8 +8,7 @@ from lmworks.records import Scored
 from lmworks.report import to_html
 from lmworks.tokenizer.fertility import Text
 from lmworks.tokenizer.token_bytes import spelled_tokens
-from lmworks.tokenizer.vocabulary_comparison import EmbeddingRows, compare
-from lmworks.tokenizer.vocabulary_report import _cell, sections
+from lmworks.tokenizer.vocabulary_report import EmbeddingRows, _cell, compare, sections
 
 ENGLISH = Text(("the thing in the inn\n", "on the other one\n", "in and on\n"), "line")
 GERMAN = Text(("das Ding im Gasthof\n", "auf dem größeren\n", "in und auf\n"), "line")

@@ -14,9 +14,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from lmworks.adapt.task_head import with_further_tokens
 from lmworks.data.batches import PADDING, Batch
 from lmworks.model import config as configs
-from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.presets import (
     bart,
     bert,

@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from small_models import LLAMA, build, random_ids, random_lora
 
 from lmworks.adapt import trainable_lora
-from lmworks.adapt.low_rank_product import LowRankLinear
+from lmworks.adapt.lora_layers import LowRankLinear
 from lmworks.train.activation_checkpointing import blocks, checkpoint_activations
 from lmworks.train.losses import token_cross_entropy
 

@@ -5,7 +5,7 @@ import torch
 from small_models import MIXTRAL, TIED, build, random_ids, random_lora
 
 from lmworks.adapt import LoraConfig, lora_of, merge, merge_adapter, trainable_lora
-from lmworks.model.multi_token_heads import with_further_tokens
+from lmworks.adapt.task_head import with_further_tokens
 from lmworks.train.losses import token_log_probabilities
 
 

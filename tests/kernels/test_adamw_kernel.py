@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmworks.kernels import fused_adamw
+from lmworks.kernels import training_kernels
 from lmworks.kernels.library import Library
 
-RATE, BETAS, EPSILON, DECAY = SETTINGS = fused_adamw.Settings(0.01, (0.9, 0.95), 1e-8, 0.1)
+RATE, BETAS, EPSILON, DECAY = SETTINGS = training_kernels.AdamWSettings(0.01, (0.9, 0.95), 1e-8, 0.1)
 FACTOR = 0.3
 
 
@@ -26,8 +26,10 @@ def _beginning(weight: Tensor) -> Stepped:
 
 def _step(kernels: Library, stepped: Stepped, gradient: Tensor, step: int, rounded: bool = True) -> bool:
     weight, first, second, half = stepped
-    moments = fused_adamw.Moments(first, second)
-    return fused_adamw.update(weight, moments, gradient, half if rounded else None, step, SETTINGS, FACTOR, kernels)
+    moments = training_kernels.Moments(first, second)
+    return training_kernels.adamw_step(
+        weight, moments, gradient, half if rounded else None, step, SETTINGS, FACTOR, kernels
+    )
 
 
 def _gradients(count: int, dtype: torch.dtype, steps: int) -> list[Tensor]:
@@ -61,12 +63,12 @@ def test_steps_are_torchs(kernels: Library, count: int, dtype: torch.dtype) -> N
 @pytest.mark.parametrize("beta", [0.999, 0.9999999, 0.99999999])
 def test_moments_of_long_memory_keep_what_is_new(kernels: Library, beta: float) -> None:
     """1 - beta in float32 would be another number, or 0."""
-    settings = fused_adamw.Settings(RATE, (beta, beta), EPSILON, 0.0)
+    settings = training_kernels.AdamWSettings(RATE, (beta, beta), EPSILON, 0.0)
     stepped = _beginning(torch.zeros(20))
     gradient = torch.linspace(0.5, 2, 20)
     for number in range(3):
-        moments = fused_adamw.Moments(stepped.first_moment, stepped.second_moment)
-        assert fused_adamw.update(stepped.weight, moments, gradient, None, number + 1, settings, 1.0, kernels)
+        moments = training_kernels.Moments(stepped.first_moment, stepped.second_moment)
+        assert training_kernels.adamw_step(stepped.weight, moments, gradient, None, number + 1, settings, 1.0, kernels)
     # Each step moves by the rate, whatever the gradient: the moments are those of a constant.
     torch.testing.assert_close(stepped.weight, torch.full((20,), -3 * RATE), rtol=1e-5, atol=0)
 

@@ -12,7 +12,7 @@ from gguf_cases import CONFIGS, random_checkpoint
 from lmworks.compress.config import GridConfig
 from lmworks.compress.weight_grid import round_to_nearest
 from lmworks.model.config import UnsupportedModel
-from lmworks.model.quantised_weights import QuantisedWeights
+from lmworks.model.tensor_files import QuantisedWeights
 from slow_cases import slow
 
 GRIDS = {"4 bits": GridConfig(4, symmetric=True), "groups": GridConfig(4, symmetric=True, group=64), "8": GridConfig(8)}

@@ -12,11 +12,11 @@ from lmworks.adapt.adapter_merge import merge
 from lmworks.adapt.config import LoraConfig
 from lmworks.adapt.lora import initialise_lora
 from lmworks.adapt.multi_lora import apply
+from lmworks.adapt.task_head import with_further_tokens
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.config import MaskedLanguageModelHead, NextSentenceHead, Norm, PoolHead, SpanBoundaryHead
 from lmworks.model.embedding_resize import extend_vocabulary, vocabulary_parameters
 from lmworks.model.initialisation import initialise
-from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.presets import bert, llama, t5
 from lmworks.model.transformer import Transformer
 from published_data import DATA, needs_data

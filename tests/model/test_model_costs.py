@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from lmworks.adapt.task_head import with_further_tokens
 from lmworks.model import config as configs
 from lmworks.model import masks, presets
 from lmworks.model.config import Attention, FeedForward, MixtureOfExperts, Norm
@@ -21,7 +22,6 @@ from lmworks.model.model_costs import (
     visible_tokens,
     weight_bytes,
 )
-from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.presets import bart, bert, glam, gopher, gpt3, lamda, llama, roberta, spanbert, switch, t5, t5_v1_1
 from lmworks.model.presets.sizes import SIZES
 from lmworks.model.transformer import Transformer, empty_model

@@ -6,7 +6,7 @@ from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from lmworks.model.config import FeedForward as Config
 from lmworks.model.config import Norm
-from lmworks.model.feed_forward import ACTIVATIONS, FeedForward
+from lmworks.model.mixture_of_experts import ACTIVATIONS, FeedForward
 from lmworks.model.norms import build_norm
 
 X = 3 * torch.randn(4, 7, 64, generator=torch.Generator().manual_seed(0))

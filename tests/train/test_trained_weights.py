@@ -69,7 +69,7 @@ def test_steps_with_and_without_the_kernel_go_on_from_one_another(monkeypatch):
             layer.weight.grad = gradient.clone()
             with monkeypatch.context() as patched:
                 if (number + place) % 2:
-                    patched.setattr("lmworks.kernels.fused_adamw.loaded", lambda kernels: None)
+                    patched.setattr("lmworks.kernels.training_kernels.loaded", lambda kernels: None)
                 weights.update(1.0)
     torch.testing.assert_close(both[0].masters["weight"], both[1].masters["weight"])
     assert both[0].state()["0/step/weight"] == both[1].state()["0/step/weight"] == 4

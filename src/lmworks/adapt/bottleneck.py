@@ -23,8 +23,8 @@ from lmworks.adapt.peft_folder import CONFIG, PREFIX, peft_header
 from lmworks.config import from_mapping
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.families.family import Document, JsonObject
-from lmworks.model.feed_forward import ACTIVATIONS, FeedForward
 from lmworks.model.huggingface import write_config
+from lmworks.model.mixture_of_experts import ACTIVATIONS, FeedForward
 from lmworks.model.stack import Block
 from lmworks.model.transformer import Transformer
 

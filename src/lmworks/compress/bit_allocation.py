@@ -14,7 +14,7 @@ from lmworks.compress.block_calibration import CalibratedBlock, CalibrationText,
 from lmworks.compress.config import GridConfig
 from lmworks.compress.weight_grid import round_to_nearest
 from lmworks.kernels.weight_formats import dequantise
-from lmworks.model.quantised_weights import stored_bytes
+from lmworks.model.tensor_files import stored_bytes
 from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
 from lmworks.train.objectives.objective import predict_tokens

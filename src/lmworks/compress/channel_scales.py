@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lmworks.compress.block_calibration import CalibratedBlock, InputStatistics
 from lmworks.compress.config import AWQConfig, GridConfig, SmoothQuantConfig
 from lmworks.compress.weight_grid import fit_grid
-from lmworks.model.feed_forward import FeedForward
+from lmworks.model.mixture_of_experts import FeedForward
 from lmworks.model.norms import RMSNorm
 from lmworks.model.stack import Block
 

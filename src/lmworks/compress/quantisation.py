@@ -33,7 +33,7 @@ from lmworks.compress.weight_grid import fit_grid, round_to_nearest
 from lmworks.kernels.weight_formats import Quantised, dequantise
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.quantised_linear import has_adapter
-from lmworks.model.quantised_weights import QuantisedWeights
+from lmworks.model.tensor_files import QuantisedWeights
 from lmworks.model.transformer import Transformer, empty_model
 from lmworks.progress import Report, no_report
 

@@ -36,8 +36,7 @@ from lmworks.model.config import FeedForward
 from lmworks.model.download import base_of_adapter, located
 from lmworks.model.huggingface import to_their_names, write_config
 from lmworks.model.model_costs import count_parameters
-from lmworks.model.quantised_weights import QuantisedWeights
-from lmworks.model.tensor_files import tensor_file_bytes
+from lmworks.model.tensor_files import QuantisedWeights, tensor_file_bytes
 from lmworks.model.transformer import empty_model
 from lmworks.progress import Report, no_report
 from lmworks.report import Figure, Section, Table, as_svg, new_axes

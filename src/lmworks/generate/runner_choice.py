@@ -27,7 +27,7 @@ from lmworks.kernels.weight_formats import FORMATS, Format, Quantised
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.gguf_read import GgufWeights
 from lmworks.model.quantised_linear import has_adapter, quantise_projections, quantised_linears, quantised_weights
-from lmworks.model.quantised_weights import QuantisedWeights
+from lmworks.model.tensor_files import QuantisedWeights
 from lmworks.model.transformer import Transformer, empty_model, sharing_copy
 
 WeightFormat = Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"]

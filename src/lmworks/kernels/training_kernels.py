@@ -1,7 +1,7 @@
-"""Kernels of training: attention with its backward, cross-entropy with its gradient, and dequantised weights.
+"""Kernels of training: attention with its backward, cross-entropy with its gradient, dequantised weights, and AdamW.
 
-Their definitions are `tests/model/tiled_attention.py` and `lmworks.train.losses.cross_entropy`. Unlike inference they
-work on the model's own tensors, in bfloat16 or float32, and as many threads as PyTorch uses.
+Their definitions are `tests/model/tiled_attention.py`, `lmworks.train.losses.cross_entropy` and `torch.optim.AdamW`.
+Unlike inference they work on the model's own tensors, in bfloat16 or float32, and as many threads as PyTorch uses.
 """
 
 from ctypes import byref, c_int64, c_void_p
@@ -131,6 +131,73 @@ def dequantise(matrix: PackedMatrix, dtype: torch.dtype, kernels: Library | None
     formats = FORMATS.index(matrix.format), FORMAT_NUMBERS[dtype]
     chosen.call("dequantise", c_void_p(values.data_ptr()), *shape, *formats, c_void_p(out.data_ptr()))
     return out
+
+
+class Moments(NamedTuple):
+    """The running means of the gradient and of its square, float32 of the weight's shape."""
+
+    first: Tensor
+    second: Tensor
+
+
+class AdamWSettings(NamedTuple):
+    """`torch.optim.AdamW`'s lr, betas, eps and weight_decay."""
+
+    rate: float
+    betas: tuple[float, float]
+    epsilon: float
+    decay: float
+
+
+def adamw_step(
+    weight: Tensor,
+    moments: Moments,
+    gradient: Tensor,
+    rounded: Tensor | None,
+    step: int,
+    settings: AdamWSettings,
+    factor: float = 1.0,
+    kernels: Library | None = None,
+) -> bool:
+    """Step number `step`, from 1 on, with `factor` times the gradient, in place (Loshchilov & Hutter 2019,
+    Algorithm 2), in one pass over all tensors. False, and nothing changed, where there is no kernel for them.
+
+    All have one shape: `weight`, the moments float32; `gradient` float32 or bfloat16; `rounded` bfloat16, which becomes
+    the weight's rounding, or None.
+    """
+    tensors = [weight, *moments, gradient, *([] if rounded is None else [rounded])]
+    dtypes = [torch.float32] * 3 + [gradient.dtype] + [torch.bfloat16] * (rounded is not None)
+    fits = all(
+        tensor.device.type == "cpu"
+        and tensor.is_contiguous()
+        and tensor.shape == weight.shape
+        and tensor.dtype == dtype
+        for tensor, dtype in zip(tensors, dtypes, strict=True)
+    )
+    chosen = loaded(kernels) if fits and gradient.dtype in FORMAT_NUMBERS else None
+    if chosen is None:
+        return False
+    beta1, beta2 = settings.betas
+    problem = c_structures.AdamWStep(
+        weight=weight.data_ptr(),
+        first_moment=moments.first.data_ptr(),
+        second_moment=moments.second.data_ptr(),
+        gradient=gradient.data_ptr(),
+        rounded=None if rounded is None else rounded.data_ptr(),
+        count=weight.numel(),
+        gradient_format=FORMAT_NUMBERS[gradient.dtype],
+        factor=factor,
+        beta1=beta1,
+        beta2=beta2,
+        new_in_first=1 - beta1,
+        new_in_second=1 - beta2,
+        kept=1 - settings.rate * settings.decay,
+        rate=settings.rate / (1 - beta1**step),
+        deviation_scale=(1 - beta2**step) ** -0.5,
+        epsilon=settings.epsilon,
+    )
+    chosen.call("adamw", byref(problem))
+    return True
 
 
 def _call(

@@ -22,9 +22,8 @@ from lmworks.model.config import ModelConfig, PoolHead, UnsupportedModel
 from lmworks.model.download import MODELS, digest_of_model, locate, weights_path
 from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.huggingface import family_of, read_config, to_our_names, write_config, write_weights
-from lmworks.model.quantised_weights import QuantisedWeights
 from lmworks.model.sentence_transformers import read_pooling, write_pooling
-from lmworks.model.tensor_files import SHARD, LazyTensors, read_weights, write_tensors
+from lmworks.model.tensor_files import SHARD, LazyTensors, QuantisedWeights, read_weights, write_tensors
 from lmworks.model.transformer import Transformer, empty_model, sharing_copy
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.jinja_template import ChatTemplateError

@@ -19,8 +19,7 @@ from lmworks.kernels.weight_formats import GROUP, Quantised, dequantise, gguf_ki
 from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.families.family import Document, JsonObject
 from lmworks.model.huggingface import Place, family_of, places_of, to_our_names, to_their_names
-from lmworks.model.quantised_weights import QuantisedWeights
-from lmworks.model.tensor_files import LazyTensors
+from lmworks.model.tensor_files import LazyTensors, QuantisedWeights
 from lmworks.model.transformer import empty_model
 
 QUANTIZATION = "quantization_config"

@@ -23,7 +23,7 @@ from lmworks.model.gguf_file import GgufFile, GgufTensor
 from lmworks.model.gguf_names import ARCHITECTURES, Architecture, places, to_file
 from lmworks.model.gguf_read import ConfigReader, rope_divisors, shortest_decimal
 from lmworks.model.huggingface import whole_weights
-from lmworks.model.quantised_weights import QuantisedWeights
+from lmworks.model.tensor_files import QuantisedWeights
 from lmworks.tokenizer.gguf_vocabulary import write_tokenizer
 
 Kind = Literal["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lmworks.model import config as configs
 from lmworks.model import masks
-from lmworks.model.feed_forward import ACTIVATIONS
+from lmworks.model.mixture_of_experts import ACTIVATIONS
 from lmworks.model.norms import build_norm
 from lmworks.model.stack import Stack
 

@@ -1,4 +1,4 @@
-"""Mixture of experts: a router sends each token through a few of many feed-forward networks.
+"""Feed-forward networks, and the mixture of experts: a router sends each token through a few of many.
 
 The second half observes the routers from outside, and computes their losses and statistics.
 """
@@ -13,8 +13,27 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from lmworks.kernels import reference
 from lmworks.model import config as configs
-from lmworks.model.feed_forward import FeedForward
+
+ACTIVATIONS = {**reference.ACTIVATIONS, "tanh": torch.tanh}
+
+
+class FeedForward(nn.Module):
+    """Two projections around an activation, or three when gated (Shazeer 2020, "GLU Variants Improve Transformer")."""
+
+    def __init__(self, config: configs.FeedForward, width: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, config.hidden, bias=config.bias) if config.gated else None
+        self.up = nn.Linear(width, config.hidden, bias=config.bias)
+        self.down = nn.Linear(config.hidden, width, bias=config.bias)
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(…, width) → (…, width), each position by itself."""
+        if self.gate is None:
+            return self.down(self.activation(self.up(hidden)))
+        return self.down(self.activation(self.gate(hidden)) * self.up(hidden))
 
 
 class Router(nn.Linear):

@@ -10,9 +10,8 @@ from lmworks.kernels.training_kernels import KeyRanges, has_kernel
 from lmworks.model import config as configs
 from lmworks.model import masks
 from lmworks.model.attention import Attention, Context, Memory
-from lmworks.model.feed_forward import FeedForward
 from lmworks.model.kv_cache import Cache
-from lmworks.model.mixture_of_experts import MixtureOfExperts
+from lmworks.model.mixture_of_experts import FeedForward, MixtureOfExperts
 from lmworks.model.norms import build_norm
 from lmworks.model.positions import RelativeBias, alibi, distances, rotation
 

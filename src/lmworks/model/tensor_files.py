@@ -1,4 +1,5 @@
-"""Tensors on disk: safetensors, in one file or in shards, memory-mapped; PyTorch's pickles only when asked for."""
+"""Tensors by name, made when they are asked for; on disk: safetensors, in one file or in shards, memory-mapped, and
+PyTorch's pickles only when asked for."""
 
 import json
 import re
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lmworks.artefact import write_json
+from lmworks.kernels.weight_formats import BLOCK_FORMATS, GROUP, Quantised, dequantise, gguf_kind
 from lmworks.model.config import UnsupportedModel
 from lmworks.tokenizer.tokenizer_folder import read_json
 
@@ -38,6 +40,37 @@ class LazyTensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._readers)
+
+
+class QuantisedWeights(LazyTensors):
+    """The parameters of a model by our names, some matrices quantised. Each is made when it is asked for, a matrix
+    dequantised to float32, and not kept, so that a model trained in place does not change them; the engine and the
+    writers of files take `stored`, where matrices are as they are."""
+
+    def __init__(self, stored: Mapping[str, Tensor | Quantised]) -> None:
+        self.stored = dict(stored)
+        super().__init__({name: partial(_float_copy, value) for name, value in self.stored.items()})
+
+    @property
+    def quantised(self) -> dict[str, Quantised]:
+        """The quantised ones, as they are."""
+        return {name: value for name, value in self.stored.items() if isinstance(value, Quantised)}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights, the quantised ones in GGUF's blocks."""
+        return sum(stored_bytes(value) for value in self.stored.values())
+
+
+def _float_copy(value: Tensor | Quantised) -> Tensor:
+    return dequantise(value) if isinstance(value, Quantised) else value.clone()
+
+
+def stored_bytes(value: Tensor | Quantised) -> int:
+    """Bytes of a weight in a file: a quantised matrix in GGUF's blocks, with their scales."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    return value.rows * -(-value.columns // GROUP) * BLOCK_FORMATS[gguf_kind(value)][1]
 
 
 def read_weights(folder: Path, pickle: bool = False) -> LazyTensors:

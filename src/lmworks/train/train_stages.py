@@ -12,6 +12,7 @@ import torch
 from lmworks.adapt.adapted_checkpoint import load, stays_beside
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.qlora import quantise_base
+from lmworks.adapt.task_head import with_further_tokens
 from lmworks.artefact import MANIFEST, StageContext, StageResult, read_manifest
 from lmworks.config import from_mapping, to_mapping
 from lmworks.data.config import LoaderConfig, SourceConfig
@@ -20,7 +21,6 @@ from lmworks.data.token_dataset import INDEX, TokenDataset
 from lmworks.model.checkpoint import Checkpoint, DType, assemble
 from lmworks.model.download import ADAPTER, MODELS, located
 from lmworks.model.initialisation import by_fan_in, initialise
-from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.tokenizer_lookup import find_tokenizer, own_chat_template
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.tokenizer import Tokenizer

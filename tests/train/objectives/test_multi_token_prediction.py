@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from byte_tokenizer import byte_tokenizer
+from lmworks.adapt.task_head import with_further_tokens, without_further_tokens
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import assemble, load
-from lmworks.model.multi_token_heads import with_further_tokens, without_further_tokens
 from lmworks.model.presets import bert
 from lmworks.train.gradient_accumulation import compute_gradients
 from lmworks.train.master_weights import Weights

@@ -11,9 +11,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lmworks.adapt.task_head import with_further_tokens
 from lmworks.model import presets
 from lmworks.model.model_costs import count_parameters
-from lmworks.model.multi_token_heads import with_further_tokens
 from lmworks.model.presets.sizes import SIZES
 from lmworks.model.transformer import Transformer
 from lmworks.train.activation_checkpointing import checkpoint_activations

@@ -29,7 +29,7 @@ class MultiTokenPrediction(OnHiddenStates[Batch]):
 
     after DeepSeek-AI 2024, equations 24 and 25, where each L_k is a mean over its own targets.
 
-    depth   of the model's head or less; `multi_token_heads.with_further_tokens` gives a model one
+    depth   of the model's head or less; `task_head.with_further_tokens` gives a model one
     weight  λ; DeepSeek-V3: 0.3 for the first two thirds of its tokens, then 0.1
     apart   whether documents of a row see only themselves; as the loader's `document_mask`
     """

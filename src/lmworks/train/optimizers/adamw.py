@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmworks.kernels import fused_adamw
+from lmworks.kernels import training_kernels
 
 
 class AdamW(torch.optim.AdamW):
@@ -26,9 +26,9 @@ class AdamW(torch.optim.AdamW):
             "exp_avg_sq": torch.zeros_like(weight),
         }
         step = int(state["step"]) + 1
-        settings = fused_adamw.Settings(group["lr"], group["betas"], group["eps"], group["weight_decay"])
-        moments = fused_adamw.Moments(state["exp_avg"], state["exp_avg_sq"])
-        if not fused_adamw.update(weight, moments, gradient, rounded, step, settings, factor):
+        settings = training_kernels.AdamWSettings(group["lr"], group["betas"], group["eps"], group["weight_decay"])
+        moments = training_kernels.Moments(state["exp_avg"], state["exp_avg_sq"])
+        if not training_kernels.adamw_step(weight, moments, gradient, rounded, step, settings, factor):
             return False
         state["step"] += 1
         self.state[weight] = state

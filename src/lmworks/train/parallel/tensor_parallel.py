@@ -22,8 +22,8 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 
 from lmworks.model import config as configs
 from lmworks.model.attention import Attention, Context, Memory
-from lmworks.model.feed_forward import FeedForward
 from lmworks.model.heads import LanguageModelHead, MaskedLanguageModelHead, SpanBoundaryHead
+from lmworks.model.mixture_of_experts import FeedForward
 from lmworks.model.stack import Block, Stack
 from lmworks.model.transformer import Embedding, Transformer
 from lmworks.train.parallel.collectives import add, add_and_divide, divide, enter, gather, join

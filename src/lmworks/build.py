@@ -13,6 +13,7 @@ import contextlib
 import platform
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -109,10 +110,11 @@ def build(
         around = _Surroundings({}, models, recipe.base, console, workspace)
         outcomes = around.done
         for spec, label in zip(recipe.stages, _labels(recipe.stages), strict=True):
-            if spec.name in later and not _is_made(spec, workspace, around):
+            outcome = _stage(spec, label, workspace, around, later=spec.name in later)
+            if outcome is None:
                 console.print(f"{label}  later: answers do without it", style="dim", highlight=False)
                 continue
-            outcomes[spec.name] = _stage(spec, label, workspace, around)
+            outcomes[spec.name] = outcome
             models |= {role: outcomes[name].folder for role, name in made.items() if name == spec.name}
         current = Current(
             recipe=recipe.name,
@@ -197,7 +199,7 @@ def run_alone(
 def _end_work(mine: Path, label: str, console: Console) -> None:
     """Delete what a stage that is done kept while it ran, and tell what runs with other settings or inputs left: they
     continue from there when they are asked for again."""
-    _delete_work(mine)
+    shutil.rmtree(mine, ignore_errors=True)
     for folder in list(mine.parent.iterdir()):
         _remove_empty(folder)  # of runs that were ended before they had anything
     if others := [folder for folder in mine.parent.iterdir() if folder.is_dir()]:
@@ -206,14 +208,6 @@ def _end_work(mine: Path, label: str, console: Console) -> None:
         line = shown(f"{label.strip()}: {left}; delete it to give them up")
         console.print(line, style="dim", highlight=False, soft_wrap=True)
     _remove_empty(mine.parent)
-
-
-def _delete_work(mine: Path) -> None:
-    """Half of it, of a kill meanwhile, has a name under which nobody continues from it, and goes the next time."""
-    for leftover in list(mine.parent.glob(".*.dropped")):
-        shutil.rmtree(leftover)
-    if mine.exists():
-        shutil.rmtree(mine.rename(mine.with_name(f".{mine.name}.dropped")))
 
 
 def _remove_empty(folder: Path) -> None:
@@ -228,7 +222,8 @@ def _roles(use: str, models: Sequence[str]) -> dict[str, str]:
     for role in roles:
         if role not in known:
             allowed = f"its roles are: {', '.join(known)}" if known else "it takes none"
-            setting = f"; name it with --set {role}={roles[role]}" if role in _settings(use) else ""
+            settings = [field.name for field in fields(resolve(STAGES[use].config))]  # type: ignore[arg-type]
+            setting = f"; name it with --set {role}={roles[role]}" if role in settings else ""
             raise ConfigError(
                 (), f'--model {role}={roles[role]}: {use} has no model in the role "{role}", {allowed}{setting}'
             )
@@ -259,10 +254,6 @@ def _input_manifest(folder: Path) -> Manifest:
     raise FileNotFoundError(f"{folder} is no artefact of a stage (it has no {MANIFEST}): {fix}")
 
 
-def _settings(use: str) -> list[str]:
-    return [each.name for each in fields(resolve(STAGES[use].config))]  # type: ignore[arg-type]
-
-
 def _labels(stages: Sequence[StageSpec]) -> list[str]:
     """Labels of the stages while they run, all of one length: "stage 3 of 9 · index"."""
     total, width = str(len(stages)), max((len(spec.name) for spec in stages), default=0)
@@ -271,27 +262,26 @@ def _labels(stages: Sequence[StageSpec]) -> list[str]:
     ]
 
 
-def _stage(spec: StageSpec, label: str, workspace: Path, around: _Surroundings) -> StageOutcome:
-    """Find the artefact of one stage of a recipe, or make it."""
+def _stage(spec: StageSpec, label: str, workspace: Path, around: _Surroundings, later: bool) -> StageOutcome | None:
+    """Find the artefact of one stage of a recipe, or make it; None for one that is to be made `later`."""
+    if not all(name in around.done for name in spec.inputs):
+        return None
     key = _cache_key(spec, around)
     folder = workspace / STAGE_FOLDERS / spec.name / key
     work = workspace / "work" / spec.name / key
     if (folder / MANIFEST).exists():
-        _delete_work(work)  # of a run that was killed when it was done
+        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed when it was done
         around.console.print(f"{label}  cached", style="dim", highlight=False)
         return StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
-    outcome = _make(spec, key, label, folder, work, around, _previous(folder.parent))
+    if later:
+        return None
+    made = [(read_manifest(path.parent).started, path.parent) for path in folder.parent.glob(f"[!.]*/{MANIFEST}")]
+    outcome = _make(spec, key, label, folder, work, around, previous=max(made)[1] if made else None)
     # Half an artefact, of a killed run under another key, is of no use; the lock says that nobody else writes here.
     for leftover in folder.parent.glob(".*.tmp"):
         shutil.rmtree(leftover)
     _end_work(work, label, around.console)
     return outcome
-
-
-def _is_made(spec: StageSpec, workspace: Path, around: _Surroundings) -> bool:
-    if not all(name in around.done for name in spec.inputs):
-        return False
-    return (workspace / STAGE_FOLDERS / spec.name / _cache_key(spec, around) / MANIFEST).exists()
 
 
 def _make(
@@ -358,12 +348,6 @@ def _cache_key(spec: StageSpec, around: _Surroundings) -> str:
     )[:16]
 
 
-def _previous(folder: Path) -> Path | None:
-    """The newest artefact of this stage, under whatever key."""
-    manifests = [(read_manifest(path.parent).started, path.parent) for path in folder.glob(f"[!.]*/{MANIFEST}")]
-    return max(manifests)[1] if manifests else None
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The report
 
@@ -373,21 +357,15 @@ def stage_sections(outcome: StageOutcome) -> list[Section]:
     return [from_mapping(Section, each) for each in read_json(outcome.folder / SECTIONS)]
 
 
-def _distinct_sections(outcomes: Sequence[StageOutcome]) -> list[Section]:
-    """The sections of all stages; a title that several stages have is followed by the name of the stage."""
+def sections(outcomes: list[StageOutcome]) -> list[Section]:
+    """The sections of all stages, then the timings and versions of this build; a title that several stages have is
+    followed by the name of the stage."""
     named = [(outcome.name, section) for outcome in outcomes for section in stage_sections(outcome)]
-    names: dict[str, set[str]] = {}
-    for name, section in named:
-        names.setdefault(section.title, set()).add(name)
-    return [
-        replace(section, title=f"{section.title} · {name}") if len(names[section.title]) > 1 else section
+    titles = Counter(title for _, title in {(name, section.title) for name, section in named})
+    result = [
+        replace(section, title=f"{section.title} · {name}") if titles[section.title] > 1 else section
         for name, section in named
     ]
-
-
-def sections(outcomes: list[StageOutcome]) -> list[Section]:
-    """The sections of all stages, then the timings and versions of this build."""
-    result = _distinct_sections(outcomes)
     timings = Table(
         ("stage", "runs", "seconds", "this time", "content"),
         tuple(

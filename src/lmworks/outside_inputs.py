@@ -11,6 +11,7 @@ from typing import Any
 from lmworks.artefact import hash_file, hash_json
 from lmworks.corpus.named_files import named_file
 from lmworks.data.conversations import conversation_files, pair_files
+from lmworks.evaluate import suite
 from lmworks.model.download import digest_of_model, located
 from lmworks.model.tokenizer_lookup import find_tokenizer, locate_tokenizer, own_chat_template
 from lmworks.stage import Stage, resolve
@@ -22,7 +23,7 @@ def check_outside(stage: Stage, config: Any, base: Path) -> None:
         resolve(stage.check)(config, base)
     for field, holder in _naming_fields(config):
         if field.metadata["names"] == "suites":
-            resolve("lmworks.evaluate.suite_comparison:check_suites")(holder, base)
+            suite.check(holder.suite_config(), base)
         else:
             _paths(field, getattr(holder, field.name), base)
 
@@ -33,7 +34,7 @@ def digest_outside(stage: Stage, config: Any, base: Path, file_hashes: Path | No
     digests: list[Any] = []
     for field, holder in _naming_fields(config):
         if field.metadata["names"] == "suites":
-            digests.append(resolve("lmworks.evaluate.suite_comparison:digest_suites")(holder, base))
+            digests.append(suite.outside_digest(holder.suite_config(), base))
         else:
             paths = _paths(field, getattr(holder, field.name), base)
             digests.append([field.name, [_digest(field, path) for path in paths]])

@@ -6,7 +6,7 @@ every ten seconds.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -35,58 +35,38 @@ def no_report(done: int, total: int | None, unit: str, kept: int = 0, note: str 
 @contextmanager
 def stage_progress(console: "Console", name: str) -> Iterator[Report]:
     """A function to call while the stage of this name runs."""
-    if console.is_terminal:
-        with _live(console, name) as report:
-            yield report
-    else:
-        yield _lines(console, name)
-
-
-@contextmanager
-def _live(console: "Console", name: str) -> Iterator[Report]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.table import Column
 
+    clock, last = _Clock(), time.monotonic()
     bar = (BarColumn(bar_width=24), TimeElapsedColumn()) if console.width >= WIDE else ()
-    columns = (
+    moving = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         *bar,
         TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=False)),
+        console=console,
+        transient=True,
     )
-    clock = _Clock()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(name, total=None, text="")
+    task = moving.add_task(name, total=None, text="")
 
-        def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
-            text = clock.describe(done, total, unit, kept)
-            if note and done == kept:
-                _print(progress.console, name, note)
-            progress.update(task, completed=done, total=total, text=f"{text} · {note}" if note else text)
-
-        yield report
-
-
-def _lines(console: "Console", name: str) -> Report:
-    clock = _Clock()
-    last = time.monotonic()
+    def say(text: str) -> None:
+        console.print(f"{name.strip()}: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def report(done: int, total: int | None, unit: str, kept: int = 0, note: str = "") -> None:
         nonlocal last
         text = clock.describe(done, total, unit, kept)
         if note and done == kept:
-            _print(console, name, note)
+            say(note)
         text = f"{text} · {note}" if note else text
-        if time.monotonic() - last < INTERVAL:
-            return
-        last = time.monotonic()
-        _print(console, name, text)
+        if console.is_terminal:
+            moving.update(task, completed=done, total=total, text=text)
+        elif time.monotonic() - last >= INTERVAL:
+            last = time.monotonic()
+            say(text)
 
-    return report
-
-
-def _print(console: "Console", name: str, text: str) -> None:
-    console.print(f"{name.strip()}: {text}", highlight=False, markup=False, soft_wrap=True)
+    with moving if console.is_terminal else nullcontext():
+        yield report
 
 
 class _Clock:

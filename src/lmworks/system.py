@@ -78,23 +78,25 @@ class System:
         say: Listener | None = None,
         queued: float | None = None,
         earlier: Sequence[str] = (),
-        conversation: str = "",
-        parent: str | None = None,
-        unit: str = "",
-        experiment: str = "",
-        arm: str = "",
         settings: Mapping[str, Any] = {},
+        **about: Any,
     ) -> tuple[Answer, Interaction]:
         """An answer and the interaction to log, which is left to the caller.
 
         `identifier` names both (default: a fresh one); `began` is when the question came, in seconds since the epoch;
         `settings` of an arm are `threshold`, the confidence from which it answers, and `writing`, whether a model does.
-        For the others see `Answerer.respond` and `Interaction`.
+        `about` are further fields of the `Interaction`, such as its conversation. For the others see
+        `Answerer.respond`.
         """
         began = time.time() if began is None else began
         self.answerer.finder.encoder.count_uncut([question.encode("utf-8", "replace").decode()], "query")
         lineage = {**self.lineage, **({"settings": hash_json(settings)} if settings else {})}
-        answer, evidence = self._answerer(settings).respond(
+        answerer, calibration = self.answerer, self.answerer.calibration
+        if settings:
+            calibration = replace(calibration, threshold=float(settings.get("threshold", calibration.threshold)))
+            writer = answerer.writer if settings.get("writing", True) else None
+            answerer = Answerer(answerer.finder, calibration, writer)
+        answer, evidence = answerer.respond(
             question, lineage=lineage, listener=listener, say=say, queued=queued, earlier=earlier
         )
         answer = replace(answer, id=identifier) if identifier else answer
@@ -109,19 +111,9 @@ class System:
             count_tokens=lambda text: len(tokenizer.encode(text)),
             index=index,
             earlier=earlier,
-            conversation=conversation,
-            parent=parent,
-            unit=unit,
         )
         asked = prompt_hash(writer.prompts(GROUNDED)) if (writer := self.answerer.writer) else ""
-        return answer, replace(interaction, experiment=experiment, arm=arm, prompt=asked)
-
-    def _answerer(self, settings: Mapping[str, Any]) -> Answerer:
-        if not settings:
-            return self.answerer
-        calibration, writer = self.answerer.calibration, self.answerer.writer
-        calibration = replace(calibration, threshold=float(settings.get("threshold", calibration.threshold)))
-        return Answerer(self.answerer.finder, calibration, writer if settings.get("writing", True) else None)
+        return answer, replace(interaction, prompt=asked, **about)
 
 
 def open(workspace: str | Path, version: str = PRODUCTION) -> System:  # noqa: A001 - the public name is lmworks.open

@@ -58,15 +58,7 @@ def keep(workspace: Path, current: Current) -> None:
 def versions(workspace: Path) -> list[Current]:
     """All versions that are kept, the newest last."""
     files = (workspace / VERSIONS).glob("[!.]*.json")
-    kept = [read_system(path) for path in files]
-    return sorted(kept, key=lambda one: (_created(workspace, one), one.version))
-
-
-def _created(workspace: Path, version: Current) -> float:
-    """When a version was built; where it does not say, when the last of its artefacts was made."""
-    manifests = (workspace / folder for folder in version.stages.values() if not version.created)
-    made = [read_manifest(folder) for folder in manifests if (folder / MANIFEST).is_file()]
-    return version.created or max((one.started + one.seconds for one in made), default=0.0)
+    return sorted(map(read_system, files), key=lambda version: (version.created, version.version))
 
 
 def waiting(workspace: Path) -> list[Current]:
@@ -150,20 +142,9 @@ def rollback(workspace: Path, reason: str = "rolled back", *, to: str = "", who:
     return _go_live(workspace, version, reason.strip() or "rolled back", who, kind="rolled back")
 
 
-def _live(workspace: Path) -> str:
-    """The version that is live; one of a workspace from before versions were kept is kept now."""
-    current = read_current(workspace)
-    if not current.version:
-        current = replace(current, version=version_id(workspace, current))
-        write_json(workspace / CURRENT, current)
-    if not (workspace / VERSIONS / f"{current.version}.json").exists():
-        keep(workspace, current)
-    return current.version
-
-
 def _go_live(workspace: Path, version: Current, reason: str, who: str, **about: Any) -> Promotion:
     """The line first: after a kill between the two, the same call continues and adds no second one."""
-    made = Promotion(version.version, _live(workspace), time.time(), acting(who), reason, **about)
+    made = Promotion(version.version, read_current(workspace).version, time.time(), acting(who), reason, **about)
     with lock(workspace / "build.lock"):
         for name, folder in version.stages.items():
             if not (workspace / folder / MANIFEST).is_file():

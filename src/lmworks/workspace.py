@@ -45,7 +45,7 @@ class Current:
     writing: WritingConfig = field(default_factory=WritingConfig)
     serve: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""  # `versions.version_id`
-    created: float = 0.0  # by a build, in seconds since the epoch; 0 where an earlier lmworks wrote it
+    created: float = 0.0  # by a build, in seconds since the epoch
 
     @property
     def unfinished(self) -> tuple[str, ...]:

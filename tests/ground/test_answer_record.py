@@ -40,12 +40,12 @@ def test_there_and_back(answer, abstained):
     if abstained:
         answer = replace(answer, abstained=True, citations=())
     vector = np.array([0.6, 0.8], dtype=np.float32)
-    named = {"route": "assistant", "count_tokens": len, "index": "i", "conversation": "c", "parent": "p"}
+    named = {"route": "assistant", "count_tokens": len, "index": "i"}
     interaction = to_interaction(answer, PASSAGES, vector, time=1.5, **named)
     assert to_answer(interaction) == answer
     assert interaction.retrieved == PASSAGES
     assert interaction.query_embedding == tuple(vector.tolist())
-    assert (interaction.time, interaction.conversation, interaction.parent) == (1.5, "c", "p")
+    assert (interaction.time, interaction.index) == (1.5, "i")
     assert interaction.citations == answer.citations
 
 

@@ -47,9 +47,14 @@ def finetune(
 def finetune_recipe(model: str, data: list[str], given: dict[str, Any], settings: Settings) -> "Recipe":
     """The three stages: rows to train on, rows held out, training. ConfigError for a wrong setting."""
     from lmworks.config import assign, assignments
+    from lmworks.data.conversations import conversation_files, read_dialogues
+    from lmworks.data.duplicate_rows import find_duplicates
     from lmworks.recipe import Recipe, check_stage
 
-    share = _share(data)
+    sides = find_duplicates(row for _, row in read_dialogues(conversation_files(data))).sides
+    if not sides:
+        raise ValueError(f"there is no row in {', '.join(data)}: name files with conversations by --data")
+    share = held_out_share(sides)
     tokens: dict[str, Any] = {"tokenizer": model, "conversations": data, "held_out": share}
     training: dict[str, Any] = {"base": model, **copy.deepcopy(given)}
     for path, value in assignments(settings):
@@ -61,14 +66,3 @@ def finetune_recipe(model: str, data: list[str], given: dict[str, Any], settings
     stages.append(check_stage("tuned", "train.finetune", training, inputs=list(parts), roles={}))
     description = f"{model}, fine-tuned on {', '.join(data)}"
     return Recipe(name="finetune", description=description, stages=tuple(stages), base=Path.cwd())
-
-
-def _share(data: list[str]) -> float:
-    """The share of rows to hold out, by their questions."""
-    from lmworks.data.conversations import conversation_files, read_dialogues
-    from lmworks.data.duplicate_rows import find_duplicates
-
-    sides = find_duplicates(row for _, row in read_dialogues(conversation_files(data))).sides
-    if not sides:
-        raise ValueError(f"there is no row in {', '.join(data)}: name files with conversations by --data")
-    return held_out_share(sides)

@@ -108,14 +108,18 @@ def held_out_share(hashes: Iterable[str]) -> float:
 def make_folder(recipe: "Recipe", out: Path) -> Outcome:
     """Build the recipe, whose last stage makes what the new folder `out` is to hold, or go on with it, and write its
     report. FileExistsError where the folder is of another model, of other rows or settings."""
-    from lmworks.artefact import REPORT, check_new, publish, write_text
+    from lmworks.artefact import REPORT, check_new, hash_json, publish, write_text
     from lmworks.build import build, check_settings, sections
+    from lmworks.outside_inputs import digest_outside
     from lmworks.report import to_html
+    from lmworks.stages import STAGES
 
     for spec in recipe.stages:
         check_settings(spec, recipe.base)  # rows before the base, which is hashed next
     workspace = WORKSPACES / recipe.name / out.name
-    asked, digest = workspace / "asked", _digest(recipe)
+    outside = [digest_outside(STAGES[spec.use], spec.config, recipe.base) for spec in recipe.stages]
+    asked = workspace / "asked"
+    digest = hash_json([[spec.name, spec.config, named] for spec, named in zip(recipe.stages, outside, strict=True)])
     if not asked.is_file() or asked.read_text("utf-8") != digest:
         check_new(out)  # what is there is of another model, of other rows or settings
         workspace.mkdir(parents=True, exist_ok=True)
@@ -129,13 +133,3 @@ def make_folder(recipe: "Recipe", out: Path) -> Outcome:
         write_text(private / REPORT, to_html(f"{out.name}: report", f"{recipe.description}.", shown))
         publish(private, out)
     return Outcome(out, str(out), shown)
-
-
-def _digest(recipe: "Recipe") -> str:
-    """SHA-256 of all that is asked for: settings, rows, base."""
-    from lmworks.artefact import hash_json
-    from lmworks.outside_inputs import digest_outside
-    from lmworks.stages import STAGES
-
-    stages = [(spec, digest_outside(STAGES[spec.use], spec.config, recipe.base)) for spec in recipe.stages]
-    return hash_json([[spec.name, spec.config, digest] for spec, digest in stages])

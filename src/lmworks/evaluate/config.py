@@ -85,6 +85,10 @@ class WithSuites:
     suite_data: Path = Path("data")
     suite_limit: int = 100
 
+    def suite_config(self) -> SuiteConfig:
+        """The config of `evaluate.suite` for them."""
+        return SuiteConfig(self.suites, self.suite_data, self.suite_limit, seed=getattr(self, "seed", 0))
+
 
 @dataclass(frozen=True, slots=True)
 class LearnedConfig:

@@ -7,25 +7,10 @@ from pathlib import Path
 from lmworks.artefact import StageContext
 from lmworks.evaluate import suite
 from lmworks.evaluate.comparison import compare_runs
-from lmworks.evaluate.config import SuiteConfig, WithSuites
+from lmworks.evaluate.config import WithSuites
 from lmworks.evaluate.results import SCORES, read_scores
 from lmworks.records import Scored
 from lmworks.report import Section, Table
-
-
-def _suite_config(config: WithSuites) -> SuiteConfig:
-    """The config of `evaluate.suite` for them."""
-    return SuiteConfig(config.suites, config.suite_data, config.suite_limit, seed=getattr(config, "seed", 0))
-
-
-def check_suites(config: WithSuites, base: Path) -> None:
-    """The errors of reading them."""
-    suite.check(_suite_config(config), base)
-
-
-def digest_suites(config: WithSuites, base: Path) -> str:
-    """SHA-256 of their tasks, and of the files that these read."""
-    return suite.outside_digest(_suite_config(config), base)
 
 
 def run_suites(config: WithSuites, context: StageContext, model: Path, name: str) -> Path:
@@ -35,7 +20,7 @@ def run_suites(config: WithSuites, context: StageContext, model: Path, name: str
     if not (folder / SCORES).exists():
         folder.mkdir(parents=True, exist_ok=True)
         suite.evaluate(
-            _suite_config(config), replace(context, inputs={}, output=folder, work=folder, models={"model": str(model)})
+            config.suite_config(), replace(context, inputs={}, output=folder, work=folder, models={"model": str(model)})
         )
     return folder
 

@@ -33,9 +33,6 @@ def to_interaction(
     count_tokens: Callable[[str], int],
     index: str = "",
     earlier: Sequence[str] = (),
-    conversation: str = "",
-    parent: str | None = None,
-    unit: str = "",
 ) -> Interaction:
     """The interaction of an answer, for the log: what `to_answer` needs, the passages, the query embedding.
 
@@ -57,9 +54,6 @@ def to_interaction(
         index=index,
         lineage=answer.lineage,
         route=route,
-        conversation=conversation,
-        parent=parent,
-        unit=unit,
         confidence=answer.confidence,
         abstained=answer.abstained,
         error=answer.failure.partition(":")[0],

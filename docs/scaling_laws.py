@@ -12,8 +12,7 @@ import numpy as np
 from laws_without_embeddings import CHINCHILLA_EMBEDDING_FACTOR, exponent_without_embeddings
 from published_runs import MEMORY_RUNS, RUNS
 
-from lmworks.train.planning.published_laws import LAWS
-from lmworks.train.planning.scaling_laws import ParametricLaw
+from lmworks.train.planning.scaling_laws import LAWS, ParametricLaw
 from lmworks.train.planning.units import short
 
 BUDGETS = (1e18, 1e20, 1e22, 5.76e23, 1e25)  # FLOPs; the fourth is Gopher's and Chinchilla's

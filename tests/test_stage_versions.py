@@ -53,8 +53,7 @@ MODULES = {
     "compress.prune": "compress/stage compress/structured_pruning compress/sparsity compress/gptq",
     "compress.teacher": "compress/teacher_columns compress/distillation_losses",
     "compress.sequences": "compress/teacher_sequences",
-    "compress.distil": "compress/stage_distil compress/distillation compress/distillation_losses "
-    "compress/on_policy compress/student",
+    "compress.distil": "compress/stage_distil compress/distillation compress/distillation_losses compress/on_policy",
     "evaluate.suite": "evaluate/suite evaluate/task evaluate/choice_metrics",
     "evaluate.learned": "evaluate/learned_metric evaluate/bertscore",
     "retrieve.index": "retrieve/stage retrieve/chunk retrieve/document_structure generate/text_embedding",

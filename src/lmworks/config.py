@@ -335,6 +335,10 @@ def _convert_scalar(hint: Any, value: Any, path: list[str]) -> Any:
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, str):
+        if (whole := _whole_number(value)) is None:
+            raise ConfigError(path, f"expected a number, such as 7e9, 7B, 300M or 1.5T, got {value!r}")
+        return float(whole)
     if hint is int and (whole := _whole_number(value)) is not None:
         return whole
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

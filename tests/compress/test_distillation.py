@@ -11,7 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from byte_tokenizer import byte_tokenizer
 from lmworks.compress.distillation import Distillation, matched_layers, prepare_student
 from lmworks.compress.distillation_config import DistillationLoss, TeacherConfig
-from lmworks.compress.student import evenly_spaced, keep_layers, new_student
+from lmworks.compress.stage_distil import evenly_spaced, new_student
+from lmworks.compress.structured_pruning import keep_layers
 from lmworks.compress.teacher_columns import open_columns, write_columns
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import TokenDataset

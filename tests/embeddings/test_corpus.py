@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from lmworks.embeddings import corpus as corpus_module
 from lmworks.embeddings.config import WordVectorsConfig
-from lmworks.embeddings.corpus import END, LONGEST, blocks, read_corpus, sentences_of, words_of
-from lmworks.embeddings.phrases import scored_pairs
+from lmworks.embeddings.corpus import END, LONGEST, blocks, read_corpus, scored_pairs, sentences_of, words_of
 
 
 @pytest.mark.parametrize(

@@ -67,12 +67,12 @@ def plan(
     """
     from lmworks.config import from_mapping
     from lmworks.train.planning.plan import PlanConfig, make_plan
-    from lmworks.train.planning.units import parse_quantity
 
     amounts = {"flops": flops, "params": params, "tokens": tokens}
     request = from_mapping(
         PlanConfig,
-        {name: None if text is None else parse_quantity(text) for name, text in amounts.items()}
+        dict.fromkeys(amounts)
+        | assigned([f"{name}={text}" for name, text in amounts.items() if text is not None])
         | {"hours": hours, "budget": budget, "price": price, "utilisation": utilisation}
         | {"model": model, "law": law, "vocabulary": vocabulary, "device": device}
         | {"numbers": numbers, "optimizer": optimizer, "layout": assigned(settings)},

@@ -43,14 +43,13 @@ def sweep(
     from lmworks.build import read_inputs, run_alone, stage_sections
     from lmworks.config import from_mapping
     from lmworks.report import print_sections
-    from lmworks.train.planning.units import parse_quantity
     from lmworks.train.sweep.config import SweepConfig
     from lmworks.train.sweep.sweep_report import plan_section
 
     check_new(out)
     settings = list(overrides or [])
     settings += [] if minutes is None else [f"minutes={minutes}"]
-    settings += [] if flops is None else [f"flops={parse_quantity(flops)!r}"]
+    settings += [] if flops is None else [f"flops={flops}"]
     config = from_mapping(SweepConfig, assigned(settings))
     named = {name: outcome.folder for name, outcome in read_inputs(inputs).items()}
     typer.echo("measuring this machine for some seconds for each size, unless it was before", err=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lmworks.compress.distillation_config import DistillationLoss, DistillConfig, OnPolicyConfig, TeacherConfig
     from lmworks.compress.quantisation import Quantisation, quantise
     from lmworks.compress.stage import prune
-    from lmworks.compress.student import keep_layers, new_student
+    from lmworks.compress.stage_distil import new_student
+    from lmworks.compress.structured_pruning import keep_layers
 
 __getattr__, __all__ = lazy_exports(__name__, __file__, called=True)

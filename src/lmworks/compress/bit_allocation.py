@@ -1,7 +1,7 @@
 """Mixed precision: how many bits each matrix gets, so that a file keeps to a budget and the loss suffers least.
 
 A matrix's sensitivity is the loss of the calibration text when it alone is rounded. Sensitivities are added, which
-holds as long as each is small (Dong et al. 2019, "HAWQ"); the knapsack is solved exactly on a scale of `_STEPS` steps.
+holds as long as each is small (Dong et al. 2019, "HAWQ"); the knapsack is solved as an integer program.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,6 @@ from lmworks.model.transformer import Transformer
 from lmworks.progress import Report, no_report
 from lmworks.train.objectives.objective import predict_tokens
 
-_STEPS = 20_000  # that a budget is divided into
 _SEQUENCES = 8  # of the calibration text that each loss is measured on
 
 
@@ -92,20 +91,14 @@ def _joined(block: CalibratedBlock) -> list[tuple[str, ...]]:
 def allot(choices: Sequence[Choice], budget: int) -> dict[str, GridConfig | None]:
     """The grid of each matrix, by the name of its layer, such that the bytes are at most `budget`, which the smallest
     formats keep to, and the harm is least."""
-    least = sum(min(choice.nbytes) for choice in choices)
-    step = max((budget - least) // _STEPS, 1)  # of the bytes beyond the smallest formats
-    best, picked, costs = np.zeros((budget - least) // step + 1), [], []
-    for choice in choices:
-        steps = [-(-(size - min(choice.nbytes)) // step) for size in choice.nbytes]  # rounded up: it never exceeds
-        offers = np.full((len(steps), len(best)), np.inf)
-        for number, (cost, harm) in enumerate(zip(steps, choice.harm, strict=True)):
-            offers[number, cost:] = best[: max(len(best) - cost, 0)] + harm
-        picked.append(offers.argmin(0))
-        costs.append(steps)
-        best = offers.min(0)
-    place, grids = len(best) - 1, dict[str, GridConfig | None]()
-    for choice, numbers, steps in zip(reversed(choices), reversed(picked), reversed(costs), strict=True):
-        number = int(numbers[place])
-        grids |= dict.fromkeys(choice.names, choice.grids[number])
-        place -= steps[number]
-    return grids
+    from scipy.optimize import LinearConstraint, milp
+    from scipy.sparse import block_diag
+
+    nbytes, harm = (np.concatenate([getattr(choice, name) for choice in choices]) for name in ("nbytes", "harm"))
+    one_each = LinearConstraint(block_diag([np.ones((1, len(choice.grids))) for choice in choices]), 1, 1)
+    # In units of the greatest harm, which the solver's tolerances are small next to.
+    cost = harm / max(harm.max(), 1e-30)
+    found = milp(cost, integrality=1, bounds=(0, 1), constraints=[LinearConstraint(nbytes[None], ub=budget), one_each])
+    ends = np.cumsum([len(choice.grids) for choice in choices])[:-1]
+    picked = [choice.grids[part.argmax()] for choice, part in zip(choices, np.split(found.x, ends), strict=True)]
+    return {name: grid for choice, grid in zip(choices, picked, strict=True) for name in choice.names}

@@ -11,14 +11,17 @@ from lmworks.compress.distillation import Distillation, prepare_student
 from lmworks.compress.distillation_config import DistillConfig, TeacherConfig
 from lmworks.compress.on_policy import OnPolicyLoader, writer_of
 from lmworks.compress.quantisation import check_floats
-from lmworks.compress.student import evenly_spaced, keep_layers, new_student
+from lmworks.compress.structured_pruning import keep_layers
 from lmworks.compress.teacher_columns import COLUMNS, open_columns, write_columns
 from lmworks.data.config import LoaderConfig
 from lmworks.data.loader import Loader
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.download import located
+from lmworks.model.huggingface import write_config
+from lmworks.model.initialisation import by_fan_in, initialise
 from lmworks.model.model_costs import count_parameters
+from lmworks.model.transformer import Transformer
 from lmworks.report import Section, Table
 from lmworks.train.config import FinetuneConfig
 from lmworks.train.derived_settings import HIGHEST_RATE, RULE
@@ -29,6 +32,7 @@ from lmworks.train.objectives.causal import CausalLanguageModel
 from lmworks.train.parallel.ranks import device_of_rank, join
 from lmworks.train.planning.compute import inner_parameters
 from lmworks.train.planning.hyperparameters import RULES
+from lmworks.train.planning.model_shape import FAMILIES, choose_shape
 from lmworks.train.run import Run
 from lmworks.train.run_report import run_section
 from lmworks.train.settings import EPOCHS
@@ -116,6 +120,25 @@ def student_of(config: DistillConfig, context: StageContext) -> tuple[Checkpoint
         return new_student(teacher, config.parameters, config.seed), "a new model, by derived settings"
     kept = kept_layers(config, teacher)
     return keep_layers(teacher, kept), f"the teacher's layers {', '.join(map(str, kept))}"
+
+
+def evenly_spaced(count: int, layers: int) -> list[int]:
+    """The numbers of `count` of so many layers, the first among them: of every other one 0, 2, 4, … (Sanh et al. 2019,
+    section 3). ValueError for more than there are."""
+    if not 1 <= count <= layers:
+        raise ValueError(f"a student keeps 1 to {layers} of the teacher's layers, not {count}")
+    return [number * layers // count for number in range(count)]
+
+
+def new_student(teacher: Checkpoint, parameters: int, seed: int) -> Checkpoint:
+    """A new model of about so many parameters, of the teacher's vocabulary, tokenizer and family (a Llama where there
+    is no rule for that family). ValueError as `choose_shape`."""
+    family = write_config(teacher.config, teacher.published)["model_type"]
+    family = family if family in FAMILIES else "llama"
+    config = choose_shape(parameters, family, teacher.config.embedding.vocabulary, teacher.config.context_length)
+    model = initialise(Transformer(config), seed, scheme=by_fan_in)
+    weights, source = model.state_dict(), f"a student of {teacher.source}"
+    return replace(teacher, config=config, weights=weights, source=source, published=None)
 
 
 def kept_layers(config: DistillConfig, teacher: Checkpoint) -> list[int]:

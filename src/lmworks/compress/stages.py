@@ -6,7 +6,7 @@ STAGES: dict[str, Stage] = {
     "compress.quantise": Stage(
         run="lmworks.compress.stage:quantise",
         config="lmworks.compress.config:QuantiseConfig",
-        version=1,
+        version=2,
         purpose="quantise a checkpoint after its training: RTN, GPTQ, AWQ, SmoothQuant, mixed precision under a budget",
         inputs=(
             CHECKPOINT,

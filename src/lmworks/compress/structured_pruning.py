@@ -6,6 +6,7 @@ importance is measured there, and a part whose columns are zeroed is as good as 
 """
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 
 from lmworks.compress.block_calibration import CalibrationText, blocks_of, check_length, decoder_of, recorded
 from lmworks.compress.config import StructuredPruning
-from lmworks.compress.student import keep_layers
 from lmworks.model import config as configs
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.families import OWN
@@ -171,6 +171,21 @@ def _count(units: int, share: float, multiple: int = 1) -> int:
 def _highest(scores: Tensor, count: int) -> Tensor:
     """The numbers of the highest scores, in order; of equal ones the first."""
     return scores.argsort(descending=True, stable=True)[:count].sort().values
+
+
+def keep_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
+    """The decoder with these of its layers, in order, and all other weights. ValueError for a model without one."""
+    decoder = decoder_of(checkpoint.config)
+    config = replace(checkpoint.config, decoder=replace(decoder, blocks=tuple(decoder.blocks[n] for n in layers)))
+    numbers, weights = {str(old): str(new) for new, old in enumerate(layers)}, {}
+    for name, weight in checkpoint.model.state_dict().items():
+        found = re.fullmatch(r"decoder\.blocks\.(\d+)\.(.+)", name)
+        if found is None:
+            weights[name] = weight
+        elif found[1] in numbers:
+            weights[f"decoder.blocks.{numbers[found[1]]}.{found[2]}"] = weight
+    # `published`, what config.json says besides, may be of the layers that are gone.
+    return replace(checkpoint, config=config, weights=weights, published=None)
 
 
 def keep_parts(checkpoint: Checkpoint, kept: Sequence[Kept]) -> Checkpoint:

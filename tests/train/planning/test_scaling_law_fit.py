@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from lmworks.train.planning.published_laws import LAWS
 from lmworks.train.planning.scaling_law_fit import _objective, fit_envelope, fit_isoflop, fit_law, hold_out_largest
-from lmworks.train.planning.scaling_laws import ParametricLaw
+from lmworks.train.planning.scaling_laws import LAWS, ParametricLaw
 
 LAW: ParametricLaw = LAWS["besiroglu"].law  # type: ignore[assignment]
 NAMES = ("E", "A", "B", "alpha", "beta")

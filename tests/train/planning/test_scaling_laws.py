@@ -15,10 +15,10 @@ from laws_without_embeddings import (
     total_parameters,
 )
 
-from lmworks.train.planning import published_laws
+from lmworks.train.planning import scaling_laws
 from lmworks.train.planning.scaling_laws import ParametricLaw, PowerLaw, training_flops
 
-LAWS = {name: law.law for name, law in published_laws.LAWS.items()}
+LAWS = {name: law.law for name, law in scaling_laws.LAWS.items()}
 PARAMETRIC = {name: law for name, law in LAWS.items() if isinstance(law, ParametricLaw)}
 GAMMA = CHINCHILLA_EMBEDDING_FACTOR
 # Hoffmann et al. 2022, table 3: parameters and the budget, in FLOPs, for which approach 1 finds them best.
@@ -134,7 +134,7 @@ def test_what_makes_no_sense_is_refused(wrong, problem):
 
 def test_an_unknown_law_is_refused_with_the_names():
     with pytest.raises(LookupError, match="besiroglu, chinchilla-1"):
-        published_laws.find_law("hoffman")
+        scaling_laws.find_law("hoffman")
 
 
 def test_a_steep_law_has_a_loss():

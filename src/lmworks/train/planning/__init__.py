@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from lmworks.train.planning.memory import Memory, expected_memory
     from lmworks.train.planning.model_shape import choose_shape, explain_shape
     from lmworks.train.planning.plan import Plan, PlanConfig, make_plan
-    from lmworks.train.planning.published_laws import LAWS
     from lmworks.train.planning.scaling_law_fit import (
         FittedLaw,
         FittedPowerLaw,
@@ -22,6 +21,6 @@ if TYPE_CHECKING:
         fit_law,
         hold_out_largest,
     )
-    from lmworks.train.planning.scaling_laws import Allocation, ParametricLaw, PowerLaw
+    from lmworks.train.planning.scaling_laws import LAWS, Allocation, ParametricLaw, PowerLaw
 
 __getattr__, __all__ = lazy_exports(__name__, __file__)

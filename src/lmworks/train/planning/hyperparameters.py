@@ -23,30 +23,27 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Rule:
-    """`suggest(parameters, tokens)`, of parameters without embeddings; `with_head`: the head's projection counts."""
+    """`suggest(n, d)`, of n parameters without embeddings and d tokens; `with_head`: the head's projection counts."""
 
     suggest: Callable[[float, float], Suggestion]
     source: str
     with_head: bool = False
 
 
-def _step_law(parameters: float, tokens: float) -> Suggestion:
-    return Suggestion(1.79 * parameters**-0.713 * tokens**0.307, 0.58 * tokens**0.571)
-
-
-def _porian(parameters: float, tokens: float) -> Suggestion:
-    return Suggestion(3.7 * parameters**-0.36, 0.7576 * parameters**0.703)
-
-
-def _deepseek(parameters: float, tokens: float) -> Suggestion:
-    flops = training_flops(parameters, tokens)
-    return Suggestion(0.3118 * flops**-0.1250, 0.2920 * flops**0.3271)
-
-
 RULES: dict[str, Rule] = {
-    "step-law": Rule(_step_law, "Li et al. 2025, Predictable Scale, part I"),
-    "porian": Rule(_porian, "Porian et al. 2024, compute-optimal runs with sequences of 2,048", with_head=True),
-    "deepseek": Rule(_deepseek, "Bi et al. 2024, DeepSeek LLM, equation 1"),
+    "step-law": Rule(
+        lambda n, d: Suggestion(1.79 * n**-0.713 * d**0.307, 0.58 * d**0.571),
+        "Li et al. 2025, Predictable Scale, part I",
+    ),
+    "porian": Rule(
+        lambda n, d: Suggestion(3.7 * n**-0.36, 0.7576 * n**0.703),
+        "Porian et al. 2024, compute-optimal runs with sequences of 2,048",
+        with_head=True,
+    ),
+    "deepseek": Rule(
+        lambda n, d: Suggestion(0.3118 * training_flops(n, d) ** -0.1250, 0.2920 * training_flops(n, d) ** 0.3271),
+        "Bi et al. 2024, DeepSeek LLM, equation 1",
+    ),
 }
 
 

@@ -9,7 +9,7 @@ look slower than it is.
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -42,7 +42,7 @@ _ROUNDS, _MOST_ROUNDS = 3, 12  # more than the first where something else runs n
 _LEAST_TOKENS = 64
 _BEATEN = 0.7  # of the time that was measured: clocks vary by less
 
-_VERSION = 4  # of what is measured: an older measurement is made again
+_VERSION = 5  # of what is measured: an older measurement is made again
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -55,7 +55,6 @@ class Calibration:
     ends        of embedding, final norm, head and loss.
     update      of the optimizer's step (AdamW), per parameter.
     products    operations per second of the block's matrix products alone, forward and backward: what is reachable.
-    share       of the time of all blocks and both ends, what these products of all blocks take by themselves.
     rate        operations per second of a whole forward and backward at the model's depth.
     method      with what, in words.
     """
@@ -67,7 +66,6 @@ class Calibration:
     ends: float
     update: float
     products: float
-    share: float
     rate: float
     method: str
 
@@ -101,7 +99,7 @@ def calibrate(
     if kept is not None and not is_beaten(kept, config, dtype, device):
         return kept
     measured = measure(config, sequences, length or config.context_length, dtype, device, progress)
-    if not _clipped(measured):
+    if measured.ends:
         path = _path(config, sequences, length, dtype, device)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, asdict(measured))
@@ -119,32 +117,22 @@ def kept_calibration(
     path = _path(config, sequences, length, dtype, device)
     if not path.is_file():
         return None
-    kept = from_mapping(Calibration, json.loads(path.read_text("utf-8")))
-    return None if _clipped(kept) else kept
+    return from_mapping(Calibration, json.loads(path.read_text("utf-8")))
 
 
 def _path(config: ModelConfig, sequences: int, length: int | None, dtype: Dtype, device: str) -> Path:
     length = min(length or config.context_length, config.context_length)
-    key = hash_json([_VERSION, asdict(config), sequences, length, dtype, _machine(device)])
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
+    machine = [device, name, platform.node(), str(torch.get_num_threads()), torch.__version__]
+    key = hash_json([_VERSION, asdict(config), sequences, length, dtype, machine])
     return home() / "calibrations" / f"{key[:24]}.json"
-
-
-def _clipped(measured: Calibration) -> bool:
-    return measured.ends == 0
 
 
 def measured_speed(config: ModelConfig, layout: Layout, numbers: str, progress: Report = no_report) -> Speed:
     """The speed of this machine for a plan: on its first GPU, or its processor. ValueError as `calibrate`."""
     device, dtype = device_and_dtype(numbers)
     calibration = calibrate(config, layout.sequences, layout.length, dtype, device, progress=progress)
-    # Of the time, as the rate counts queries times keys in full and so may lie above that of the products. Above 1, as
-    # when something else ran meanwhile, the share says nothing.
-    share = (
-        f"; {calibration.share:.0%} of the whole model's time is that of its blocks' matrix products"
-        if calibration.share < 1
-        else ""
-    )
-    return Speed(calibration.rate, f"measured here: {calibration.method}{share}", whole_run=False)
+    return Speed(calibration.rate, f"measured here: {calibration.method}", whole_run=False)
 
 
 def is_measured(config: ModelConfig, layout: Layout, numbers: str) -> bool:
@@ -158,12 +146,6 @@ def device_and_dtype(numbers: str) -> tuple[str, Dtype]:
     return device_of_rank().type, "float32" if numbers == "float32" else "bfloat16"
 
 
-def _machine(device: str) -> list[str]:
-    """The machine and libraries that a measurement is valid for."""
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
-    return [device, name, platform.node(), str(torch.get_num_threads()), torch.__version__]
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The measurement
 
@@ -173,7 +155,13 @@ def measure(
 ) -> Calibration:
     """A new measurement, as `calibrate` makes it."""
     length = min(length, config.context_length)
-    _check_memory(config, device)
+    # Two models' weights and gradients, and the optimizer of one.
+    needed = 24 * count_parameters(_first_layers(config, 2))
+    if device == "cpu" and needed > (free := free_memory(torch.device(device))):
+        raise ValueError(
+            f"measuring two blocks takes {needed / 1e9:.0f} GB and {free / 1e9:.0f} GB are free: plan for a known "
+            "device with --device"
+        )
     number = getattr(torch, dtype)
     passes = Passes(device, progress)
     products = _product_rate(config, sequences * length, number, device, passes)
@@ -183,7 +171,13 @@ def measure(
     ends, block = _ends_and_block(lambda: _step(one, ids), lambda: _step(two, ids), _layers(config), passes)
     weights = Weights(one, AdamW(), dtype)
     gradients = {name: torch.zeros_like(weight) for name, weight in weights.weights.items()}
-    update = passes.fastest(lambda: _update(weights, gradients)) / sum(p.numel() for p in gradients.values())
+
+    def step() -> None:
+        for name, weight in weights.weights.items():
+            weight.grad = gradients[name]
+        weights.update(1.0)
+
+    update = passes.fastest(step) / sum(gradient.numel() for gradient in gradients.values())
     layers = _layers(config)
     flops = train_flops_per_token(config, length) * sequences * length
     threads = "" if device != "cpu" else f" on {torch.get_num_threads()} threads"
@@ -192,9 +186,7 @@ def measure(
         f"{sequences} × {length:,} tokens"
     )
     seconds = ends + layers * block
-    in_products = 6.0 * sequences * length * layers * sum(inputs * outputs for inputs, outputs in _shapes(config))
-    share = in_products / products / seconds
-    return Calibration(sequences, length, layers, block, ends, update, products, share, flops / seconds, method)
+    return Calibration(sequences, length, layers, block, ends, update, products, flops / seconds, method)
 
 
 def is_beaten(kept: Calibration, config: ModelConfig, dtype: Dtype, device: str) -> bool:
@@ -254,12 +246,6 @@ def _step(model: Transformer, ids: Tensor) -> None:
         model(ids).float().square().mean().backward()
 
 
-def _update(weights: Weights, gradients: Mapping[str, Tensor]) -> None:
-    for name, weight in weights.weights.items():
-        weight.grad = gradients[name]
-    weights.update(1.0)
-
-
 def _product_rate(config: ModelConfig, tokens: int, dtype: torch.dtype, device: str, passes: "Passes") -> float:
     """Operations per second of the first block's projections: with the weights forward, with both factors backward."""
     rows = min(tokens, 2048)
@@ -299,18 +285,6 @@ def _affordable(config: ModelConfig, sequences: int, length: int, rate: float) -
         length = max(_LEAST_TOKENS, length // 2)
     learned = config.embedding.positions
     return sequences, min(length, learned.length) if isinstance(learned, Learned) else length
-
-
-def _check_memory(config: ModelConfig, device: str) -> None:
-    if device != "cpu":
-        return
-    # Two models' weights and gradients, and the optimizer of one.
-    needed, free = 24 * count_parameters(_first_layers(config, 2)), free_memory(torch.device(device))
-    if needed > free:
-        raise ValueError(
-            f"measuring two blocks takes {needed / 1e9:.0f} GB and {free / 1e9:.0f} GB are free: plan for a known "
-            "device with --device"
-        )
 
 
 class Passes:

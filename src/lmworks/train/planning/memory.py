@@ -143,14 +143,21 @@ class _Activations:
             kept = self._block(block, layout.recompute)
             for part, size in kept.items():
                 parts[f"activations: {part}"] += size * tokens * in_flight
-            passing = max(passing, self._passing(block) * tokens)
+            # Gradients of the hidden states and of the inner ones of the feed-forward exist at a time.
+            network = block.feed_forward
+            dense = isinstance(network, configs.FeedForward)
+            inner = network.hidden if dense else network.top_k * network.expert.hidden
+            passing = max(passing, (self.width + inner) * self.value * tokens)
             if layout.recompute != "nothing":
                 whole = sum(self._block(block, "nothing").values())
                 recomputed = max(recomputed, (whole - sum(kept.values())) * tokens)
         if share.last:
             if isinstance(head, configs.MultiTokenHead):
                 parts["activations: further tokens"] = self._joining(head) * tokens
-            parts["activations: final norm"] = self._final_norms() * tokens
+            # Its input and its output, which the head keeps; without a norm, it keeps the last block's.
+            norms = [stack.final_norm for stack in share.config.stacks]
+            kept_of_token = sum(self.hidden + (self._norm(norm, self.width) if norm else 0) for norm in norms)
+            parts["activations: final norm"] = kept_of_token / self.outside * tokens
             if isinstance(head, configs.VocabularyHead):
                 parts["loss"] = self._loss(1 + len(further))
         # A block runs backward when what the loss took is free again.
@@ -230,24 +237,12 @@ class _Activations:
         shared = self._products(network.shared) if network.shared is not None else 0
         return network.top_k * self._products(network.expert) + shared
 
-    def _passing(self, block: configs.Block) -> float:
-        """Gradients that exist at a time while the backward goes through a block: of the hidden states and of the inner
-        ones of the feed-forward."""
-        network = block.feed_forward
-        dense = isinstance(network, configs.FeedForward)
-        return (self.width + (network.hidden if dense else network.top_k * network.expert.hidden)) * self.value
-
     def _joining(self, head: configs.MultiTokenHead) -> float:
         """Bytes that the steps ahead keep outside of their blocks: inputs of two norms, their outputs side by side, and
         the final norm's. The first input is the output of a final norm, and counted there."""
         same = head.norm.kind == "layer" or self.norms == "fused" or self.value == 4
         norms = 3 * self._norm(head.norm, self.width) - (self.hidden if same else 0)
         return head.depth * (norms + 3 * self.hidden) / self.outside
-
-    def _final_norms(self) -> float:
-        """Bytes of their inputs, and of their outputs, which the head keeps; without one, it keeps the last block's."""
-        norms = [stack.final_norm for stack in self.share.config.stacks]
-        return sum(self.hidden + (self._norm(norm, self.width) if norm else 0) for norm in norms) / self.outside
 
     def _loss(self, losses: int) -> float:
         """Bytes of the logits of so many losses, and of what these take.

@@ -145,7 +145,8 @@ def _candidates(
 ) -> Iterator[tuple[Dimensions, int]]:
     """Every width, with the layers that come nearest to the budget from both sides within the limits of the width per
     layer; and the parameters of that."""
-    for width in _widths():
+    width = 0
+    while (width := width + _unit(width)) <= _WIDEST:
         embedding = vocabulary * width
         if embedding > parameters * 4 / 3:
             return
@@ -157,13 +158,6 @@ def _candidates(
         lowest, highest = max(1, math.ceil(width / HIGHEST_ASPECT)), max(DEEP_ENOUGH, width // LOWEST_ASPECT)
         for layers in sorted({min(max(1 + round_(further), lowest), highest) for round_ in (math.floor, math.ceil)}):
             yield replace(single, layers=layers), first + (layers - 1) * (second - first)
-
-
-def _widths() -> Iterator[int]:
-    width = UNIT
-    while width <= _WIDEST:
-        yield width
-        width += _unit(width)
 
 
 def _unit(width: int) -> int:

@@ -27,8 +27,7 @@ from lmworks.train.planning.model_shape import (
     TooFewParametersError,
     explain_shape,
 )
-from lmworks.train.planning.published_laws import DEFAULT_LAW, find_law
-from lmworks.train.planning.scaling_laws import Allocation, Law, training_flops
+from lmworks.train.planning.scaling_laws import DEFAULT_LAW, Allocation, Law, find_law, training_flops
 
 THIS_MACHINE = "this"
 _FIRST_RATE = 1e11  # operations a second, of which the first model is guessed
@@ -48,7 +47,7 @@ class PlanConfig:
     flops         operations; `hours` on all devices at once; `budget` in money, at `price` for a device and an hour.
     params        parameters, embeddings included; a `model` of a published size says them by itself.
     model         a family whose shape is chosen (`model_shape.FAMILIES`), or the name of a published size.
-    law           a name of `published_laws.LAWS`.
+    law           a name of `scaling_laws.LAWS`.
     device        "this" machine, or a name of `compute.DEVICES`, which reaches `utilisation` of its peak.
     numbers       a name of `layout.NUMBERS`; `optimizer` one of `layout.OPTIMIZERS`.
     """
@@ -218,7 +217,13 @@ def _affordable_flops(
             raise ValueError(f"a run of given time needs a speed, and that of this machine is not known: {why_not}")
         return _device_seconds_per_token(config, layout, speed)
 
-    config = fixed or _shape(request, known["parameters"] or _first_guess(request, law, known["tokens"])).config
+    config, parameters = fixed, known["parameters"]
+    if config is None:
+        if parameters is None:  # a guess, and no large one; a vocabulary makes the smallest model large
+            least = FAMILIES[request.model].smallest(request.vocabulary, request.layout.length)
+            parameters = law.allocate(flops=asked * _FIRST_RATE, tokens=known["tokens"]).parameters
+            parameters = min(max(parameters, least), max(_FIRST_GUESS, least))
+        config = _shape(request, parameters).config
     flops = training_flops(_counted(config, law), asked / token_seconds(config))
     if fixed is not None or known["parameters"] is not None:
         return flops
@@ -233,14 +238,6 @@ def _affordable_flops(
         before = here, missed
         flops = math.exp(here - missed / min(max(slope, _LEAST_SLOPE), 1.0))
     return flops
-
-
-def _first_guess(request: PlanConfig, law: Law, tokens: float | None) -> float:
-    """Parameters of the model that is measured before any other is known; a vocabulary makes the smallest one large."""
-    assert request.device_hours is not None
-    guess = law.allocate(flops=request.device_hours * 3600 * _FIRST_RATE, tokens=tokens).parameters
-    least = FAMILIES[request.model].smallest(request.vocabulary, request.layout.length)
-    return min(max(guess, least), max(_FIRST_GUESS, least))
 
 
 def _speed_or_why_not(

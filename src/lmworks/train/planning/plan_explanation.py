@@ -6,8 +6,7 @@ from lmworks.model.model_costs import count_parameters
 from lmworks.train.planning.compute import DEVICES, inner_parameters, train_flops_per_token
 from lmworks.train.planning.hyperparameters import RULES, Suggestion, critical_batch_tokens
 from lmworks.train.planning.plan import THIS_MACHINE, Plan, worst_loss
-from lmworks.train.planning.published_laws import LAWS, find_law
-from lmworks.train.planning.scaling_laws import ParametricLaw
+from lmworks.train.planning.scaling_laws import LAWS, ParametricLaw, find_law
 from lmworks.train.planning.units import readable_bytes, readable_hours, short
 
 

@@ -130,7 +130,9 @@ def fit_isoflop(
     """
     n, d, loss = check_runs(parameters, tokens, losses)
     flops = FLOPS_PER_PARAMETER_AND_TOKEN * n * d
-    budget = _groups(np.log(flops), np.log1p(tolerance))
+    order = np.argsort(flops)
+    budget = np.empty(len(flops), np.int64)  # a number for each run; sorted neighbours that are close share one
+    budget[order] = np.concatenate([[0], np.diff(np.log(flops[order])) > np.log1p(tolerance)]).cumsum()
 
     def optima(rows: Rows) -> Array:
         best = []
@@ -153,14 +155,6 @@ def _lowest(x: Array, y: Array) -> float | None:
         return None
     lowest = x.mean() - slope / (2 * square)
     return float(lowest) if x.min() <= lowest <= x.max() else None
-
-
-def _groups(values: Array, width: float) -> Rows:
-    """A number for each value, (values,) int64; sorted neighbours closer than `width` share one."""
-    order = np.argsort(values)
-    groups = np.empty(len(values), np.int64)
-    groups[order] = np.concatenate([[0], np.diff(values[order]) > width]).cumsum()
-    return groups
 
 
 def _through(optima: Callable[[Rows], Array], runs: int, resamples: int, seed: int) -> FittedPowerLaw:
@@ -262,10 +256,16 @@ def fit_law(
     def fit_sample(rows: Rows) -> ParametricLaw:
         return _law(_minimise(best, (data[0][rows], data[1][rows], data[2][rows]))[0], centre)
 
+    grid = itertools.product(*STARTS.values())
+    starts = np.array([(a - alpha * centre[0], b - beta * centre[1], e, alpha, beta) for alpha, beta, e, a, b in grid])
     with threadpool_limits(limits=1):  # for five unknowns threads cost a hundred times what they save
-        best, huber = min((_minimise(start, data) for start in _starts(data, centre)), key=lambda result: result[1])
+        values = np.array([_objective(start, data)[0] for start in starts])
+        promising = starts[np.argsort(values)[:_KEPT_STARTS]]
+        best, huber = min((_minimise(start, data) for start in promising), key=lambda result: result[1])
         law = _law(best, centre)
-        _check_terms(law, n, d, loss)
+        for name, term in (("parameters", law.A / n**law.alpha), ("tokens", law.B / d**law.beta)):
+            if (term / loss).max() < HUBER / 10:  # of no run: the optimizer pushed it away
+                raise ValueError(_UNEXPLAINED.format(name))
         resampled = resample(fit_sample, len(n), resamples, seed)
     intervals = _intervals(resampled, "E", "A", "B", "alpha", "beta", "exponent")
     return FittedLaw(law, intervals, resampled, huber, len(n))
@@ -306,14 +306,6 @@ def _minimise(start: Array, data: Data) -> tuple[Array, float]:
     return result.x, float(result.fun * HUBER)
 
 
-def _starts(data: Data, centre: Array) -> list[Array]:
-    """The most promising points of the grid, in the centred variables."""
-    grid = itertools.product(*STARTS.values())
-    points = np.array([(a - alpha * centre[0], b - beta * centre[1], e, alpha, beta) for alpha, beta, e, a, b in grid])
-    values = np.array([_objective(point, data)[0] for point in points])
-    return list(points[np.argsort(values)[:_KEPT_STARTS]])
-
-
 def _law(theta: Array, centre: Array) -> ParametricLaw:
     a, b, e, alpha, beta = (float(value) for value in theta)
     if min(alpha, beta) <= 0:
@@ -324,13 +316,6 @@ def _law(theta: Array, centre: Array) -> ParametricLaw:
     if not (np.isfinite(size) and np.isfinite(data)):
         raise ValueError("the fit ran away: the runs do not determine the law; vary parameters and tokens more")
     return ParametricLaw(float(np.exp(e)), float(size), float(data), alpha, beta)
-
-
-def _check_terms(law: ParametricLaw, n: Array, d: Array, loss: Array) -> None:
-    """A term that is nothing for every run is one that the optimizer pushed away."""
-    for name, term in (("parameters", law.A / n**law.alpha), ("tokens", law.B / d**law.beta)):
-        if (term / loss).max() < HUBER / 10:
-            raise ValueError(_UNEXPLAINED.format(name))
 
 
 def _check_design(n: Array, d: Array) -> None:

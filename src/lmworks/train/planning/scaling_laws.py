@@ -1,14 +1,22 @@
-"""Scaling laws, Chinchilla's too, as values: the loss by parameters and tokens, and how to divide a budget.
+"""Scaling laws, Chinchilla's too, as values: the loss by parameters and tokens, and how to divide a budget; published
+ones by name, with source and caveats, and that of a sweep's folder.
 
 Training takes C = 6 · N · D floating-point operations for N parameters and D tokens (Kaplan et al. 2020, section 2.1:
 two for each parameter and token of the forward, four of the backward). A law says which N and D reach the lowest loss
 for a given C. Free of torch.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from lmworks.config import positive
+from lmworks.artefact import write_json
+from lmworks.config import from_mapping, positive, to_mapping
+
+if TYPE_CHECKING:
+    from lmworks.train.planning.scaling_law_fit import FittedLaw
 
 FLOPS_PER_PARAMETER_AND_TOKEN = 6
 PETAFLOPS_DAY = 1e15 * 24 * 3600  # floating-point operations, the unit of Kaplan et al. 2020
@@ -116,3 +124,97 @@ Law = ParametricLaw | PowerLaw
 def training_flops(parameters: float, tokens: float) -> float:
     """6 N D: without the products of queries and keys. `compute.train_flops_per_token` counts a config's with them."""
     return FLOPS_PER_PARAMETER_AND_TOKEN * parameters * tokens
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Published laws
+
+
+@dataclass(frozen=True)
+class PublishedLaw:
+    """`source`: paper and section. `note`: what it was fitted on, what is doubted, and which number is remembered.
+    Of a sweep, `doubts` are why its law may say nothing about other runs, and `vocabulary` is the size of its own."""
+
+    law: Law
+    source: str
+    note: str
+    doubts: tuple[str, ...] = ()
+    vocabulary: int | None = None
+
+
+DEFAULT_LAW = "besiroglu"
+
+LAWS: dict[str, PublishedLaw] = {
+    "besiroglu": PublishedLaw(
+        ParametricLaw(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658),
+        "Besiroglu et al. 2024, table 1",
+        "approach 3 fitted again to points read off a figure of Hoffmann et al.; agrees with approaches 1 and 2",
+    ),
+    "chinchilla-1": PublishedLaw(
+        PowerLaw(coefficient=0.0883, exponent=0.50),  # through the row of 67B
+        "Hoffmann et al. 2022, table 2 (exponent) and table 3 (coefficient: the row of 67B)",
+        "approach 1, the envelope of training curves",
+    ),
+    "chinchilla-2": PublishedLaw(
+        PowerLaw(coefficient=0.1435, exponent=0.49),  # 63B at 5.76e23
+        "Hoffmann et al. 2022, table 2 (exponent) and section 3.2 (63B for the budget of Gopher, 5.76e23)",
+        "approach 2, IsoFLOP parabolas; the 63B are remembered, not looked up",
+    ),
+    "chinchilla-3": PublishedLaw(
+        ParametricLaw(E=1.6934, A=406.4, B=410.7, alpha=0.3392, beta=0.2849),
+        "Hoffmann et al. 2022, section 3.3, with the digits of the paper's source (Besiroglu et al. 2024)",
+        "approach 3 as published: its optimizer stopped too early, and it does not fit its own data (Besiroglu et al.)",
+    ),
+    "chinchilla-3-rounded": PublishedLaw(
+        ParametricLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28),
+        "Hoffmann et al. 2022, equation 10",
+        "approach 3 as printed: rounding beta to 0.28 moves the optimum further (Besiroglu et al. 2024)",
+    ),
+    "kaplan": PublishedLaw(
+        PowerLaw(coefficient=1.3e9 / PETAFLOPS_DAY**0.73, exponent=0.73, counts="without embeddings"),
+        "Kaplan et al. 2020, section 6.1 (exponent) and appendix A (1.3e9 parameters at one petaflop/s-day)",
+        "counts no embeddings and was fitted on small models, which explains its exponent (Pearce & Song 2024); so do "
+        "the cost of the last layer, a long warm-up and untuned optimizers (Porian et al. 2024). Superseded. "
+        "The 1.3e9 are remembered, not looked up",
+    ),
+}
+
+
+def find_law(name: str) -> PublishedLaw:
+    """A law by its name, or that of a folder which a sweep made, or of the file in it; LookupError that lists the names
+    for neither, and for a sweep that found none."""
+    if name in LAWS:
+        return LAWS[name]
+    folder = Path(name).parent if Path(name).name == LAW else Path(name)
+    if (folder / LAW).is_file():
+        return read_law(folder)
+    if (folder / RUNS).is_file():
+        raise LookupError(
+            f"no law follows from the runs of the sweep {folder}: its report.html says why, and how to sweep again. "
+            f"Until then take a published one: {', '.join(LAWS)}"
+        )
+    raise LookupError(f"there is no scaling law {name!r}; choose one of {', '.join(LAWS)}, or the folder of a sweep")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The law of a sweep, as `lmworks sweep` writes it and `lmworks plan --law FOLDER` reads it
+
+LAW, RUNS = "law.json", "runs.json"  # of a sweep; the law where one follows from the runs
+
+
+def write_law(path: Path, fitted: "FittedLaw", source: str, doubts: Sequence[str], vocabulary: int) -> None:
+    """Writes what `read_law` reads, with the law's intervals and the number of runs."""
+    numbers = {"law": fitted.law, "intervals": fitted.intervals, "n": fitted.n, "source": source}
+    write_json(path, to_mapping(numbers | {"doubts": tuple(doubts), "vocabulary": vocabulary}))
+
+
+def read_law(folder: Path) -> PublishedLaw:
+    """The law in this folder of a sweep; ValueError names a file that is damaged. Sweeps before lmworks kept doubts and
+    the vocabulary have none."""
+    path = folder / LAW
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        law, doubts = from_mapping(ParametricLaw, values["law"], [str(path)]), tuple(values.get("doubts", ()))
+        return PublishedLaw(law, values["source"], "of your own text and vocabulary", doubts, values.get("vocabulary"))
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no law that a sweep wrote: {error!r}") from error

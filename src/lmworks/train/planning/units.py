@@ -1,20 +1,5 @@
 """Numbers as people write them: 7B, 1.4T, 3 h, 12 GiB. Free of torch."""
 
-from lmworks.config import FACTORS
-
-
-def parse_quantity(text: str) -> float:
-    """The number that 7e9, 7B, 1.5T, 300M or 20_000 says; ValueError for any other text and for what is not above 0."""
-    plain = text.strip().replace("_", "").replace(",", "").lower()
-    factor = FACTORS.get(plain[-1:], 1)
-    try:
-        value = float(plain[:-1] if plain[-1:] in FACTORS else plain) * factor
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{text!r} is no number above 0: write it like 7e9, 7B, 300M or 1.5T")
-    return value
-
 
 def short(value: float) -> str:
     """Three digits: 6.74B, 1.40T, 512, or 3.20e+20 where there is no letter for it."""

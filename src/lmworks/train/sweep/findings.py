@@ -22,7 +22,7 @@ from lmworks.train.planning.scaling_laws import training_flops
 
 T = TypeVar("T")
 
-STEEPEST = 1.5  # of exponents: published ones are below 0.5 (`planning/published_laws.py`)
+STEEPEST = 1.5  # of exponents: published ones are below 0.5 (`planning/scaling_laws.py`)
 
 
 @dataclass(frozen=True, slots=True)

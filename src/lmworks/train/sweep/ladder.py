@@ -15,8 +15,7 @@ from lmworks.model.config import ModelConfig
 from lmworks.model.model_costs import count_parameters
 from lmworks.train.derived_settings import LEAST_STEPS, Derived, derive
 from lmworks.train.planning.model_shape import FAMILIES, explain_shape
-from lmworks.train.planning.published_laws import DEFAULT_LAW, find_law
-from lmworks.train.planning.scaling_laws import FLOPS_PER_PARAMETER_AND_TOKEN, training_flops
+from lmworks.train.planning.scaling_laws import DEFAULT_LAW, FLOPS_PER_PARAMETER_AND_TOKEN, find_law, training_flops
 from lmworks.train.planning.units import short
 from lmworks.train.sweep.config import SweepConfig
 

@@ -1,6 +1,5 @@
 """Attributes on disk: what is written is read back, by name or all; files of several stages are one or are refused."""
 
-import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -71,22 +70,6 @@ def test_what_is_written_is_read_back(tmp_path_factory, rows: list[DocumentAttri
     some = read_attributes(path, ["score.a", "label.b", "edits"])
     assert set(some.scores) <= {"a"} and set(some.labels) <= {"b"} and not some.spans and not some.uris
     assert list(some.edits) == list(table.edits) and list(some.kinds) == list(table.kinds)
-
-
-def test_spans_that_are_held_take_a_fraction_of_the_memory_of_objects(tmp_path: Path) -> None:
-    spans = tuple(TaggedSpan("chat.line", start, start + 40) for start in range(0, 8000, 40))
-    attributes = Attributes({f"score {number}": number / 7 for number in range(50)}, spans)
-    write_attributes(
-        tmp_path / "a", (DocumentAttributes("a", "0", "chat", 9, 9, attributes, source="a") for _ in range(500))
-    )
-    tracemalloc.start()
-    try:
-        table = read_attributes(tmp_path / "a", ["spans"])
-        assert len(table.spans[99]) == 200 and table.spans.rules() == {"chat.line": 100_000}
-        held = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-    assert held < 500 * 200 * 150 / 50  # 150 bytes: a span and its numbers
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.artefact import read_rows
 from lmworks.corpus.documents import (
     DOCUMENTS,
@@ -78,7 +79,7 @@ def test_a_changed_text_no_longer_has_its_hash() -> None:
         document_from_json(json.dumps(row), "here")
 
 
-@pytest.mark.parametrize("damage", [b'{"uri": "x"}\n', b"\n", b"not json\n", b'{"hash": "' + b"0" * 64 + b'", "text'])
+@for_each("damage", [b'{"uri": "x"}\n', b"\n", b"not json\n", b'{"hash": "' + b"0" * 64 + b'", "text'])
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
     write_documents(tmp_path, [document("text")])
     (path,) = (tmp_path / DOCUMENTS).iterdir()

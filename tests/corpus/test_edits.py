@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.edits import CleanText, apply_edits, compose
 from lmworks.records import Edit
 
@@ -55,7 +56,7 @@ def test_text_and_map_are_what_each_character_says(case: tuple[str, list[Edit]],
         assert clean.from_source(place) == stays.get(place)
 
 
-@pytest.mark.parametrize("pair", [((2, 5), (4, 6)), ((2, 5), (2, 3)), ((2, 5), (3, 3)), ((2, 2), (2, 2))])
+@for_each("pair", [((2, 5), (4, 6)), ((2, 5), (2, 3)), ((2, 5), (3, 3)), ((2, 2), (2, 2))])
 def test_edits_that_meet_or_lie_outside_are_errors(pair: tuple[tuple[int, int], tuple[int, int]]) -> None:
     edits = [Edit(*range_, "x", "rule") for range_ in pair]
     with pytest.raises(ValueError, match="two edits meet"):

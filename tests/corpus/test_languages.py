@@ -2,9 +2,9 @@
 
 import json
 
-import pytest
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+from kit.tables import for_each
 from lmworks.build import run_alone
 from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
@@ -21,26 +21,16 @@ GERMAN = (
 FEW = "1848, 1849: 12 + 13 = 25."  # nothing to tell a language by
 # Name of the document → language that it declares, its body, and what its language is by the rule.
 PAGES = {
-    "agrees": ("en-US", ENGLISH, "en"),
-    "says_nothing": ("", ENGLISH, "en"),
-    "is_wrong": ("en-US", GERMAN, "de"),
-    "too_short": ("de_CH", FEW, "de"),
-    "nobody_knows": ("", FEW, "und"),
-}
+    "agrees": ("en-US", ENGLISH, "en"), "says_nothing": ("", ENGLISH, "en"), "is_wrong": ("en-US", GERMAN, "de"),
+    "too_short": ("de_CH", FEW, "de"), "nobody_knows": ("", FEW, "und"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("code", "tags"),
-    [
-        ("en", ["en-US", "en_US.UTF-8", " EN ", "eng"]),
-        ("de", ["deu-AT", "ger"]),
-        ("zh", ["zh-Hant-TW", "cmn-Hans"]),
-        ("no", ["nb-NO"]),
-        ("he", ["iw"]),
-        ("grc", ["grc"]),
-        (None, [None, "", "und", "und-Latn", "English", "x-klingon", "en, de", "jane.lang@mail.com", "C"]),
-    ],
-)
+@for_each(("code", "tags"), [
+    ("en", ["en-US", "en_US.UTF-8", " EN ", "eng"]), ("de", ["deu-AT", "ger"]), ("zh", ["zh-Hant-TW", "cmn-Hans"]),
+    ("no", ["nb-NO"]), ("he", ["iw"]), ("grc", ["grc"]),
+    (None, [None, "", "und", "und-Latn", "English", "x-klingon", "en, de", "jane.lang@mail.com", "C"]),
+])  # fmt: skip
 def test_a_declared_tag_becomes_a_code_as_measured_labels_have_it(code, tags):
     assert [base_language(tag) for tag in tags] == [code] * len(tags)
 

@@ -1,10 +1,10 @@
 """Packing: every token once, nothing cut that fits, and in bulk what best-fit-decreasing does one by one."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.data.best_fit_packing import Plan, best_fit_decreasing, plan_sequences
 
 LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=60).filter(any)
@@ -29,7 +29,7 @@ def best_fit_one_by_one(sizes: list[int], capacity: int) -> list[int]:
     return rooms
 
 
-@pytest.mark.parametrize("mode", ["pack", "concatenate"])
+@for_each("mode", ["pack", "concatenate"])
 @given(LENGTHS, st.integers(2, 33), st.integers(0, 2**63 - 1))
 def test_every_token_of_every_document_stands_in_one_place(mode, lengths, length, seed):
     plan = plan_sequences(np.array(lengths), length, mode, seed)

@@ -8,6 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from kit.tables import for_each
 from lmworks.artefact import StageContext, StageResult
 from lmworks.data.config import TokenizeConfig
 from lmworks.data.conversations import parse_row, read_dialogues, turns_of
@@ -58,7 +59,7 @@ def learned(dataset: TokenDataset, tokenizer) -> list[str]:
     return [tokenizer.decode(dataset.read(*s)[dataset.mask(*s)].tolist(), skip_special=False) for s in spans]
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
+@for_each("suffix", [".jsonl", ".json", ".parquet"])
 def test_each_row_type_is_read_from_each_kind_of_file(made, tiny_tokenizer, suffix):
     """The same turns are the same tokens; of a prompt nothing is learned, though an assistant speaks in it."""
     rows = [
@@ -80,28 +81,19 @@ def test_each_row_type_is_read_from_each_kind_of_file(made, tiny_tokenizer, suff
 QUESTION, ANSWER = USER["content"], ASSISTANT["content"]
 TALK = [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]
 CALLING = [
-    {"from": "human", "value": QUESTION},
-    {"from": "function_call", "value": '{"name": "f", "arguments": {}}'},
-    {"from": "observation", "value": "5"},
-    {"from": "gpt", "value": ANSWER},
-]
+    {"from": "human", "value": QUESTION}, {"from": "function_call", "value": '{"name": "f", "arguments": {}}'},
+    {"from": "observation", "value": "5"}, {"from": "gpt", "value": ANSWER},
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "same"),
-    [
-        ("a.jsonl", json.dumps({"conversations": TALK, "system": "s"}), [{"role": "system", "content": "s"}]),
-        ("a.jsonl", json.dumps({"conversations": CALLING}), [USER, CALL, RESULT, ASSISTANT]),
-        ("a.json", json.dumps([{"instruction": QUESTION, "input": "", "output": ANSWER, "text": f"… {ANSWER}"}]), []),
-        (
-            "a.csv",
-            f'instruction,input,output\nthe,thing?,"{ANSWER}"\n',
-            [{**USER, "content": "the\n\nthing?"}, ASSISTANT],
-        ),
-        ("a.csv", f"prompt,completion,source\n{QUESTION},{ANSWER},\n", []),
-        ("a.tsv", f"prompt\tcompletion\n{QUESTION}\t{ANSWER}\n", []),
-    ],
-)
+@for_each(("name", "text", "same"), [
+    ("a.jsonl", json.dumps({"conversations": TALK, "system": "s"}), [{"role": "system", "content": "s"}]),
+    ("a.jsonl", json.dumps({"conversations": CALLING}), [USER, CALL, RESULT, ASSISTANT]),
+    ("a.json", json.dumps([{"instruction": QUESTION, "input": "", "output": ANSWER, "text": f"… {ANSWER}"}]), []),
+    ("a.csv", f'instruction,input,output\nthe,thing?,"{ANSWER}"\n', [{**USER, "content": "the\n\nthing?"}, ASSISTANT]),
+    ("a.csv", f"prompt,completion,source\n{QUESTION},{ANSWER},\n", []),
+    ("a.tsv", f"prompt\tcompletion\n{QUESTION}\t{ANSWER}\n", []),
+])  # fmt: skip
 def test_rows_of_other_tools_and_tables_are_the_conversations_that_they_hold(tmp_path, name, text, same):
     (tmp_path / name).write_text(text)
     expected = same if len(same) > 1 else [*same, USER, ASSISTANT]
@@ -148,7 +140,7 @@ def test_copies_are_counted_and_never_on_both_sides(made):
     assert sides[:40] == sides[40:] and len(set(sides)) == 40
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_each("family", FAMILIES)
 def test_by_every_template_an_answer_and_its_end_are_learned_behind_any_prompt(family, tiny_tokenizer):
     backend = copy.deepcopy(tiny_tokenizer.backend)
     backend.add_special_tokens(list(missing_tokens(family, tiny_tokenizer)))
@@ -161,21 +153,18 @@ def test_by_every_template_an_answer_and_its_end_are_learned_behind_any_prompt(f
         assert ids[-1] in renderer.stop_ids
 
 
-@pytest.mark.parametrize(
-    ("row", "problem"),
-    [
-        ({"question": "x", "output": "y"}, "columns; got question, output"),
-        ({"conversations": [{"from": "narrator", "value": "x"}]}, "message 1 is from 'narrator'"),
-        ({"messages": [USER, ASSISTANT], "label": True}, "unknown columns label"),
-        ({"prompt": "x", "completion": " "}, "message 2, the assistant's, is empty"),
-        ({"prompt": [USER, ASSISTANT], "completion": [USER]}, "must begin with the assistant's message"),
-        ({"messages": [USER]}, "nothing to learn"),
-        ({"messages": [ASSISTANT]}, "message 1 is the assistant's, at the beginning"),
-        ({"messages": [USER, ASSISTANT, RESULT]}, "message 3 is the tool's, after the assistant's without tool_calls"),
-        ([USER, {**ASSISTANT, "content": "\ud800"}], "not JSON"),
-        ([USER, {**CALL, "tool_calls": [{"name": "f", "arguments": '{"a": NaN}'}]}], "arguments of f is not JSON"),
-    ],
-)
+@for_each(("row", "problem"), [
+    ({"question": "x", "output": "y"}, "columns; got question, output"),
+    ({"conversations": [{"from": "narrator", "value": "x"}]}, "message 1 is from 'narrator'"),
+    ({"messages": [USER, ASSISTANT], "label": True}, "unknown columns label"),
+    ({"prompt": "x", "completion": " "}, "message 2, the assistant's, is empty"),
+    ({"prompt": [USER, ASSISTANT], "completion": [USER]}, "must begin with the assistant's message"),
+    ({"messages": [USER]}, "nothing to learn"),
+    ({"messages": [ASSISTANT]}, "message 1 is the assistant's, at the beginning"),
+    ({"messages": [USER, ASSISTANT, RESULT]}, "message 3 is the tool's, after the assistant's without tool_calls"),
+    ([USER, {**ASSISTANT, "content": "\ud800"}], "not JSON"),
+    ([USER, {**CALL, "tool_calls": [{"name": "f", "arguments": '{"a": NaN}'}]}], "arguments of f is not JSON"),
+])  # fmt: skip
 def test_a_row_that_cannot_be_trained_on_is_refused_before_anything_is_written(made, tmp_path, row, problem):
     rows = [LONG, {"messages": [USER, CALL, RESULT, ASSISTANT]}, row, [], row, LONG]
     with pytest.raises(ValueError, match=r"a\.jsonl, line 3") as refused:

@@ -3,10 +3,10 @@
 import json
 from itertools import chain
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.token_groups import TokenGroup, join_groups
@@ -56,7 +56,7 @@ def test_an_epoch_shows_each_group_once_and_whole_and_the_next_in_another_order(
     assert shown(next(loader(batch=23, steps=1, seed=1))) != epochs[0]
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 4])
+@for_each("world_size", [2, 3, 4])
 def test_ranks_divide_the_batch_between_groups_and_change_nothing_else(world_size):
     for step in range(5):
         parts = [loader(rank=rank, world_size=world_size, steps=5).batch(step) for rank in range(world_size)]

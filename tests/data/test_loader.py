@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.data.batches import Batch
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
@@ -51,7 +52,7 @@ def stream(config, world_size=1, state=None) -> list[dict[str, list]]:
 # What is shown
 
 
-@pytest.mark.parametrize(("mode", "document_mask"), [("pack", True), ("concatenate", True), ("concatenate", False)])
+@for_each(("mode", "document_mask"), [("pack", True), ("concatenate", True), ("concatenate", False)])
 def test_a_run_without_steps_shows_every_token_once(config, mode, document_mask):
     config = replace(config, mode=mode, document_mask=document_mask, steps=None)
     with Loader(config) as loader:
@@ -67,12 +68,12 @@ def test_a_run_without_steps_shows_every_token_once(config, mode, document_mask)
     assert sorted(targets.tolist()) == sorted(set(text.tolist()) - unpredicted)
 
 
-@pytest.mark.parametrize("mode", ["pack", "concatenate"])
+@for_each("mode", ["pack", "concatenate"])
 def test_only_masked_tokens_are_learned(tmp_path, mode):
     """The mask of the documents is that of the targets: with what the assistant says at odd places."""
     documents = counted([9, 40, 3, 25], first=1)
-    write_dataset(tmp_path, documents, [d % 2 == 1 for d in documents], shard_tokens=45)
-    batches = batches_of(LoaderConfig({"chat": SourceConfig(str(tmp_path))}, length=LENGTH, batch=2, mode=mode))
+    write_dataset(tmp_path / mode, documents, [d % 2 == 1 for d in documents], shard_tokens=45)
+    batches = batches_of(LoaderConfig({"chat": SourceConfig(str(tmp_path / mode))}, length=LENGTH, batch=2, mode=mode))
     learned = torch.cat([batch.targets[batch.mask] for batch in batches]).tolist()
     firsts = {int(document[0]) for document in documents}
     assert sorted(learned) == [token for token in range(1, 78) if token % 2 == 1 and token not in firsts]
@@ -82,7 +83,7 @@ def test_only_masked_tokens_are_learned(tmp_path, mode):
 # One stream
 
 
-@pytest.mark.parametrize("mode", ["pack", "concatenate"])
+@for_each("mode", ["pack", "concatenate"])
 def test_worlds_threads_and_batches_ahead_change_nothing(config, mode):
     config = replace(config, mode=mode)
     whole = stream(config)
@@ -107,7 +108,7 @@ def test_a_run_goes_on_in_other_worlds_with_other_threads(config):
     assert batches_of(config, state=state) == []
 
 
-@pytest.mark.parametrize("world_size", [1, 3])
+@for_each("world_size", [1, 3])
 def test_a_run_that_is_extended_or_shortened_shows_what_it_would_have_shown(config, world_size):
     whole = stream(config)
     with Loader(config) as loader:
@@ -123,14 +124,11 @@ def test_a_run_that_is_extended_or_shortened_shows_what_it_would_have_shown(conf
         Loader(replace(config, steps=49), state=later)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda config: {"seed": 4}, "seed was 3, is 4"),
-        (lambda config: {"sources": config.sources | {"web": config.sources["code"]}}, "sources was"),
-        (lambda config: {"sources": dict(reversed(config.sources.items()))}, "sources was"),
-    ],
-)
+@for_each(("change", "message"), [
+    (lambda config: {"seed": 4}, "seed was 3, is 4"),
+    (lambda config: {"sources": config.sources | {"web": config.sources["code"]}}, "sources was"),
+    (lambda config: {"sources": dict(reversed(config.sources.items()))}, "sources was"),
+])  # fmt: skip
 def test_a_state_of_another_stream_is_refused(config, change, message):
     with Loader(config) as loader:
         state = loader.state()

@@ -1,9 +1,9 @@
 """A packed batch in a model: each document gets what it gets alone, and its loss is the documents' own."""
 
 import numpy as np
-import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.data.config import LoaderConfig, SourceConfig
 from lmworks.data.loader import Loader
 from lmworks.model import masks
@@ -15,23 +15,24 @@ from token_cases import write_dataset
 LENGTH, VOCABULARY = 24, 50
 
 
-@pytest.mark.parametrize(
-    "config",
+@for_each(
+    ("mode", "config"),
     [
-        llama(VOCABULARY, 16, layers=2, heads=4, kv_heads=2, hidden=32, context_length=LENGTH),
-        gpt2(VOCABULARY, 16, layers=2, heads=4, context_length=LENGTH),
+        ("pack", llama(VOCABULARY, 16, layers=2, heads=4, kv_heads=2, hidden=32, context_length=LENGTH)),
+        ("concatenate", gpt2(VOCABULARY, 16, layers=2, heads=4, context_length=LENGTH)),
     ],
-    ids=["rotary", "learned positions"],
 )
-@pytest.mark.parametrize("mode", ["pack", "concatenate"])
 def test_packed_documents_get_the_logits_they_get_alone(tmp_path, mode, config):
     """In float64: a tolerance of 1e-10 tells rounding from a token that saw a stranger."""
     rng = np.random.default_rng(0)
     documents = [rng.integers(0, VOCABULARY, length) for length in (5, 24, 1, 60, 13, 9, 2, 31, 17, 3)]
-    write_dataset(tmp_path, documents, vocabulary_size=VOCABULARY)
+    write_dataset(tmp_path / mode, documents, vocabulary_size=VOCABULARY)
     model = initialise(Transformer(config), seed=0, std=0.5).double().eval()
     pieces, padded, strangers = 0, 0, 0.0
-    with Loader(LoaderConfig({"text": SourceConfig(str(tmp_path))}, LENGTH, 3, mode=mode)) as loader, torch.no_grad():
+    with (
+        Loader(LoaderConfig({"text": SourceConfig(str(tmp_path / mode))}, LENGTH, 3, mode=mode)) as loader,
+        torch.no_grad(),
+    ):
         for batch in loader:
             rule = masks.documents(batch.documents, causal=True)
             logits = model(batch.ids, positions=batch.positions, rule=rule)

@@ -28,12 +28,3 @@ def test_documents_to_a_vocabulary_to_shards(documents, tmp_path):
     assert dataset.documents == 3 and dataset.index.vocabulary == tokenizer.hash
     more = run_alone("tokenizer.bpe", tmp_path / "more", [documents], [], ["vocabulary_size=30000"])
     assert more.manifest.metrics["missing"] > 29_000
-
-
-@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
-def test_the_same_documents_give_the_same_vocabulary(documents, tmp_path, kind):
-    outcomes = [
-        run_alone(f"tokenizer.{kind}", tmp_path / name, [documents], [], ["vocabulary_size=60", "coverage=1.0"])
-        for name in ("first", "second")
-    ]
-    assert outcomes[0].manifest.content_hash == outcomes[1].manifest.content_hash

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from byte_tokenizer import byte_tokenizer
+from kit.tables import for_each
 from lmworks.corpus.sources.files import NoSourceError
 from lmworks.data.conversations import pair_files
 from lmworks.data.training_rows import group_completions, pair_groups, pair_of, read_pairs, split_rows
@@ -36,7 +37,7 @@ def messages_of(row: Preference):
         yield prompt, (Message("assistant", said),) if isinstance(said, str) else said
 
 
-@pytest.mark.parametrize("row", ROWS, ids=["texts", "turns", "tools"])
+@for_each("row", ROWS)
 def test_ids_and_masks_are_those_of_the_renderer(row):
     batch = group_completions([row], RENDERER, 2000, []).batch([0])
     for number, (prompt, completion) in enumerate(messages_of(row)):

@@ -6,7 +6,6 @@ comes before it, the part over and over, and a character that ends it badly; and
 """
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from re import _constants as codes  # type: ignore[attr-defined]  # private, and stable since Python 2
@@ -69,11 +68,6 @@ def patterns_of(module: ModuleType) -> list[re.Pattern[Any]]:
     for value in vars(module).values():
         look(value, 3)
     return list(found.values())
-
-
-def modules_below(name: str) -> list[ModuleType]:
-    """The modules of lmworks that have been imported, in a package or with this name."""
-    return [module for key, module in sorted(sys.modules.items()) if key == name or key.startswith(f"{name}.")]
 
 
 def _repeats(items: list[tuple[Any, Any]], before: str) -> Iterator[tuple[str, list[str]]]:

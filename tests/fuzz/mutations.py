@@ -9,7 +9,7 @@ import re
 import zipfile
 from collections.abc import Callable, Sequence
 
-from reader_samples import tarred, zipped, zstd
+from reader_samples import zipped, zstd
 
 Mutate = Callable[[bytes, random.Random], bytes]
 
@@ -149,7 +149,3 @@ def either(*ways: Mutate) -> Mutate:
         return choose.choice(ways)(data, choose)
 
     return mutate
-
-
-def tar_of(content: bytes) -> bytes:
-    return tarred({"a": content})

@@ -5,6 +5,7 @@ import reader_samples as samples
 from fuzz_targets import TARGETS
 
 from container_cases import items_of
+from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.charset import decode, text_codec
 from lmworks.corpus.sources.docstrings import extract_docstrings
@@ -35,7 +36,7 @@ FINDS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "raw"), FINDS)
+@for_each(("name", "raw"), FINDS)
 def test_it_is_read_or_refused(name: str, raw: bytes) -> None:
     TARGETS[name].run(raw)
 
@@ -55,7 +56,7 @@ def test_python_of_megabytes_is_refused() -> None:
         extract_docstrings(b"a;" * 1_000_001, "m")
 
 
-@pytest.mark.parametrize("name", ["idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7"])
+@for_each("name", ["idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7"])
 def test_what_is_no_encoding_of_texts_is_not_believed(name: str) -> None:
     assert text_codec(name) is None
     assert decode(b"plain words", name).text == "plain words"

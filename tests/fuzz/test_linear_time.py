@@ -7,7 +7,6 @@ is given to the function that uses the expressions, as it does, at 20 kB and 200
 import gc
 import importlib
 import random
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import pytest
 from attack_strings import Attack, attacks_of, patterns_of
 
 from container_cases import items_of
+from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.charset import decode_html
 from lmworks.corpus.extract.html_to_markdown import html_to_markdown
@@ -130,7 +130,7 @@ SUBJECTS = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("subject", SUBJECTS, ids=[subject.name for subject in SUBJECTS])
+@for_each("subject", SUBJECTS)
 def test_time_grows_with_the_text_and_no_faster(subject: Subject) -> None:
     ratios: list[tuple[float, Attack]] = []
     for attack in _attacks(subject):
@@ -200,28 +200,3 @@ def _given_up_after(seconds: float, error: type[BaseException] = pytest.fail.Exc
 
 # ---------------------------------------------------------------------------------------------------------------------
 # That it would find one
-
-
-@pytest.mark.parametrize(
-    "source", [r"(?:a+)+b", r"\s+$", r"\A(?:[A-Z]\w*:[^\n]*\n(?:[ \t]+[^\n]*\n)*)*?Title", r"=+x", r"(?:[ab]+,?)*c"]
-)
-def test_an_expression_that_backtracks_is_found(source: str) -> None:
-    pattern = re.compile(source)
-    assert any(_is_caught(pattern, attack) for attack in attacks_of(pattern))
-
-
-@pytest.mark.parametrize("source", [r"(?<![a-z])[a-z]++:", r"\d{1,20}x", r"<[^<>]*+>", r"\bab++c"])
-def test_one_that_does_not_is_not_blamed(source: str) -> None:
-    pattern = re.compile(source)
-    assert attacks_of(pattern)
-    assert not any(_is_caught(pattern, attack) for attack in attacks_of(pattern))
-
-
-def _is_caught(pattern: re.Pattern[str], attack: Attack) -> bool:
-    """A second is what linear time takes for some hundred million characters."""
-    try:
-        with _given_up_after(1, TimeoutError):
-            before = min(_seconds(pattern.search, attack.of_size(2_000)) for _ in range(2))
-            return _seconds(pattern.search, attack.of_size(20_000)) > MOST * max(before, 1e-5)
-    except TimeoutError:
-        return True

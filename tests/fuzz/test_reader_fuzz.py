@@ -1,4 +1,4 @@
-"""Whatever the bytes, a reader gives records and an extractor a text, or a reason; `fuzz_readers.py` looks longer."""
+"""Whatever the bytes, a reader gives records and an extractor a text, or a reason."""
 
 import bz2
 import gzip
@@ -7,13 +7,13 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import reader_samples as samples
 from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from container_cases import items_of, kept
+from kit.tables import for_each
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
 from lmworks.records import Document
@@ -46,7 +46,7 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FILES)
+@for_each("name", FILES)
 def test_each_sample_is_a_file_of_its_format(tmp_path: Path, name: str) -> None:
     """Else mutations of it would reach no further than its first bytes."""
     (tmp_path / name).write_bytes(FILES[name])
@@ -61,7 +61,7 @@ CONTAINERS = [
 ]
 
 
-@pytest.mark.parametrize("name", CONTAINERS)
+@for_each("name", CONTAINERS)
 def test_a_container_inside_of_another_is_read_as_by_itself(name: str) -> None:
     raw = FILES[name]
     alone = items_of(name, raw)
@@ -74,20 +74,20 @@ def test_a_container_inside_of_another_is_read_as_by_itself(name: str) -> None:
         assert items_of("a.tar", tar)[: len(inside)] == inside
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@for_each("name", TARGETS)
 def test_samples_hold_what_has_to_hold(name: str) -> None:
     for seed in TARGETS[name].seeds:
         TARGETS[name].run(seed)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@for_each("name", TARGETS)
 @QUICK
 @given(st.binary(max_size=2000))
 def test_arbitrary_bytes_are_read_or_refused(name: str, raw: bytes) -> None:
     TARGETS[name].run(raw)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@for_each("name", TARGETS)
 @QUICK
 @given(st.integers(0, 2**32 - 1))
 def test_mutated_files_are_read_or_refused(name: str, seed: int) -> None:
@@ -95,7 +95,7 @@ def test_mutated_files_are_read_or_refused(name: str, seed: int) -> None:
     target.run(target.mutate(choose.choice(target.seeds), choose))
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@for_each("name", TARGETS)
 @QUICK
 @given(st.data())
 def test_files_that_are_cut_off_are_read_or_refused(name: str, data: st.DataObject) -> None:

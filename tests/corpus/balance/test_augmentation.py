@@ -3,10 +3,10 @@
 import re
 from random import Random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.balance.augmentation import AUGMENTATIONS, choose_augmentation, numbers_of
 from lmworks.corpus.taggers.tagger import Text
 
@@ -38,20 +38,17 @@ def test_rewrap_keeps_words_and_reaches_other_widths():
     assert WRAPPED.replace("\n", " ") in {written("rewrap", WRAPPED, seed=seed) for seed in range(20)}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Tyger Tyger, burning bright,\nIn the forests of the night;\nWhat immortal hand or eye,\nCould frame it?",
-        "ein Wort das am Ende der Zeile auseinander gerissen wurde, wie die-\nses hier, bleibt so wie es war",
-        "漢字かな交じり文は空白なしで書かれるので、改行を入れると空白になってしまうことがある。\n" * 2 + "それは困る。",
-        "A line with a break that is meant, by two spaces at the end of it  \nso that the other line stays a line",
-    ],
-)
+@for_each("text", [
+    "Tyger Tyger, burning bright,\nIn the forests of the night;\nWhat immortal hand or eye,\nCould frame it?",
+    "ein Wort das am Ende der Zeile auseinander gerissen wurde, wie die-\nses hier, bleibt so wie es war",
+    "漢字かな交じり文は空白なしで書かれるので、改行を入れると空白になってしまうことがある。\n" * 2 + "それは困る。",
+    "A line with a break that is meant, by two spaces at the end of it  \nso that the other line stays a line",
+])  # fmt: skip
 def test_rewrap_leaves_lines_that_are_meant(text):
     assert {written("rewrap", text, seed=seed) for seed in range(10)} == {text}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "text", "expected"),
     [
         ("lowercase", "See README.md in The Book (“Élan”, O'Neill's)", "see README.md in the book (“élan”, o'neill's)"),
@@ -62,7 +59,7 @@ def test_letters_and_signs_become_plain(name, text, expected):
     assert written(name, text) == expected
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@for_each("name", AUGMENTATIONS)
 def test_what_is_no_paragraph_stays(name):
     assert {written(name, KEPT, seed=seed) for seed in range(10)} == {KEPT}
 

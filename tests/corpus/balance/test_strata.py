@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.balance.config import BalanceConfig, LanguageShare, SourceShare
 from lmworks.corpus.balance.quotas import quotas
 from lmworks.corpus.balance.strata import Stratum, find_targets
@@ -28,7 +29,7 @@ GERMAN = {"a": {"": 300, "de": 300}, "b": {"": 300, "de": 100}}  # 40 of 100 by 
 WEIGHTED = {"sources": weighted(a=60, b=40), "total": 100}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "of_source", "expected"),
     [
         ({}, {"a": 100, "b": 7}, {"a": 100, "b": 7}),  # all of it where nothing is asked for

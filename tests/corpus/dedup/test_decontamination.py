@@ -1,18 +1,14 @@
 """Evaluation items in documents: every shared run by brute force, short items told of, and what is shown."""
 
-import csv
 import gzip
-import io
 import json
-import random
-import tarfile
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.dedup import decontamination
 from lmworks.corpus.dedup.decontamination import (
     RULE,
@@ -24,7 +20,6 @@ from lmworks.corpus.dedup.decontamination import (
     read_items,
 )
 from lmworks.corpus.dedup.hashes import words
-from published_data import DATA, needs_data
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=30).map(" ".join)
 QUESTIONS = WORDS.filter(lambda text: not 3 <= len(text.split()) < 8)  # the short ones are apart
@@ -90,67 +85,20 @@ def status_of(items: list[EvaluationItem], texts: list[str]) -> dict[str, str]:
     return statuses
 
 
-@pytest.mark.parametrize(
-    "text, found",
-    [
-        ("Who wrote the play Hamlet? William Shakespeare.", True),
-        ("Who wrote the play Hamlet?\n(a) Marlowe (b) William Shakespeare (c) Jonson", True),
-        ("Who wrote the play Hamlet? Not Marlowe. It was, as most believe, William Shakespeare.", False),
-        ("Who wrote the play Hamlet? a) Christopher Marlowe; b) Jonson. William Shakespeare", True),
-        ("Who wrote the play Hamlet?", False),
-        ("William Shakespeare. Who wrote the play Hamlet?", False),
-        ("Christopher Marlowe, William Shakespeare, Jonson", False),
-    ],
-)
+@for_each(("text", "found"), [
+    ("Who wrote the play Hamlet? William Shakespeare.", True),
+    ("Who wrote the play Hamlet?\n(a) Marlowe (b) William Shakespeare (c) Jonson", True),
+    ("Who wrote the play Hamlet? Not Marlowe. It was, as most believe, William Shakespeare.", False),
+    ("Who wrote the play Hamlet? a) Christopher Marlowe; b) Jonson. William Shakespeare", True),
+    ("Who wrote the play Hamlet?", False), ("William Shakespeare. Who wrote the play Hamlet?", False),
+    ("Christopher Marlowe, William Shakespeare, Jonson", False),
+])  # fmt: skip
 def test_a_short_question_counts_with_its_answer(text, found):
     """Seven words, question and answer: the answer right behind it, or else all choices."""
     choices = ("Christopher Marlowe", "William Shakespeare", "Jonson")
     item = EvaluationItem("a", "Who wrote the play Hamlet?", choices[1:2], choices)
     overlaps = list(find_overlaps(index_items([item]), [text]))
     assert [(o.share, o.matched) for o in overlaps] == ([(1.0, "Who wrote the play Hamlet")] if found else [])
-
-
-def mmlu(number: int) -> list[EvaluationItem]:
-    found = []
-    with tarfile.open(DATA / "mmlu" / "mmlu-dev-test.tar.gz") as archive:
-        for member in archive:
-            stream = archive.extractfile(member) if member.name.endswith("_test.csv") else None
-            rows = csv.reader(io.StringIO(stream.read().decode())) if stream else ()
-            for line, row in enumerate(rows):
-                answer = row["ABCD".index(row[5]) + 1]
-                found.append(EvaluationItem(f"{Path(member.name).stem}/{line}", row[0], (answer,), tuple(row[1:5])))
-    return random.Random(0).sample(found, number)
-
-
-def as_letters(item: EvaluationItem) -> str:
-    lines = [f"{letter}. {choice}" for letter, choice in zip("ABCD", item.choices, strict=True)]
-    return "\n".join([item.question, *lines, f"Answer: {'ABCD'[item.choices.index(item.answers[0])]}"])
-
-
-@needs_data
-@pytest.mark.slow
-def test_items_of_mmlu_in_books_are_found_however_they_are_set_out(monkeypatch):
-    """All with a question of five words or more, of which the policy then drops the documents (a share above 0.5);
-    and not one of a thousand in the books as they are."""
-    items = [item for item in mmlu(1000) if len(words(item.question)) >= 5]
-    books = [gzip.decompress(path.read_bytes()).decode() for path in sorted((DATA / "classic-books").glob("*.gz"))]
-    monkeypatch.setattr(decontamination, "MOST_ITEMS", 1000)
-    index = index_items(items)
-    assert not [o for o in find_overlaps(index, books) if o.share > 0.5]
-    page = " ".join(books[0].split()[5000:5060])
-    forms = (
-        as_letters,
-        lambda i: f"Question: {i.question}\nAnswer: {i.answers[0]}",
-        lambda i: f"{i.question} {i.answers[0]}",
-    )
-    short = {item.id for item in items if len(words(item.question)) < 8}
-    assert len(short) > 30
-    for form in forms:
-        texts = [f"{page}\n\n{form(item)}\n\n{page}" for item in items]
-        found = {(o.document, o.item) for o in find_overlaps(index, texts) if o.share > 0.5}
-        assert {(number, item.id) for number, item in enumerate(items)} <= found
-    alone = {o.item for o in find_overlaps(index, [f"{page} {item.question} {page}" for item in items])}
-    assert not alone & short and alone >= {item.id for item in items} - short
 
 
 def test_what_all_items_share_is_left_out(monkeypatch):

@@ -2,10 +2,8 @@
 lose their best; nothing that grows by a square."""
 
 import random
-import resource
 from pathlib import Path
 
-import numpy as np
 import pytest
 from duplicate_cases import edited, random_text
 from duplicate_corpora import Corpus, Given, cut_out, cuts, decide, gone, run_duplicates, write_corpus
@@ -14,10 +12,7 @@ from hypothesis import strategies as st
 
 from lmworks.corpus.dedup import near_duplicates
 from lmworks.corpus.dedup.match_tables import Pairs, Places, read_large_buckets, read_matches
-from lmworks.corpus.dedup.near_duplicates import Keys
-from lmworks.corpus.dedup.stage import joined
 from lmworks.records import Edit
-from slow_cases import slow
 
 EQUAL = {"name": "equal", "duplicates": "exact"}
 NEAR = {"name": "alike", "duplicates": "near", "similarity": 0.7}
@@ -82,18 +77,6 @@ def test_order_and_shards_change_nothing(tmp_path_factory, generator, shard_byte
     assert taken["paragraphs"] and taken["passages"]
 
 
-def test_a_corpus_may_have_more_shards_than_a_process_may_have_files(tmp_path):
-    parts = [tmp_path / f"{number}.npz" for number in range(60)]
-    for number, path in enumerate(parts):
-        np.savez(path, **{"Keys.bands": np.full((1, 2), number, np.uint64), "Keys.words": np.zeros((1, 2), np.uint64)})
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 20, hard))
-    try:
-        assert joined(Keys, parts).bands[:, 0].tolist() == list(range(60))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def hot(number: int) -> list[tuple[str, Given]]:
     """Short texts of their own, as many with the same words, and as many that differ in one word."""
     generator = random.Random(7)
@@ -104,9 +87,9 @@ def hot(number: int) -> list[tuple[str, Given]]:
     return [(f"s/{place:06d}", Given(text)) for place, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("number", [1000, *slow(3000)])
-def test_thousands_of_equal_and_alike_documents_make_no_square(tmp_path, number):
-    """All pairs of 2 x 1,000 would be two million."""
+def test_many_equal_and_alike_documents_make_no_square(tmp_path):
+    """All pairs of 2 x 500 would be half a million."""
+    number = 500
     write_corpus(tmp_path, hot(number))
     counts = run_duplicates(tmp_path).metrics
     assert counts["pairs"] == number - 1 and counts["candidates"] < number

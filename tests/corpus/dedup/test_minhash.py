@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.integrate import quad
 
+from kit.tables import for_each
 from lmworks.corpus.dedup.hashes import HashRows
 from lmworks.corpus.dedup.library import hash_words, shingle_sets
 from lmworks.corpus.dedup.library import signatures as sign
@@ -52,8 +53,7 @@ def random_pairs(union: int, similarity: float, seed: int) -> tuple[float, np.nd
     return both / (both + 2 * alone), agreement(*signed)
 
 
-@pytest.mark.parametrize("union", [40, 120, 1000])
-@pytest.mark.parametrize("similarity", [0.2, 0.5, 0.8, 0.95])
+@for_each(("union", "similarity"), [(40, 0.95), (120, 0.2), (1000, 0.5), (1000, 0.8)])
 def test_the_estimate_has_the_mean_and_the_variance_of_independent_places(union, similarity):
     """E = J and var = J (1 - J) / k. Shingles are thrown without repetition within a turn, so the variance is lower
     where a set is not much larger than the signature: by (U - k) / (U - 1) for a union of U, if one turn fills it."""
@@ -66,8 +66,10 @@ def test_the_estimate_has_the_mean_and_the_variance_of_independent_places(union,
         assert ratio > 0.78  # 0.937, less as much
 
 
-@pytest.mark.parametrize("choice", [Bands(14, 9), Bands(20, 5), Bands(1, 1), Bands(3, 40)])
-@pytest.mark.parametrize("similarity", [0.3, 0.6, 0.8, 0.95])
+@for_each(
+    ("choice", "similarity"),
+    [(Bands(14, 9), 0.6), (Bands(14, 9), 0.8), (Bands(20, 5), 0.6), (Bands(1, 1), 0.3), (Bands(3, 40), 0.95)],
+)
 def test_the_share_of_candidates_lies_on_the_curve(choice, similarity):
     """Signatures whose places agree independently with the probability of the similarity."""
     pairs = 4000
@@ -80,7 +82,7 @@ def test_the_share_of_candidates_lies_on_the_curve(choice, similarity):
     assert abs(share - expected) <= 4.5 * np.sqrt(expected * (1 - expected) / pairs) + 1e-9
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8, 0.93])
+@for_each("threshold", [0.3, 0.5, 0.8, 0.93])
 def test_the_choice_is_the_best_by_quadrature(threshold):
     places = 24
 

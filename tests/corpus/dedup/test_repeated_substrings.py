@@ -10,6 +10,7 @@ from duplicate_cases import uncompiled
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.dedup.hashes import words
 from lmworks.corpus.dedup.library import winnow
 from lmworks.corpus.dedup.match_tables import Places
@@ -80,14 +81,10 @@ def test_whichever_documents_are_there_every_repeated_window_goes_and_nothing_el
         assert gone.get(document, set()) <= whole_characters(texts[document], expected.get(document, set()))
 
 
-@pytest.mark.parametrize(
-    "before, behind, left",
-    [
-        ("Said: ", " And so on.", "Said: And so on."),
-        ("One.\n\n", "\n\nTwo.", "One.\n\nTwo."),
-        ("One.\n", " Two.", "One.\nTwo."),
-    ],
-)
+@for_each(("before", "behind", "left"), [
+    ("Said: ", " And so on.", "Said: And so on."), ("One.\n\n", "\n\nTwo.", "One.\n\nTwo."),
+    ("One.\n", " Two.", "One.\nTwo."),
+])  # fmt: skip
 def test_what_is_left_is_neither_run_together_nor_spaced_out(before, behind, left):
     shared = "and all of that was said of the old mill by everyone who ever came by"
     text = f"{before}{shared}{behind}"

@@ -8,6 +8,7 @@ from duplicate_corpora import Given, decide, gone, run_duplicates, write_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.dedup import repositories
 from lmworks.corpus.dedup.repositories import Repository, copied_repositories, git_roots, repository_of
 from lmworks.records import RejectedRecord
@@ -16,20 +17,13 @@ STEP = {"name": "forks", "duplicates": "repositories", "similarity": 0.8, "kinds
 FILES = st.sets(st.integers(1, 9), min_size=1, max_size=8)
 
 
-@pytest.mark.parametrize(
-    "uri, expected",
-    [
-        ("repos/one/src/a.py", "repos/one"),
-        ("repos/one/a.py", "repos/one"),
-        ("repos/a.py", "repos"),
-        ("a.py", "a.py"),
-        ("code/deep/below/mine/src/a.py", "code/deep/below/mine"),
-        ("code/deep/below/mine/vendor/lib/a.py", "code/deep/below/mine/vendor/lib"),
-        ("packed/x.zip/x-main/src/a.py", "packed/x.zip/x-main"),
-        ("packed/x.tar.gz/a.py", "packed/x.tar.gz"),
-        ("packed/x.ZIP/one/inner.zip/b.py", "packed/x.ZIP/one"),
-    ],
-)
+@for_each(("uri", "expected"), [
+    ("repos/one/src/a.py", "repos/one"), ("repos/one/a.py", "repos/one"), ("repos/a.py", "repos"), ("a.py", "a.py"),
+    ("code/deep/below/mine/src/a.py", "code/deep/below/mine"),
+    ("code/deep/below/mine/vendor/lib/a.py", "code/deep/below/mine/vendor/lib"),
+    ("packed/x.zip/x-main/src/a.py", "packed/x.zip/x-main"), ("packed/x.tar.gz/a.py", "packed/x.tar.gz"),
+    ("packed/x.ZIP/one/inner.zip/b.py", "packed/x.ZIP/one"),
+])  # fmt: skip
 def test_a_repository_is_told_by_where_a_file_was(uri, expected):
     roots = git_roots(
         [RejectedRecord("code/deep/below/mine/.git/", "hidden", 9), RejectedRecord("code/a/.github/", "hidden")]

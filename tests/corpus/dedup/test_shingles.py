@@ -1,14 +1,13 @@
 """Words and shingles: against the definition word by word, and the compiled part against the reference bit by bit."""
 
 import numpy as np
-import pytest
-from duplicate_cases import MULTIPLIER, shingle_texts, true_jaccard, uncompiled
+from duplicate_cases import MULTIPLIER, shingle_texts, uncompiled
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.dedup.hashes import word_bytes, word_spans, words
 from lmworks.corpus.dedup.library import common_counts, hash_words, shingle_sets, signatures
-from lmworks.corpus.dedup.minhash import similarities
 
 TEXTS = st.lists(st.text(max_size=60) | st.text("ab é漢İß\n.", max_size=40), max_size=6)
 FEW_WORDS = st.lists(st.sampled_from("abc"), max_size=14).map(" ".join)
@@ -32,17 +31,11 @@ def test_bytes_hold_the_words_of_the_definition(text):
     assert [word.decode() for word in word_bytes(text).split()] == words(text)
 
 
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("Straße, STRASSE!", ["strasse", "strasse"]),
-        ("snake_case x2", ["snake_case", "x2"]),
-        ("東京の天気 is fine", ["東", "京", "の", "天", "気", "is", "fine"]),
-        ("한국어 띄어쓰기", ["한국어", "띄어쓰기"]),
-        ("\ud800a", ["a"]),
-        (" \n…", []),
-    ],
-)
+@for_each(("text", "expected"), [
+    ("Straße, STRASSE!", ["strasse", "strasse"]), ("snake_case x2", ["snake_case", "x2"]),
+    ("東京の天気 is fine", ["東", "京", "の", "天", "気", "is", "fine"]), ("한국어 띄어쓰기", ["한국어", "띄어쓰기"]), ("\ud800a", ["a"]),
+    (" \n…", []),
+])  # fmt: skip
 def test_words_of_scripts(text, expected):
     assert words(text) == expected
 
@@ -63,12 +56,6 @@ def test_shingles_are_hashed_by_their_definition(texts, size):
     for row, text in enumerate(texts):
         expected = {hashed([hashed(list(word.encode())) for word in each]) for each in shingle_texts(text, size)}
         assert sets[row].tolist() == sorted(expected)
-
-
-@given(FEW_WORDS.filter(str.strip), FEW_WORDS.filter(str.strip), st.integers(1, 4))
-def test_similarity_is_that_of_sets_of_words(first, second, size):
-    found = similarities(shingle_sets([first, second], size), np.array([[0, 1]]))
-    assert found == true_jaccard(first, second, size)
 
 
 @given(TEXTS, st.integers(1, 6), st.integers(1, 40))

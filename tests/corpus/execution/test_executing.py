@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out, do_part
 
 
@@ -29,8 +30,9 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (folder / "done").iterdir() if path.name != "ran"}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@for_each("workers", [1, 2])
 def test_all_parts_are_done_and_only_once(tmp_path, workers):
+    (tmp_path := tmp_path / str(workers)).mkdir()
     told = []
     for _ in range(2):
         carry_out(square, parts(tmp_path), ExecutionConfig(workers), lambda *given: told.append(given))
@@ -39,8 +41,9 @@ def test_all_parts_are_done_and_only_once(tmp_path, workers):
     assert told == [(done, 5, "parts", 0) for done in range(6)] + [(5, 5, "parts", 5)]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@for_each("workers", [1, 2])
 def test_a_part_that_fails_leaves_nothing_and_the_others(tmp_path, workers):
+    (tmp_path := tmp_path / str(workers)).mkdir()
     with pytest.raises(ValueError, match="three"):
         carry_out(folder_of, parts(tmp_path), ExecutionConfig(workers))
     done = {path.name for path in (tmp_path / "done").iterdir()}
@@ -57,8 +60,9 @@ def test_what_a_killed_process_left_half_is_not_taken(tmp_path):
     assert not list((tmp_path / "done").glob(".*"))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@for_each("workers", [1, 2])
 def test_parts_that_are_made_on_the_way(tmp_path, workers):
+    (tmp_path := tmp_path / str(workers)).mkdir()
     told = []
     for _ in range(2):
         made = (Part(part.given, part.done, 1, file_for(tmp_path / f"for-{part.given}")) for part in parts(tmp_path))

@@ -81,16 +81,6 @@ def test_a_cluster_makes_the_bytes_that_one_process_makes(cluster: None, tmp_pat
     assert build_here(tmp_path / "ray", tmp_path / "sources", 'on = "ray"') == expected
 
 
-@pytest.mark.slow
-def test_without_an_address_a_cluster_is_started_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    carry_out(working, parts(tmp_path), ON_RAY)
-    assert len(list((tmp_path / "done").glob("[0-9]*"))) == 6
-    assert not ray.is_initialized() and os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
-
-
 def test_an_address_where_nobody_answers_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(ConnectionError, match=r"RAY_ADDRESS.*127\.0\.0\.1:1"):

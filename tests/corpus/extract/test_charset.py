@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.charset import decode, decode_html, iso_date, normalise_newlines
 
@@ -40,7 +41,7 @@ LEGACY = (
 )
 
 
-@pytest.mark.parametrize("case", LEGACY.split(", "))
+@for_each("case", LEGACY.split(", "))
 def test_a_legacy_encoding_is_found_without_a_declaration(case: str) -> None:
     language, codec = case.split()
     decoded = decode(ARTICLES[language].encode(codec))
@@ -53,12 +54,12 @@ def test_it_is_found_where_almost_all_lines_are_ascii() -> None:
     assert decode(text.encode("cp1251")).text == text
 
 
-@pytest.mark.parametrize("text", ["“naïve” – 5 €", "It’s a café", "Zoë"])
+@for_each("text", ["“naïve” – 5 €", "It’s a café", "Zoë"])
 def test_a_few_western_characters_are_windows_1252(text: str) -> None:
     assert decode(text.encode("cp1252")).text == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "codec", "declared", "told"),
     [
         (ARTICLES["fr"], "cp1252", "utf-8", {"encoding": "cp1252", "encoding_declared": "utf-8"}),
@@ -76,7 +77,7 @@ def test_what_is_declared_counts_where_it_is_true(text: str, codec: str, declare
     assert (decoded.text, decoded.metadata) == (text, told)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("page", "codec"),
     [
         ('<?xml version="1.0" encoding="windows-1251"?><p>Да</p>', "cp1251"),
@@ -93,7 +94,7 @@ def test_stray_bytes_do_not_spoil_utf8() -> None:
     assert (decoded.text, decoded.encoding) == (ARTICLES["ru"] + " “quoted”", "utf-8+cp1252")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("raw", "reason"),
     [
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "binary data"),
@@ -128,15 +129,9 @@ def test_what_is_decoded_are_the_bytes_in_that_encoding(raw: bytes, declared: st
         assert normalise_newlines(read) == decoded.text
 
 
-@pytest.mark.parametrize(
-    ("stated", "date"),
-    [
-        ("2024-01-31T10:00:00Z", "2024-01-31"),
-        ("D:20240131120000+01'00'", "2024-01-31"),
-        (" 1901", "1901"),
-        ("2024-02-30", ""),
-        ("January 2024", ""),
-    ],
-)
+@for_each(("stated", "date"), [
+    ("2024-01-31T10:00:00Z", "2024-01-31"), ("D:20240131120000+01'00'", "2024-01-31"), (" 1901", "1901"),
+    ("2024-02-30", ""), ("January 2024", ""),
+])  # fmt: skip
 def test_dates_are_iso_8601_as_exact_as_they_are_stated(stated: str, date: str) -> None:
     assert iso_date(stated) == date

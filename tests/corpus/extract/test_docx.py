@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.docx import extract_docx
 
@@ -109,7 +110,7 @@ ROWS = (
 TABLE = "<w:tbl>" + "".join(f"<w:tr>{row}</w:tr>" for row in ROWS) + "</w:tbl>"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("body", "text"),
     [
         (TRACKED, "kept new here"),
@@ -140,23 +141,17 @@ def test_properties_and_the_strict_edition() -> None:
     assert extracted.metadata == {"date": "2024-05-01", "language": "de"}
 
 
-@pytest.mark.parametrize(
-    ("raw", "reason"),
-    [
-        (b"\xd0\xcf\x11\xe0" + b"\0" * 99, "encrypted, or in the old format"),
-        (b"PK\x03\x04", "no ZIP archive"),
-        (b"", "no ZIP archive"),
-        (docx(p(" ")), "without text"),
-        (docx("<w:p>" + "<" * 9), "not well-formed"),
-        (docx(p("x")).replace(b"word/document.xml", b"word/document.xmk"), "no document of Word"),
-    ],
-)
+@for_each(("raw", "reason"), [
+    (b"\xd0\xcf\x11\xe0" + b"\0" * 99, "encrypted, or in the old format"), (b"PK\x03\x04", "no ZIP archive"),
+    (b"", "no ZIP archive"), (docx(p(" ")), "without text"), (docx("<w:p>" + "<" * 9), "not well-formed"),
+    (docx(p("x")).replace(b"word/document.xml", b"word/document.xmk"), "no document of Word"),
+])  # fmt: skip
 def test_what_gives_no_text_is_refused(raw: bytes, reason: str) -> None:
     with pytest.raises(UnusableError, match=reason):
         extract_docx(raw)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "deep", ["<w:p>" + "<w:smartTag>" * 20_000 + "</w:smartTag>" * 20_000 + "</w:p>", "<w:tbl><w:tr><w:tc>" * 1000]
 )
 def test_deep_nesting_is_refused(deep: str) -> None:

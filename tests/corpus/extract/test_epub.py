@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.epub import extract_epub
 
@@ -109,26 +110,22 @@ def test_no_more_is_unpacked_than_the_archive_states_and_no_bomb() -> None:
             extract_epub(book)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be"])
+@for_each("encoding", ["utf-8", "utf-16", "utf-16-be"])
 def test_declared_entities_are_refused_in_every_encoding(encoding: str) -> None:
     bomb = f"<?xml version='1.0' encoding='{encoding}'?><!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"
     with pytest.raises(UnusableError, match="declares entities"):
         extract_epub(zipped({"META-INF/container.xml": bomb.encode(encoding)}))
 
 
-@pytest.mark.parametrize(
-    ("raw", "reason"),
-    [
-        (b"", "no ZIP archive"),
-        (b"%PDF-1.4", "no ZIP archive"),
-        (epub(["a"], {"a": page("<p>a</p>")})[:-5], "no ZIP archive"),
-        (epub(["a"], {}, '<item id="a" href="../../a" media-type="text/html"/>'), "no chapter can be read"),
-        (zipped({"META-INF/container.xml": CONTAINER}, zipfile.ZIP_LZMA), "packed by a method"),
-        (zipped({"META-INF/container.xml": "<a></b>"}), "not well-formed"),
-        (zipped({"META-INF/container.xml": CONTAINER}), "no part OEBPS/book.opf"),
-        (zipped({"META-INF/container.xml": "<a/>"}), "no package document"),
-    ],
-)
+@for_each(("raw", "reason"), [
+    (b"", "no ZIP archive"), (b"%PDF-1.4", "no ZIP archive"),
+    (epub(["a"], {"a": page("<p>a</p>")})[:-5], "no ZIP archive"),
+    (epub(["a"], {}, '<item id="a" href="../../a" media-type="text/html"/>'), "no chapter can be read"),
+    (zipped({"META-INF/container.xml": CONTAINER}, zipfile.ZIP_LZMA), "packed by a method"),
+    (zipped({"META-INF/container.xml": "<a></b>"}), "not well-formed"),
+    (zipped({"META-INF/container.xml": CONTAINER}), "no part OEBPS/book.opf"),
+    (zipped({"META-INF/container.xml": "<a/>"}), "no package document"),
+])  # fmt: skip
 def test_what_is_no_book_is_refused(raw: bytes, reason: str) -> None:
     with pytest.raises(UnusableError, match=reason):
         extract_epub(raw)

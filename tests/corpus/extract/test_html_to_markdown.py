@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from lxml import html as lxml_html
 from markdown_it import MarkdownIt
 
+from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.html_to_markdown import html_to_markdown
 from lmworks.corpus.extract.markdown_writer import Cell, markdown_table
@@ -65,7 +66,7 @@ WRITTEN = "| a\\|b | c |\n| --- | --- |\n| 1 2 | 3 |"
 XHTML = '<?xml version="1.0" encoding="latin-1"?><!DOCTYPE html [<!ENTITY e "x">]><html><head><title/></head><body>'
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("page", "text"),
     [
         ("<h2>A <b>title</b></h2><p>One <b>two </b>three<br/>four <i>five</i> <code>six</code></p>tail<hr/><p> </p>",

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.mail import extract_mail, join_flowed
 
@@ -44,7 +45,7 @@ def test_text_subject_and_date() -> None:
     assert extract_mail("From: a@b.example\nSubject: Grüße\n\ntext".encode()).title == "Grüße"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("raw", "text"),
     [
         (mail(html="<p>HTML <b>words</b>.</p>").as_bytes(), "Plain words."),
@@ -63,7 +64,7 @@ def test_what_was_written_is_the_text(raw: bytes, text: str) -> None:
     assert extract_mail(raw).text == text
 
 
-@pytest.mark.parametrize("encoding", ["quoted-printable", "base64", "8bit"])
+@for_each("encoding", ["quoted-printable", "base64", "8bit"])
 def test_transfer_encodings_are_undone(encoding: str) -> None:
     text = "Übergrößenträger " * 30
     message = mail()
@@ -85,18 +86,13 @@ def test_what_a_sender_divides_is_joined_again(paragraphs: list[tuple[str, int, 
     assert join_flowed(sent) == "\n".join(f"{'>' * level} {text}" if level else text for text, level, _ in paragraphs)
 
 
-@pytest.mark.parametrize(
-    ("raw", "reason"),
-    [
-        (b"", "no mail"),
-        (b"just some words\n\nand more", "no mail"),
-        (HEAD + b"\r\n \r\n", "without text"),
-        (HEAD + b"Content-Type: application/pkcs7-mime\r\n\r\nabc", "encrypted"),
-        (HEAD + b"Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\niVBO", "without text"),
-        (HEAD + b"Content-Type: text/plain" + b"; a=b" * 9999 + b"\r\n\r\nabc", "a header of more than"),
-        (HEAD + (b"Content-Type: message/rfc822\r\n\r\n" + HEAD) * 2000 + b"\r\ntext", "RecursionError"),
-    ],
-)
+@for_each(("raw", "reason"), [
+    (b"", "no mail"), (b"just some words\n\nand more", "no mail"), (HEAD + b"\r\n \r\n", "without text"),
+    (HEAD + b"Content-Type: application/pkcs7-mime\r\n\r\nabc", "encrypted"),
+    (HEAD + b"Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\niVBO", "without text"),
+    (HEAD + b"Content-Type: text/plain" + b"; a=b" * 9999 + b"\r\n\r\nabc", "a header of more than"),
+    (HEAD + (b"Content-Type: message/rfc822\r\n\r\n" + HEAD) * 2000 + b"\r\ntext", "RecursionError"),
+])  # fmt: skip
 def test_what_gives_no_text_is_refused(raw: bytes, reason: str) -> None:
     with pytest.raises(UnusableError, match=reason):
         extract_mail(raw)

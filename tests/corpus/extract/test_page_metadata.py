@@ -3,10 +3,8 @@
 import gzip
 import json
 import pydoc
-import time
 
-import pytest
-
+from kit.tables import for_each
 from lmworks.corpus.extract.html_to_markdown import parse_html
 from lmworks.corpus.extract.main_content import extract_html
 from lmworks.corpus.extract.page_metadata import names_code, page_metadata
@@ -16,7 +14,7 @@ PROSE = "The harbour was closed for three weeks, and the ships lay at anchor out
 CC = "https://creativecommons.org/licenses/by-sa/4.0/"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("html", "expected"),
     [
         ("<html lang=de><p>x", {"language": "de"}),
@@ -50,32 +48,18 @@ def test_what_a_page_states_is_found(html: str, expected: dict[str, str]) -> Non
     assert page_metadata(parse_html(html)) == expected
 
 
-@pytest.mark.parametrize(
-    "part", ["<meta a='", '<meta "', "<html", "rel=license ", "<a rel=license>", "datePublished ",
-             "<script application/ld+json>", "<meta a=b "],
-)  # fmt: skip
-def test_hostile_heads_end_in_time(part: str) -> None:
-    start = time.process_time()
-    page_metadata(parse_html(part * (400_000 // len(part))))
-    page_metadata(parse_html('<script type="application/ld+json">' + "[" * 400_000 + "</script>"))
-    assert time.process_time() - start < 5
-
-
-@pytest.mark.parametrize(
-    "html",
-    [
-        pydoc.HTMLDoc().page("json", pydoc.HTMLDoc().docmodule(json)),
-        "<head><meta name=generator content='Doxygen 1.9'></head><p>A class.",
-        "<head><link href=genindex.html rel=index></head><p>An option of the program.",
-        "<p>Call <code>read</code>, <code>write</code> or <code>close</code>.",
-        "<table><tr><td>max_size()<td>the largest<tr><td>QWidget::show()<td>shows it</table>",
-    ],
-)
+@for_each("html", [
+    pydoc.HTMLDoc().page("json", pydoc.HTMLDoc().docmodule(json)),
+    "<head><meta name=generator content='Doxygen 1.9'></head><p>A class.",
+    "<head><link href=genindex.html rel=index></head><p>An option of the program.",
+    "<p>Call <code>read</code>, <code>write</code> or <code>close</code>.",
+    "<table><tr><td>max_size()<td>the largest<tr><td>QWidget::show()<td>shows it</table>",
+])  # fmt: skip
 def test_pages_of_documentation_are_manuals(html: str) -> None:
     assert extract_html(html.encode(), web="fast").metadata["kind"] == "manual"
 
 
-@pytest.mark.parametrize("text", ["Share: WhatsApp, YouTube, LinkedIn", "iPhone or eBay"])
+@for_each("text", ["Share: WhatsApp, YouTube, LinkedIn", "iPhone or eBay"])
 def test_names_of_brands_are_no_identifiers(text: str) -> None:
     assert not names_code(text)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.pdf import PAGE_BREAK, extract_pdf
 
@@ -48,7 +49,7 @@ def test_each_page_keeps_its_lines() -> None:
     assert (extracted.title, extracted.metadata) == ("", {"pages": "3"})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("pages", "text"), [([["one"], [], ["three"]], "one\f\fthree"), ([["Café “naïve” – 5 €"]], "Café “naïve” – 5 €")]
 )
 def test_empty_pages_and_characters_beyond_ascii_are_read(pages: list[list[str]], text: str) -> None:
@@ -61,7 +62,7 @@ def test_title_and_date_of_the_document() -> None:
     assert "date" not in extract_pdf(write_pdf(PAGES, "/CreationDate (D:20249999)")).metadata
 
 
-@pytest.mark.parametrize("handler", ["/Standard /V 1 /R 2 /P -4", "/Unknown /V 4"])
+@for_each("handler", ["/Standard /V 1 /R 2 /P -4", "/Unknown /V 4"])
 def test_an_encrypted_file_is_refused(handler: str) -> None:
     keys = f"/O <{'61' * 32}> /U <{'62' * 32}>"
     encrypted = write_pdf(PAGES, trailer=f"/ID [<00> <00>] /Encrypt << /Filter {handler} {keys} >>")
@@ -69,7 +70,7 @@ def test_an_encrypted_file_is_refused(handler: str) -> None:
         extract_pdf(encrypted)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("raw", "reason"),
     [
         (write_pdf([[], []]), "a scan without text"),

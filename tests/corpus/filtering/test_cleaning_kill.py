@@ -34,12 +34,6 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Mixture:
     return Mixture(folder / "sources", hashes, time.monotonic() - begin)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [2, 4])
-def test_any_number_of_workers_makes_the_same_bytes(mixture: Mixture, tmp_path: Path, workers: int) -> None:
-    assert build_here(tmp_path / "many", mixture.sources, f"workers = {workers}") == mixture.hashes
-
-
 def test_a_build_that_ends_in_any_stage_goes_on_to_the_same_bytes(mixture: Mixture, tmp_path: Path) -> None:
     """In one process: what a killed one leaves is in test_build.py, test_executing.py and test_worker_processes.py."""
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attribute_tables import table
+from kit.tables import for_each
 from lmworks.config import from_mapping
 from lmworks.corpus.attributes import AttributeTable, TaggedSpan
 from lmworks.corpus.dedup.kept_duplicates import rank_corpus
@@ -52,15 +53,12 @@ def test_spans_are_cut_redacted_or_drop_their_document():
     assert decided.reasons == {2: [Reason("span", "bad", 1.0, 0.0)]}
 
 
-@pytest.mark.parametrize(
-    ("choice", "stays", "goes"),
-    [
-        ({"allow": ["permissive"]}, ["MIT", "MIT OR GPL-3.0-only", "mit AND ISC", None], ["GPL-3.0-only", "??"]),
-        ({"deny": ["non_commercial"]}, ["MIT", "??", "CC-BY-NC-4.0 OR MIT", None], ["CC-BY-NC-4.0 AND MIT"]),
-        ({"allow": ["MIT"], "unknown": "drop"}, ["MIT"], [None, "ISC"]),
-        ({"allow": ["CC-*"], "deny": ["CC-BY-NC-*"]}, ["CC-BY-4.0"], ["CC-BY-NC-4.0", "MIT"]),
-    ],
-)
+@for_each(("choice", "stays", "goes"), [
+    ({"allow": ["permissive"]}, ["MIT", "MIT OR GPL-3.0-only", "mit AND ISC", None], ["GPL-3.0-only", "??"]),
+    ({"deny": ["non_commercial"]}, ["MIT", "??", "CC-BY-NC-4.0 OR MIT", None], ["CC-BY-NC-4.0 AND MIT"]),
+    ({"allow": ["MIT"], "unknown": "drop"}, ["MIT"], [None, "ISC"]),
+    ({"allow": ["CC-*"], "deny": ["CC-BY-NC-*"]}, ["CC-BY-4.0"], ["CC-BY-NC-4.0", "MIT"]),
+])  # fmt: skip
 def test_licences_are_decided_as_expressions(choice, stays, goes):
     words = [*stays, *goes]
     documents = table([str(number) for number in range(len(words))], licence=words)
@@ -73,7 +71,7 @@ GATE = {"name": "gate", "labels": {"licence": {"allow": ["MIT"], "unknown": "ref
 SHORT = {"name": "short", "limits": {"words": {"at_least": 10}}}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("steps", "licences", "told"),
     [
         ([GATE], ["MIT", None, "ISC", None], "the step gate refuses documents of unknown licence.* are 2: a/1, a/3. "),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from attribute_tables import table
+from kit.tables import for_each
 from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.dedup.near_duplicates import NearDuplicatesConfig
@@ -27,21 +28,17 @@ def steps(*given) -> Policy:
     return from_mapping(Policy, {"steps": list(given)})
 
 
-@pytest.mark.parametrize(
-    ("mapping", "problem"),
-    [
-        ({"steps": [{"name": "s"}]}, "decides nothing"),
-        ({"steps": [{**WORDS, "name": "repair"}]}, "another name"),
-        ({"steps": [{"name": "s", "preset": "c4"}, {"name": "s", "preset": "c4"}]}, "two steps are called s"),
-        ({"steps": [{"name": "s", "limits": {"a": {"at_least": 2, "at_most": 1}}}]}, "nothing would stay"),
-        ({"steps": [{"name": "s", "labels": {"l": {"allow": ["x"], "deny": ["x"]}}}]}, "both allowed and denied"),
-        ({"steps": [{"name": "s", "labels": {"licence": {"allow": ["permisive"]}}}]}, 'did you mean "permissive"'),
-        ({"steps": [{"name": "s", "marks": {"pii.*": {}, "pii.key": {"action": "drop"}}}]}, 'put "pii.key" first'),
-        ({"steps": [{**EXACT, "similarity": 0.9}]}, "similarity says nothing"),
-        ({"steps": [{"name": "s", "limits": {"rude_share": {"at_most": 30}}}]}, "between 0 and 1"),
-        ({"steps": [{**EXACT, "languages": ["en-US"]}]}, "write en"),
-    ],
-)
+@for_each(("mapping", "problem"), [
+    ({"steps": [{"name": "s"}]}, "decides nothing"), ({"steps": [{**WORDS, "name": "repair"}]}, "another name"),
+    ({"steps": [{"name": "s", "preset": "c4"}, {"name": "s", "preset": "c4"}]}, "two steps are called s"),
+    ({"steps": [{"name": "s", "limits": {"a": {"at_least": 2, "at_most": 1}}}]}, "nothing would stay"),
+    ({"steps": [{"name": "s", "labels": {"l": {"allow": ["x"], "deny": ["x"]}}}]}, "both allowed and denied"),
+    ({"steps": [{"name": "s", "labels": {"licence": {"allow": ["permisive"]}}}]}, 'did you mean "permissive"'),
+    ({"steps": [{"name": "s", "marks": {"pii.*": {}, "pii.key": {"action": "drop"}}}]}, 'put "pii.key" first'),
+    ({"steps": [{**EXACT, "similarity": 0.9}]}, "similarity says nothing"),
+    ({"steps": [{"name": "s", "limits": {"rude_share": {"at_most": 30}}}]}, "between 0 and 1"),
+    ({"steps": [{**EXACT, "languages": ["en-US"]}]}, "write en"),
+])  # fmt: skip
 def test_a_policy_that_says_nothing_sensible_is_refused(mapping, problem):
     with pytest.raises(ConfigError, match=problem):
         from_mapping(Policy, mapping)
@@ -54,7 +51,7 @@ def test_a_preset_is_what_was_published_and_can_be_changed():
     assert told == {**published, "words": (10.0, None)}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("where", "looked_at"),
     [
         ({}, [True, True, True]),
@@ -74,7 +71,7 @@ def test_a_step_looks_at_what_it_is_for(where, looked_at):
 # The order of steps
 
 
-@pytest.mark.parametrize("order", [(EXACT, WORDS), (NEAR, KEYS), (PARAGRAPHS, LANGUAGES), (PARAGRAPHS, NEAR)])
+@for_each("order", [(EXACT, WORDS), (NEAR, KEYS), (PARAGRAPHS, LANGUAGES), (PARAGRAPHS, NEAR)])
 def test_an_order_in_which_duplicates_go_for_one_that_is_dropped_later_is_refused(order):
     with pytest.raises(ConfigError, match=f"Put {order[1]['name']} before {order[0]['name']}"):
         check_policy(steps(*order))
@@ -99,29 +96,23 @@ def missing(step) -> list[str]:
     return [*missing_names(steps(step).steps[0], names)]
 
 
-@pytest.mark.parametrize(
-    ("step", "problem"),
-    [
-        ({"name": "s", "limits": {"word": {"at_least": 9}}}, 'score "word".*did you mean "words"'),
-        ({"name": "s", "labels": {"lanuage": {"allow": ["en"]}}}, 'label "lanuage".*did you mean "language"'),
-        ({"name": "s", "marks": {"pii.emial": {}}}, 'span "pii.emial".*did you mean "pii.email"'),
-        ({"name": "s", "marks": {"pii.Email": {}}}, 'span "pii.Email".*did you mean "pii.email"'),
-    ],
-)
+@for_each(("step", "problem"), [
+    ({"name": "s", "limits": {"word": {"at_least": 9}}}, 'score "word".*did you mean "words"'),
+    ({"name": "s", "labels": {"lanuage": {"allow": ["en"]}}}, 'label "lanuage".*did you mean "language"'),
+    ({"name": "s", "marks": {"pii.emial": {}}}, 'span "pii.emial".*did you mean "pii.email"'),
+    ({"name": "s", "marks": {"pii.Email": {}}}, 'span "pii.Email".*did you mean "pii.email"'),
+])  # fmt: skip
 def test_names_that_nothing_has_are_refused(step, problem):
     with pytest.raises(ValueError, match=problem):
         missing(step)
 
 
-@pytest.mark.parametrize(
-    ("step", "names"),
-    [
-        ({**WORDS, "sources": ["web", "boks"]}, ['source "boks"']),
-        ({"name": "s", "limits": {"my_share": {"at_most": 1}, "perplexity": {"at_most": 9}}}, ['score "perplexity"']),
-        ({"name": "s", "marks": {"rude": {}, "pii.key": {}}}, ['span "pii.key"']),
-        ({**WORDS, "kinds": ["web", "mail"], "sources": ["w*"], "languages": ["en"]}, []),
-    ],
-)
+@for_each(("step", "names"), [
+    ({**WORDS, "sources": ["web", "boks"]}, ['source "boks"']),
+    ({"name": "s", "limits": {"my_share": {"at_most": 1}, "perplexity": {"at_most": 9}}}, ['score "perplexity"']),
+    ({"name": "s", "marks": {"rude": {}, "pii.key": {}}}, ['span "pii.key"']),
+    ({**WORDS, "kinds": ["web", "mail"], "sources": ["w*"], "languages": ["en"]}, []),
+])  # fmt: skip
 def test_names_of_taggers_that_no_document_has_are_reported(step, names):
     assert missing(step) == [f"The step {step['name']} goes by the {name}, which no document has" for name in names]
 
@@ -129,15 +120,11 @@ def test_names_of_taggers_that_no_document_has_are_reported(step, names):
 NAMED_BY_NOBODY = {"name": "s", "limits": {"maths": {"at_least": 0.5}}}
 
 
-@pytest.mark.parametrize(
-    ("step", "inputs", "problem"),
-    [
-        (NEAR, [], "data.duplicates"),
-        (NEAR, [DuplicatesConfig(NearDuplicatesConfig(threshold=0.9))], "near.threshold"),
-        ({"name": "s", "duplicates": "passages"}, [DuplicatesConfig()], "passages=200"),
-        (NAMED_BY_NOBODY, [AnnotateConfig()], 'score "maths"'),
-    ],
-)
+@for_each(("step", "inputs", "problem"), [
+    (NEAR, [], "data.duplicates"), (NEAR, [DuplicatesConfig(NearDuplicatesConfig(threshold=0.9))], "near.threshold"),
+    ({"name": "s", "duplicates": "passages"}, [DuplicatesConfig()], "passages=200"),
+    (NAMED_BY_NOBODY, [AnnotateConfig()], 'score "maths"'),
+])  # fmt: skip
 def test_what_stages_will_not_have_found_is_told_before_they_run(step, inputs, problem, tmp_path):
     with pytest.raises(ValueError, match=problem):
         check_inputs(CleanConfig(steps=steps(step).steps), tmp_path, inputs)

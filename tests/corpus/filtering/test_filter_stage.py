@@ -9,7 +9,6 @@ from lmworks.artefact import read_manifest, read_rows, verify
 from lmworks.build import run_alone
 from lmworks.corpus.documents import REJECTED, DocumentStore
 from lmworks.corpus.edits import apply_edits
-from lmworks.corpus.filtering import stage
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.records import Edit, RejectedRecord
 
@@ -119,21 +118,6 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_cuts_of_a_corpus_are_not_held_together(folder, tmp_path, monkeypatch):
-    """Each part decides on those of its own shard: there are as many as the taggers found spans."""
-    held, carry_out = list[stage.FilterPart](), stage.carry_out
-
-    def seen(work, parts, *rest):
-        held.extend(part.given for part in parts)
-        carry_out(work, parts, *rest)
-
-    monkeypatch.setattr(stage, "carry_out", seen)
-    inputs = [folder / name for name in ("documents", "annotations", "duplicates")]
-    run("data.clean", tmp_path / "cleaned", inputs, f"policy={folder / 'policy.toml'}")
-    assert held and not any(each.cuts for part in held for each in part.decisions)
-    assert bytes_of(tmp_path / "cleaned") == bytes_of(folder / "cleaned")
-
-
 def test_duplicates_of_documents_in_another_order_are_refused(tmp_path):
     for name, count in (("x", 3), ("y", 2)):
         (tmp_path / name).mkdir()
@@ -150,16 +134,6 @@ def test_duplicates_of_documents_in_another_order_are_refused(tmp_path):
     with pytest.raises(ValueError, match="the attributes are not those of these documents"):
         run("data.clean", tmp_path / "wrong", [x, y, tmp_path / "yx", tmp_path / "duplicates_yx"], steps)
     run("data.clean", tmp_path / "right", [x, y, tmp_path / "xy", tmp_path / "duplicates_xy"], steps)
-
-
-def test_a_step_on_a_list_of_words_that_no_document_holds_has_no_effect(folder, tmp_path):
-    (tmp_path / "rude.txt").write_text("damn\n")
-    annotations, cleaned = tmp_path / "annotations", tmp_path / "cleaned"
-    run("data.annotate", annotations, [folder / "documents"], f'word_lists=["{tmp_path / "rude.txt"}"]')
-    steps = 'steps=[{name="manners", marks={rude={action="drop"}}}]'
-    run("data.clean", cleaned, [folder / "documents", annotations], steps)
-    said = 'The step manners goes by the span "rude", which no document has'
-    assert read_manifest(cleaned).metrics["without_effect"] == [said] and len(DocumentStore(cleaned)) == 10
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.attributes import Attributes, DocumentAttributes, TaggedSpan, read_attributes, write_attributes
 from lmworks.corpus.dedup.kept_duplicates import rank_corpus
 from lmworks.corpus.documents import corpus_shards, document_from_json, write_documents
@@ -153,17 +154,14 @@ def size(documents) -> int:
 
 
 FLOWS = [
-    Flow("a", "text", "en", "one", "kept", "", 3, 30, 30),
-    Flow("a", "text", "en", "one", "dropped", "x", 1, 10, 0),
-    Flow("a", "text", "de", "two", "out_of_scope", "", 2, 20, 20),
-    Flow("a", "text", "de", "two", "cut", "", 1, 10, 4),
-    Flow("b", "text", "", "one", "kept", "", 1, 5, 5),
-    Flow("b", "text", "", "two", "kept", "", 1, 5, 5),
-]
+    Flow("a", "text", "en", "one", "kept", "", 3, 30, 30), Flow("a", "text", "en", "one", "dropped", "x", 1, 10, 0),
+    Flow("a", "text", "de", "two", "out_of_scope", "", 2, 20, 20), Flow("a", "text", "de", "two", "cut", "", 1, 10, 4),
+    Flow("b", "text", "", "one", "kept", "", 1, 5, 5), Flow("b", "text", "", "two", "kept", "", 1, 5, 5),
+]  # fmt: skip
 COUNTED = {"a": (4, 40, 3, 24), "b": (1, 5, 1, 5)}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("wrong", "counted", "told"),
     [
         (Flow("a", "text", "en", "two", "kept", "", 1, 1, 1), COUNTED, "of a, .* one left"),  # came from nowhere

@@ -3,12 +3,10 @@
 import re
 import tarfile
 
-import pytest
-
+from kit.tables import for_each
 from lmworks.corpus.modifiers.chat_log import repair_chat
 from noise import check, made_prose
 from published_data import DATA, needs_data
-from slow_cases import slow
 
 LOG = """\
 [12:18] <Ann_> hi, Bob|away: can you help?
@@ -36,7 +34,7 @@ user4: as usual
 ONE_LETTER = "[10:00] <a> is there a way\n[10:01] <bob> a: no\n[10:02] <a> a pity"  # within a message it is a word
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "repaired"),
     [
         (LOG, REPAIRED),
@@ -54,7 +52,7 @@ def test_a_log_becomes_a_conversation_and_what_is_none_stays(text: str, repaired
 
 
 @needs_data
-@pytest.mark.parametrize("year", [2004, 2013, *slow(*range(2005, 2013))])
+@for_each("year", [2004, 2013])
 def test_real_logs(year: int) -> None:
     with tarfile.open(DATA / "ubuntu-irc" / f"{year}.tar.gz") as archive:
         for file in filter(None, map(archive.extractfile, archive)):

@@ -1,27 +1,18 @@
 """Footnotes against those that were planted; what looks like one and has no partner stays."""
 
-import pytest
-
+from kit.tables import for_each
 from lmworks.corpus.modifiers.footnotes import find_footnotes, repair_footnotes
 from noise import book, check, made_prose, recall_and_precision, with_footnotes
 from published_data import needs_data
 
 
-@pytest.mark.parametrize("marker", ["[{}]", "*", "†", "¹", "[A]"])
+@for_each("marker", ["[{}]", "*", "†", "¹", "[A]"])
 def test_planted_notes_go(marker: str) -> None:
     text = made_prose().rstrip("\n")
     planted = with_footnotes(text, marker)
     edits = repair_footnotes(planted.text)
     assert recall_and_precision(planted, edits) == (1.0, 1.0)
     assert check(planted.text, edits) == text
-
-
-@needs_data
-@pytest.mark.parametrize("marker", ["[{}]", "*"])
-def test_notes_planted_in_a_real_book_go(marker: str) -> None:
-    planted = with_footnotes(book("Pride and Prejudice", 150_000), marker)
-    recall, precision = recall_and_precision(planted, repair_footnotes(planted.text))
-    assert recall >= 0.98 and precision == 1.0
 
 
 @needs_data
@@ -65,6 +56,6 @@ NO_PAIRS = [  # no partner, or no note
 ]
 
 
-@pytest.mark.parametrize(("text", "repaired"), [*PAIRS, *((text, text) for text in NO_PAIRS)])
+@for_each(("text", "repaired"), [*PAIRS, *((text, text) for text in NO_PAIRS)])
 def test_only_what_both_sides_agree_on_goes(text: str, repaired: str) -> None:
     assert check(text, repair_footnotes(text)) == repaired

@@ -1,9 +1,9 @@
 """Broken words against the words that were broken."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.modifiers.hyphenation import repair_hyphenation, repair_soft_hyphens
 from lmworks.corpus.modifiers.repair import apply_modifiers
 from noise import book, check, made_prose, words_lost, wrapped
@@ -14,15 +14,22 @@ def joined(text: str) -> str:
     return check(text, apply_modifiers(text, (repair_hyphenation, repair_soft_hyphens)))
 
 
-@pytest.mark.parametrize("name", [None, *(pytest.param(n, marks=needs_data) for n in ("Moby-Dick", "Dracula"))])
-def test_words_of_a_book_are_joined(name: str | None) -> None:
-    text = book(name, 200_000) if name else made_prose(300)
+def test_words_of_a_made_text_are_joined() -> None:
+    check_joining(made_prose(300), lost=0.02)
+
+
+@needs_data
+def test_words_of_a_book_are_joined() -> None:
+    check_joining(book("Moby-Dick", 200_000), lost=0.03)
+
+
+def check_joining(text: str, lost: float) -> None:
     broken, breaks = wrapped(text, width=60, hyphenate=0.8)
     assert breaks > 100
-    assert words_lost(text, check(broken, repair_hyphenation(broken))) <= (0.03 if name else 0.02) * breaks
+    assert words_lost(text, check(broken, repair_hyphenation(broken))) <= lost * breaks
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "repaired"),
     [
         ("an exam-\nple of it", "an\nexample of it"),

@@ -1,7 +1,6 @@
 """Parts of mails in several languages, against what their writers wrote."""
 
-import pytest
-
+from kit.tables import for_each
 from lmworks.corpus.modifiers.quoted_mail import repair_mail
 from noise import check
 
@@ -20,10 +19,8 @@ QUOTES = [
 ]
 CLOSING = "Best regards,\nBob Jones\nHead of Things\n"
 SIGNATURES = [
-    "-- \nBob Jones\nHead of Things, Example Inc.\n+1 555 0100\n",
-    CLOSING,
-    "Mit freundlichen Grüßen\n\nBob Jones\n",
-]
+    "-- \nBob Jones\nHead of Things, Example Inc.\n+1 555 0100\n", CLOSING, "Mit freundlichen Grüßen\n\nBob Jones\n",
+]  # fmt: skip
 FOOTER = "_______________________\nThings mailing list\nThings@example.org\nhttp://example.org/listinfo/things\n"
 DISCLAIMER = (
     "This message is confidential and intended solely for the recipient. If you received it in error, notify the\n"
@@ -37,7 +34,7 @@ PARTS_OF_MAIL = [
 ]
 
 
-@pytest.mark.parametrize(("part", "rules"), PARTS_OF_MAIL)
+@for_each(("part", "rules"), PARTS_OF_MAIL)
 def test_what_the_writer_did_not_write_goes(part: str, rules: str) -> None:
     text = f"{OWN}\n{part}"
     edits = repair_mail(text)
@@ -47,17 +44,15 @@ def test_what_the_writer_did_not_write_goes(part: str, rules: str) -> None:
 
 HEADERS = "---------- Forwarded message ----------\nFrom: Ann <a@example.org>\nDate: Monday\nSubject: It\nTo: Bob\n"
 WRITTEN = [
-    OWN,
-    "From: Ann\nTo: Bob\nSubject: It\nDate: now\n\nThe message with headers above it.\n",
+    OWN, "From: Ann\nTo: Bob\nSubject: It\nDate: now\n\nThe message with headers above it.\n",
     "Received: by x\nFrom: Ann\nTo: Bob\nSubject: It\nDate: now\n\nThe message.\n",
-    "This is what she wrote:\nthe letter of the year.\n",
-    "a -> b\nx >= y\nif a > b: pass\n",
+    "This is what she wrote:\nthe letter of the year.\n", "a -> b\nx >= y\nif a > b: pass\n",
     "Thanks for all of it, but I can not come today because of the rain.\nIt is wet.\n",
     "A table\n-------\n\nof things\n=========\n",
-]
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "repaired"),
     [
         ("Ann wrote:\n> Does it?\n\nYes.\n\n> And that?\n\nNo.\n", "\nYes.\n\n\nNo.\n"),

@@ -1,9 +1,6 @@
 """Errors of OCR against those that were planted; clean text stays as it is."""
 
-from collections import Counter
-
-import pytest
-
+from kit.tables import for_each
 from lmworks.corpus.modifiers.hyphenation import unbroken_counts
 from lmworks.corpus.modifiers.ocr import (
     ocr_corrections,
@@ -38,19 +35,7 @@ def test_words_of_a_real_book_are_corrected() -> None:
 
 
 @needs_data
-@pytest.mark.slow
-def test_clean_books_stay() -> None:
-    """With the words of the others; and pages of them, which hold too few words to know what words are made of."""
-    counts = {name: unbroken_counts(book(name)) for name in book_names()}
-    model = ocr_model(sum(counts.values(), Counter()))
-    assert sum(len(repair_ocr(book(name), model.without(counts[name]))) for name in counts) <= 1e-6 * model.total
-    starts = [(size, start) for size in (10_000, 30_000) for start in range(0, 120_000, size)]
-    pages = [book(name, 120_000)[start : start + size] for name in counts for size, start in starts]
-    assert sum(len(repair_ocr(page)) for page in pages) <= 5e-5 * sum(len(page.split()) for page in pages)
-
-
-@needs_data
-@pytest.mark.parametrize("share", [0.001, 0.005, 0.02, 0.1])
+@for_each("share", [0.001, 0.005, 0.02, 0.1])
 def test_few_right_words_are_changed_by_much_or_little_noise(share: float) -> None:
     noisy, planted = misread(book("On the Origin of Species", 300_000), share)
     edits = repair_ocr(noisy)
@@ -67,7 +52,7 @@ MISREAD = "tlie the, Tlie The, rnight might, vvhich which, wi1l will, f0und foun
 NOT_MISREAD = "ﬁnd, clown, lie, 1st, MP3, iii, 100l, R2D2, lO, o14, 0o755, 1805"  # "clown", not "down"
 
 
-@pytest.mark.parametrize("case", f"{MISREAD}, {NOT_MISREAD}".split(", "))
+@for_each("case", f"{MISREAD}, {NOT_MISREAD}".split(", "))
 def test_words_and_numbers(case: str) -> None:
     read, *printed = case.split()
     found = ocr_corrections(f"in {read} it", ocr_model(WORDS))

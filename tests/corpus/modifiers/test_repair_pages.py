@@ -1,30 +1,27 @@
 """Pages against texts whose pages were made: what was planted is found, and what looks like it stays."""
 
 import re
+from itertools import cycle
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
+from kit.tables import for_each
 from lmworks.corpus.modifiers.page_breaks import find_pages, repair_pages, within_distance
 from noise import book, check, made_prose, paged, recall_and_precision, wrapped
 from published_data import needs_data
 
 TENS, UNITS = ["", "x", "xx", "xxx", "xl", "l"], ["", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix"]
 LAYOUTS = {
-    "numbers below": {},
-    "dashes": {"number": "- {} -"},
-    "of nine": {"number": "Page {} of 999"},
-    "from 312": {"first": 312},
-    "Roman": {"numeral": lambda value: TENS[value // 10] + UNITS[value % 10]},
+    "numbers below": {}, "dashes": {"number": "- {} -"}, "of nine": {"number": "Page {} of 999"},
+    "from 312": {"first": 312}, "Roman": {"numeral": lambda value: TENS[value // 10] + UNITS[value % 10]},
     "heads": {"heads": ["THE LIFE OF A WHALE", "A Book by Somebody"]},
     "numbers in heads": {"heads": ["{} THE LIFE OF A WHALE", "CHAPTER ONE {}"], "number": ""},
-}
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("form_feeds", [True, False], ids=["form feeds", "none"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@for_each(("layout", "form_feeds"), zip(LAYOUTS, cycle([True, False])))
 def test_planted_numbers_and_heads_go(layout: str, form_feeds: bool) -> None:
     text, _ = wrapped(made_prose(160))
     planted = paged(text, form_feeds=form_feeds, **LAYOUTS[layout])
@@ -36,7 +33,7 @@ def test_planted_numbers_and_heads_go(layout: str, form_feeds: bool) -> None:
 
 
 @needs_data
-@pytest.mark.parametrize("form_feeds", [True, False], ids=["form feeds", "none"])
+@for_each("form_feeds", [True, False])
 def test_a_real_book_comes_back(form_feeds: bool) -> None:
     text, _ = wrapped(book("Flatland", 120_000))
     planted = paged(text, heads=["FLATLAND", "A Romance of Many Dimensions"], form_feeds=form_feeds)
@@ -54,7 +51,7 @@ HEADS = ["THE LIFE OF A WHALE", "THE LIFE 0F A WHALE", "THE L1FE OF A WIIALE", "
 OF_CHAPTERS = ["THE LIFE OF A WHALE", "CHAPTER THE FIRST"]
 
 
-@pytest.mark.parametrize("heading", ["", "## Chapter {}", "CHAPTER {}", "Letter {}"])
+@for_each("heading", ["", "## Chapter {}", "CHAPTER {}", "Letter {}"])
 def test_heads_with_errors_of_ocr_go_and_headings_with_numbers_stay(heading: str) -> None:
     blocks = made_prose(160).strip().split("\n\n")
     chapters = (f"{heading.format(n // 20 + 1)}\n\n{block}" if n % 20 == 0 else block for n, block in enumerate(blocks))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.corpus.modifiers.repair import repair
 from lmworks.corpus.modifiers.web_text import repair_characters, repair_encoding, repair_machinery
 from noise import check
@@ -33,19 +34,15 @@ ARTICLE = """\
 
 LINES = ARTICLE.splitlines(keepends=True)
 STAYS = [
-    "Like to the lark at break of day arising\n",
-    "| Home | About | Contact |\n|---|---|---|\n| a | b | c |\n",
-    "See all the people.\n",
-    "Yes.\nYes.\nYes.\n",
-    "```\nRead more\nx\nx\nx\n```\n",
-    "    return x\n    return x\n    return x\n",
-    "Print the page, and read it.\n",
+    "Like to the lark at break of day arising\n", "| Home | About | Contact |\n|---|---|---|\n| a | b | c |\n",
+    "See all the people.\n", "Yes.\nYes.\nYes.\n", "```\nRead more\nx\nx\nx\n```\n",
+    "    return x\n    return x\n    return x\n", "Print the page, and read it.\n",
     "Sign up for the bundle of both, with the same address as before\n",
-]
+]  # fmt: skip
 ALL = ("".join(line[1:] or line for line in LINES), "".join(line[1:] or line for line in LINES if line[0] != "-"))
 
 
-@pytest.mark.parametrize(("text", "repaired"), [ALL, *((text, text) for text in STAYS)])
+@for_each(("text", "repaired"), [ALL, *((text, text) for text in STAYS)])
 def test_machinery_goes_and_text_stays(text: str, repaired: str) -> None:
     edits = repair_machinery(text)
     assert check(text, edits) == repaired
@@ -65,18 +62,12 @@ def test_encoding_is_as_ftfy_says() -> None:
     assert check(text, repair_encoding(text)) == "\n".join(map(ftfy.fix_encoding, lines))
 
 
-@pytest.mark.parametrize(
-    ("text", "repaired"),
-    [
-        ("a\x00b\x1bc\x90d\x7fe\tf\n\fg\r\n", "abcde\tf\n\fg\r\n"),
-        ("don\x92t \x93go\x94\x85\x00", "don’t “go”…"),
-        ("a\u200bb\ufeffc\u2060d", "abcd"),
-        ("a\u200db \u0915\u094d\u200d\u0937 👩\u200d🔬", "ab \u0915\u094d\u200d\u0937 👩\u200d🔬"),
-        ("cafe\u0301 \u212b", "café Å"),
-        ("e\u200b\u0301", "é"),
-        ("ASCII", "ASCII"),
-    ],
-)
+@for_each(("text", "repaired"), [
+    ("a\x00b\x1bc\x90d\x7fe\tf\n\fg\r\n", "abcde\tf\n\fg\r\n"), ("don\x92t \x93go\x94\x85\x00", "don’t “go”…"),
+    ("a\u200bb\ufeffc\u2060d", "abcd"),
+    ("a\u200db \u0915\u094d\u200d\u0937 👩\u200d🔬", "ab \u0915\u094d\u200d\u0937 👩\u200d🔬"),
+    ("cafe\u0301 \u212b", "café Å"), ("e\u200b\u0301", "é"), ("ASCII", "ASCII"),
+])  # fmt: skip
 def test_characters(text: str, repaired: str) -> None:
     assert check(text, repair_characters(text)) == repaired
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.documents import Kind
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.modifiers.chat_log import repair_chat
@@ -49,7 +50,7 @@ def scanned(text: str) -> str:
 SOURCES = [pytest.param(None, id="made"), pytest.param("Pride and Prejudice", marks=needs_data)]
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@for_each("source", SOURCES)
 def test_a_scanned_book_comes_back(source: str | None) -> None:
     text = book(source, 120_000).split("-------", 1)[1] if source else made_prose(200)
     noisy = scanned(text)
@@ -73,19 +74,6 @@ def test_clean_books_stay() -> None:
         found = repair(text, "book", given=repair_matter(text))
         edits = [each for each in found if not each.rule.startswith(("matter.title_page", "footnote"))]
         assert sum(covered(text, edits)) <= 1e-4 * len(text), (name, edits[:5])
-
-
-@needs_data
-@pytest.mark.parametrize(
-    "modify",
-    [repair_lines, repair_passages, repair_pages, repair_footnotes, repair_hyphenation, repair_ocr, repair_characters],
-)
-def test_no_modifier_changes_a_clean_book(modify: Callable[[str], list[Edit]]) -> None:
-    """They hold a refrain of 36 words, a speech of 60 that is read out again, emphasis in stars, and words that stand
-    there once and are near to others. Moby-Dick alone has notes."""
-    for name in book_names():
-        if (modify, name) != (repair_footnotes, "Moby-Dick"):
-            assert modify(book(name)) == [], name
 
 
 def test_a_vocabulary_is_used() -> None:
@@ -121,7 +109,7 @@ def bounds(text: str) -> list[tuple[int, int]]:
     return list(pairwise([*(start for start, _ in find_pages(text)), len(text)])) if text else []
 
 
-@pytest.mark.parametrize("modify", PARTS)
+@for_each("modify", PARTS)
 @given(data=st.data())
 def test_any_text_gives_edits_that_do_not_meet(modify: Callable[[str], list[Edit]], data: st.DataObject) -> None:
     text = "".join(data.draw(st.lists(st.sampled_from(PARTS[modify]), max_size=40)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import outside_digest, read_documents
@@ -158,7 +159,7 @@ def test_a_glob_leaves_out_what_a_walk_does(tmp_path: Path) -> None:
     assert read(tmp_path, "docs/*/*.md")[1]["docs/loop/b.md"].reason.startswith("a symbolic link to a folder")
 
 
-@pytest.mark.parametrize("source", ["missing", "missing/*.md"])
+@for_each("source", ["missing", "missing/*.md"])
 def test_a_source_that_is_not_there_is_an_error_that_names_the_fix(tmp_path: Path, source: str) -> None:
     with pytest.raises(NoSourceError, match=r"missing.*: (name a folder, a file or a glob|correct the glob)") as told:
         read(tmp_path, source)

@@ -8,11 +8,11 @@ import tarfile
 import zipfile
 import zlib
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from container_cases import tarred, zipped
+from kit.tables import for_each
 from lmworks.corpus.read.format_detection import (
     MEDIA_TYPES,
     detect,
@@ -36,7 +36,7 @@ def epub() -> bytes:
 DOCX = zipped({"[Content_Types].xml": b"<Types/>", "_rels/.rels": b"<r/>", "word/document.xml": b"<w/>"})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "head", "container", "media_type"),
     [
         ("a.txt", b"text", None, "text/plain"),
@@ -102,32 +102,19 @@ def test_what_a_file_is(name: str, head: bytes, container: str | None, media_typ
     assert container or found.media_type == media_type
 
 
-@pytest.mark.parametrize(
-    ("name", "inside"),
-    [
-        ("a.txt.gz", "a.txt"),
-        ("a.tgz", "a.tar"),
-        ("x/a.TAR.XZ", "x/a.TAR"),
-        ("a.tbz2", "a.tar"),
-        ("a", "a"),
-        ("a.b", "a.b"),
-    ],
-)
+@for_each(("name", "inside"), [
+    ("a.txt.gz", "a.txt"), ("a.tgz", "a.tar"), ("x/a.TAR.XZ", "x/a.TAR"), ("a.tbz2", "a.tar"), ("a", "a"),
+    ("a.b", "a.b"),
+])  # fmt: skip
 def test_what_a_compressed_file_holds_is_called(name: str, inside: str) -> None:
     assert name_behind_compression(name) == inside
 
 
-@pytest.mark.parametrize(
-    ("declared", "head", "media_type"),
-    [
-        ("text/html", b"<p>", "text/html"),
-        ("text/html", b"%PDF-1.4", "application/pdf"),
-        ("text/html", ZIP, "application/x-zip"),
-        ("application/epub+zip", ZIP, "application/epub+zip"),
-        (None, b"<html>", "text/html"),
-        (None, b"text", None),
-    ],
-)
+@for_each(("declared", "head", "media_type"), [
+    ("text/html", b"<p>", "text/html"), ("text/html", b"%PDF-1.4", "application/pdf"),
+    ("text/html", ZIP, "application/x-zip"), ("application/epub+zip", ZIP, "application/epub+zip"),
+    (None, b"<html>", "text/html"), (None, b"text", None),
+])  # fmt: skip
 def test_a_declared_type_holds_unless_the_content_contradicts(declared, head: bytes, media_type) -> None:
     assert media_type_of(declared, head) == media_type
 

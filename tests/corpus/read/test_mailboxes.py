@@ -5,11 +5,11 @@ import re
 from email.message import EmailMessage
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from container_cases import SMALL, contents, items_of, kept, rejected
+from kit.tables import for_each
 from lmworks.corpus.read.record import Record
 from lmworks.records import RejectedRecord
 
@@ -51,7 +51,7 @@ def test_a_mailbox_of_the_standard_library_is_read_back(tmp_path: Path) -> None:
     assert {item.media_type for item in items if isinstance(item, Record)} == {"message/rfc822"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "begins"),
     [
         (b"\nFrom name@example.org Thu Feb 29 12:00:00 2024\n", True),

@@ -3,11 +3,11 @@
 import bz2
 from xml.etree import ElementTree
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from container_cases import SMALL, check_cuts, items_of, kept, rejected
+from kit.tables import for_each
 from lmworks.corpus.read.record import Record
 from lmworks.records import RejectedRecord
 
@@ -85,7 +85,7 @@ def test_a_dump_with_entities_is_no_dump() -> None:
     assert [isinstance(item, Record) and item.media_type for item in items_of("a.xml", raw.encode())] == [None]
 
 
-@pytest.mark.parametrize("start", ["<page a='", "<!--", "<?x ", "<" + "t" * 100, "<a>" * 100_000, "<page><text>"])
+@for_each("start", ["<page a='", "<!--", "<?x ", "<" + "t" * 100, "<a>" * 100_000, "<page><text>"])
 def test_markup_without_end_is_rejected(start: str) -> None:
     raw = OPENING.encode() + start.encode() + b"x" * 3_000_000
     items = items_of("a.xml", raw, SMALL)

@@ -7,7 +7,6 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from kit.tables import for_each
 from lmworks.artefact import StageContext, UnreachableError
 from lmworks.corpus.documents import REJECTED, document_to_json, rejected_to_json, shard_paths
 from lmworks.corpus.execution.execution import ExecutionConfig
@@ -180,7 +180,7 @@ def cut_and_die(cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
     os._exit(1)
 
 
-@pytest.mark.parametrize("name", ["d.jsonl", "i.parquet", "j.zip"])
+@for_each("name", ["d.jsonl", "i.parquet", "j.zip"])
 def test_a_file_of_which_the_cutting_dies_loses_and_doubles_nothing(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -188,7 +188,7 @@ def test_a_file_of_which_the_cutting_dies_loses_and_doubles_nothing(
     given = ReadConfig(sources=(f"in/{name}",))
     found = found_sources(given, sources)
     with Sandbox() as cutter, Sandbox() as reader:
-        parts = read_parts(found, given, tmp_path, PartSizes(bytes=500, large=1), cutter)
+        parts = read_parts(found, given, tmp_path / name, PartSizes(bytes=500, large=1), cutter)
         if name != "j.zip":  # which is read on from the item at which it ended
             with pytest.raises(UnreachableError, match=f"{name}: reading it crashed"):
                 list(parts)
@@ -196,15 +196,3 @@ def test_a_file_of_which_the_cutting_dies_loses_and_doubles_nothing(
         lines = [each.line for part in parts for each in part.given.lines(reader) if isinstance(each, DocumentLine)]
     whole = [each for each in read_documents(given, base=sources) if isinstance(each, Document)]
     assert lines == [document_to_json(each).encode() + b"\n" for each in whole]
-
-
-def test_pieces_are_made_one_ahead_of_who_asks_for_them(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.jsonl.gz").write_bytes(gzip.compress(rows(20_000), 1))
-    with Sandbox() as sandbox:
-        sizes = PartSizes(bytes=50_000, large=1)
-        parts = read_parts(found_sources(config(), tmp_path), config(), tmp_path, sizes, sandbox)
-        with closing(parts):  # type: ignore[type-var]
-            for count, part in zip(range(1, 4), parts, strict=False):
-                assert part.given.piece is not None and part.consumes == part.given.piece.path
-                assert count <= len(list((tmp_path / "pieces").iterdir())) <= count + 2

@@ -69,10 +69,3 @@ def test_a_table_with_its_text_in_another_column_is_told_with_the_setting(tmp_pa
     for text, count in (("body", 1), (["body", "content"], 2)):  # as the message says
         config = from_mapping(ReadConfig, {"sources": ["tables"], "columns": {"text": text}})
         assert read(config, replace(context(tmp_path / str(count)), base=tmp_path)).metrics["documents"] == count
-
-
-def test_files_left_out_for_one_reason_are_counted_together(tmp_path: Path) -> None:
-    for name, size in (("a.md", 1), ("b.md", 11), ("c.md", 12)):
-        (tmp_path / name).write_text("x" * size)
-    (section,) = read(ReadConfig(sources=("*.md",), max_bytes=10), context(tmp_path)).sections
-    assert section.tables[2].rows == (("larger than max_bytes = 10 bytes", 2, f"{tmp_path.name}/b.md"),)

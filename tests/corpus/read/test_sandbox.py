@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from container_cases import zipped
+from kit.tables import for_each
 from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract import markup
 from lmworks.corpus.read import reader
@@ -66,18 +67,11 @@ def bounded() -> Iterator[Sandbox]:
         yield found
 
 
-@pytest.mark.parametrize(
-    ("function", "reason"),
-    [
-        (refusing, "^no text$"),
-        (hanging, "took longer than 1 s"),
-        (crashing, r"crashed \(SIGSEGV\)"),
-        (leaving, r"crashed \(status 3\)"),
-        (filling, "needed more than 512 MB of memory"),
-        (surprised, "KeyError: 'key'"),
-        (deep, "nested too deeply"),
-    ],
-)
+@for_each(("function", "reason"), [
+    (refusing, "^no text$"), (hanging, "took longer than 1 s"), (crashing, r"crashed \(SIGSEGV\)"),
+    (leaving, r"crashed \(status 3\)"), (filling, "needed more than 512 MB of memory"), (surprised, "KeyError: 'key'"),
+    (deep, "nested too deeply"),
+])  # fmt: skip
 def test_what_goes_wrong_is_a_reason_and_the_next_call_is_answered(
     bounded: Sandbox, function: Callable[[bytes], str], reason: str
 ) -> None:
@@ -113,16 +107,6 @@ def test_a_stream_is_given_as_it_comes_and_raises_what_it_raises(bounded: Sandbo
     assert bounded.place == ~7
     assert next(bounded.stream(counting, 5)) == 0  # nobody wants the rest
     assert list(bounded.stream(counting, 3)) == list(range(3))
-
-
-def unpicklable(count: int, mark: Mark) -> Iterator[object]:
-    yield 1
-    yield lambda: 2
-
-
-def test_an_answer_that_cannot_be_sent_is_an_error(bounded: Sandbox) -> None:
-    with pytest.raises(RuntimeError, match=r"pickle.*lambda"):
-        list(bounded.stream(unpicklable, 2))
 
 
 def deadly(content: bytes) -> Extracted:

@@ -8,12 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
 from container_cases import SMALL, check_cuts, items_of, kept, rejected, texts
+from kit.tables import for_each
 from lmworks.corpus.read.config import Columns, ReadConfig
 from lmworks.corpus.read.record import Row
 from lmworks.records import RejectedRecord
@@ -48,7 +48,7 @@ def test_rows_of_json_are_read_back(rows: list[str], ascii_only: bool, end: str)
     assert texts(items) == rows and not rejected(items)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("date", "is_kept"),
     [
         ("2024", True), ("2024-02", True), ("2024-02-29", True), ("2024-02-29 12:00:00.5+01:00", True),
@@ -77,15 +77,12 @@ def test_a_table_without_texts_says_what_it_has() -> None:
         assert isinstance(item, RejectedRecord) and told in item.reason and not item.uri
 
 
-@pytest.mark.parametrize(
-    ("raw", "reason"),
-    [
-        (json.dumps([{"text": "a"}, {"text": "b"}]).encode(), "a JSON array, not an object a line: convert it"),
-        (b"[\n" + jsonl({"text": "a"}), "a JSON array"),
-        (json.dumps({"text": "a"}, indent=2).encode(), "one JSON value over many lines"),
-        ('{"text": "a"}\n'.encode("utf-16"), "in UTF-16: convert it"),
-    ],
-)
+@for_each(("raw", "reason"), [
+    (json.dumps([{"text": "a"}, {"text": "b"}]).encode(), "a JSON array, not an object a line: convert it"),
+    (b"[\n" + jsonl({"text": "a"}), "a JSON array"),
+    (json.dumps({"text": "a"}, indent=2).encode(), "one JSON value over many lines"),
+    ('{"text": "a"}\n'.encode("utf-16"), "in UTF-16: convert it"),
+])  # fmt: skip
 def test_other_json_is_rejected_with_what_to_do(raw: bytes, reason: str) -> None:
     (item,) = items_of("a.jsonl", raw)
     assert isinstance(item, RejectedRecord) and item.uri == "" and item.reason.startswith(reason)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.sources.docstrings import extract_docstrings
 
@@ -81,7 +82,7 @@ Under except.
     assert "## not a heading" not in headings
 
 
-@pytest.mark.parametrize("name", ["json.decoder", "argparse", "textwrap", "configparser"])
+@for_each("name", ["json.decoder", "argparse", "textwrap", "configparser"])
 def test_every_docstring_of_a_real_module_is_there(name: str) -> None:
     module = importlib.import_module(name)
     text = extract_docstrings(Path(inspect.getfile(module)).read_bytes(), name).text
@@ -101,7 +102,7 @@ def test_odd_bytes() -> None:
     assert "Привет" in extracted.text and extracted.metadata["encoding"] == "koi8-r"
 
 
-@pytest.mark.parametrize("raw", [b"x = 1", b'"""   """', b"def f(:", b"\0", b"# coding: nonsense\n'x'", b"(" * 5000])
+@for_each("raw", [b"x = 1", b'"""   """', b"def f(:", b"\0", b"# coding: nonsense\n'x'", b"(" * 5000])
 def test_what_documents_nothing_is_refused(raw: bytes) -> None:
     with pytest.raises(UnusableError):
         extract_docstrings(raw, "m")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.build import run_alone
 from lmworks.corpus.attributes import attribute_paths, read_attributes
 from lmworks.corpus.modifiers.book_words import without
@@ -32,7 +33,7 @@ BOOK = prose(1000, 1) + " harhour"
 FOREIGN = prose(1000, 4, ["umbra", "navis", "portus"]).replace("wh", "qu").replace("of", "de").replace("th", "z")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("book", "others", "corrected"),
     [
         (BOOK, [prose(2 * FEW, 2)], {"harhour": "harbour"}),  # what is misread in it does not speak for itself

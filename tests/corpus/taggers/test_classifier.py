@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import murmurhash3_32
 
+from kit.tables import for_each
 from lmworks.config import from_mapping
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.taggers.classifier import (
@@ -185,7 +186,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("labels", "positive"), [((True, False), ""), ((1, 0), ""), (("law", "sport"), "law"), (("TRUE", "False"), "")]
 )
 def test_rows_may_have_their_own_labels_and_groups(labels, positive, tmp_path):
@@ -206,12 +207,6 @@ def test_texts_are_repaired_as_they_are_when_they_are_tagged(tmp_path):
     reading = from_mapping(ReadConfig, {"kind": "web"})
     found = examples_from([write_rows(tmp_path / "r.jsonl", rows)], [other], reading=reading)
     assert "na\u00efve" in found[0].text
-
-
-@pytest.mark.parametrize("label", ["topic", "toxic"])  # a word that is neither true nor false; no such column
-def test_rows_without_a_usable_label_are_refused(label, tmp_path):
-    with pytest.raises(ValueError, match=r"law|topic"):
-        examples_from([write_rows(tmp_path / "r.jsonl", [{"text": "a", "topic": "law"}])], label=label)
 
 
 def test_copies_contradictions_and_texts_without_words_are_left_out():

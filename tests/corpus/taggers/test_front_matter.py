@@ -1,10 +1,8 @@
 """Front and back matter, and first_chapter, of books that are made around a text and of real ones."""
 
-import pytest
-
+from kit.tables import for_each
 from lmworks.corpus.taggers.front_matter import find_matter, first_chapter, repair_matter
-from noise import book, check, made_prose, wrapped
-from published_data import needs_data
+from noise import check, made_prose, wrapped
 
 LICENCE = """The Project Gutenberg eBook of The Whale
 
@@ -45,7 +43,7 @@ def body() -> str:
     return "\n\n".join(numbered) + "\n"
 
 
-@pytest.mark.parametrize("contents", CONTENTS)
+@for_each("contents", CONTENTS)
 def test_a_book_is_left_with_its_text(contents: str) -> None:
     text = LICENCE + PRODUCER + TITLE + CONTENTS[contents] + "\n\n" + body() + INDEX + COLOPHON + END
     edits = repair_matter(text)
@@ -55,7 +53,7 @@ def test_a_book_is_left_with_its_text(contents: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("before", "behind"), [(TITLE + COPYRIGHT + "\n", ADVERTISEMENTS), ("", WORKS)])
+@for_each(("before", "behind"), [(TITLE + COPYRIGHT + "\n", ADVERTISEMENTS), ("", WORKS)])
 def test_imprint_and_advertisements_go(before: str, behind: str) -> None:
     text = before + body() + behind
     assert check(text, repair_matter(text)).strip() == body().strip()
@@ -68,7 +66,7 @@ def test_text_that_talks_of_books_stays() -> None:
     assert repair_matter(text) == []
 
 
-@pytest.mark.parametrize("shift", range(0, 150, 10))
+@for_each("shift", (0, 60, 140))
 def test_no_part_of_a_paragraph_is_cut(shift: int) -> None:
     """Near either end imprints are looked for: within 8,000 characters, and 4,000."""
     imprint = "Copyright 1851. All rights reserved. " + "It is of no use to anybody, who has not read it all. " * 40
@@ -79,34 +77,15 @@ def test_no_part_of_a_paragraph_is_cut(shift: int) -> None:
     assert repair_matter(text) == []
 
 
-@needs_data
-@pytest.mark.parametrize("name", ["Moby-Dick", "The Republic", "Frankenstein", "The Time Machine"])
-def test_real_books_lose_their_title_at_most(name: str) -> None:
-    text = book(name)
-    assert len(text) - len(check(text, repair_matter(text))) < 200
-
-
-@needs_data
-@pytest.mark.parametrize("name", ["Moby-Dick", "Alice's Adventures in Wonderland", "Pride and Prejudice", "Dracula"])
-def test_chapters_of_real_books(name: str) -> None:
-    for text in (book(name), book(name).replace("#", "")):  # headings that are marked, and that only their words show
-        text = text[text.casefold().index("chapter") - 5 :]
-        start = first_chapter(text)
-        assert start is not None and text[start:].lstrip("# ").casefold().startswith("chapter")
-
-
-@pytest.mark.parametrize(
-    ("text", "heading"),
-    [
-        ("CHAPTER I\n\nLoomings\n\nCall me\n\nCHAPTER II\n\nText.", "CHAPTER I"),
-        ("A tale.\n\nPREFACE\n\nIt is so.\n\nBook the First. Of it\n\nText.", "PREFACE"),
-        ("It is so.\n\nBook the First. Of it\n\nText.", "Book the First. Of it"),
-        ("Of it.\n\nI\n\nText of it.\n\nII\n\nMore.\n\nIII\n\nEnd.", "I"),
-        ("\nPart I have seen\n\nLetter to him\n\nIntroduction of steam\n", None),
-        ("Kapitel 2: Das Ende\n\nAus.", "Kapitel 2: Das Ende"),
-        ("Contents\n\nChapter 1\nChapter 2\nChapter 3\n\n" + 40 * "Text. " + "\n\nChapter 4\n\nText.", "Chapter 4"),
-    ],
-)
+@for_each(("text", "heading"), [
+    ("CHAPTER I\n\nLoomings\n\nCall me\n\nCHAPTER II\n\nText.", "CHAPTER I"),
+    ("A tale.\n\nPREFACE\n\nIt is so.\n\nBook the First. Of it\n\nText.", "PREFACE"),
+    ("It is so.\n\nBook the First. Of it\n\nText.", "Book the First. Of it"),
+    ("Of it.\n\nI\n\nText of it.\n\nII\n\nMore.\n\nIII\n\nEnd.", "I"),
+    ("\nPart I have seen\n\nLetter to him\n\nIntroduction of steam\n", None),
+    ("Kapitel 2: Das Ende\n\nAus.", "Kapitel 2: Das Ende"),
+    ("Contents\n\nChapter 1\nChapter 2\nChapter 3\n\n" + 40 * "Text. " + "\n\nChapter 4\n\nText.", "Chapter 4"),
+])  # fmt: skip
 def test_headings(text: str, heading: str | None) -> None:
     start = first_chapter(text)
     assert (None if start is None else text[start:].partition("\n")[0]) == heading

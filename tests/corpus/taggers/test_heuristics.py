@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.taggers.heuristics import PRESETS, Preset, c4, fineweb, gopher, spam
 from lmworks.corpus.taggers.repetition import repetition
 from lmworks.corpus.taggers.tagger import Text
@@ -63,7 +64,7 @@ def kept_by_hand(text: str) -> list[str]:
     return kept
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "expected"),
     [("A line that stays.", []), ("It goes on...", ["c4.no_terminal_punctuation"]),
      ("Menu", ["c4.no_terminal_punctuation", "c4.few_words"]),
@@ -155,12 +156,12 @@ def broken(preset: Preset, text: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@for_each("preset", PRESETS)
 def test_prose_passes(preset: Preset) -> None:
     assert broken(preset, PROSE) == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("preset", "text", "measure"),
     [("gopher", "The cat and the dog sat.", "words"),
      ("gopher", "# the a to b of # and # that # be # " * 20, "hash_word_ratio"),

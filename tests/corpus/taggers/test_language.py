@@ -1,9 +1,8 @@
 """Languages: what is done with an identifier by one that looks at scripts only, and py3langid on real sentences."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.taggers.language import language, py3langid
 from lmworks.corpus.taggers.tagger import Text
@@ -36,21 +35,14 @@ def test_a_long_text_is_sampled_from_its_beginning_to_its_end() -> None:
     assert asked[0].startswith(before[:500]) and asked[0].endswith(body[-500:])
 
 
-@pytest.mark.parametrize("text", ["", "ok", "12 + 34 = 46 | " * 50, "???\n\n!!!"])
+@for_each("text", ["", "ok", "12 + 34 = 46 | " * 50, "???\n\n!!!"])
 def test_too_few_letters_are_undetermined(text: str) -> None:
     found = language(Text(text), by_script)
     assert (found.labels, found.scores, found.spans) == ({"language": "und"}, {}, ())
 
 
-@given(st.lists(st.sampled_from([ENGLISH, RUSSIAN, "\n", "\n\n", "\n \t", " ", "да"])).map("".join))
-def test_spans_cover_whole_paragraphs(text: str) -> None:
-    for span in language(Text(text), by_script).spans:
-        assert text[span.start : span.end].strip()
-        assert (text + "\n")[span.end] == ("\n" + text)[span.start] == "\n"
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
+@for_each(
     ("code", "text"),
     [
         *(("en", ENGLISH), ("ru", RUSSIAN)),

@@ -1,9 +1,11 @@
 """Licences that texts state: headers as they are in the wild, in comments of any language; and what is no statement."""
 
-import pytest
+from itertools import cycle
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.attributes import Attributes
 from lmworks.corpus.licence_expressions import GROUPS, normalised, verdict
 from lmworks.corpus.taggers.licence import licence, licence_of, with_source
@@ -44,8 +46,7 @@ HEADERS = {
 }
 
 
-@pytest.mark.parametrize("before", ["", "# ", " * ", "// ", ";;; ", "-- ", "! ", "    "])
-@pytest.mark.parametrize("expected", HEADERS)
+@for_each(("expected", "before"), zip(HEADERS, cycle(["", "# ", " * ", "// ", ";;; ", "-- ", "! "])))
 def test_headers_in_comments_of_any_language(expected: str, before: str) -> None:
     header = "\n".join(f"{before}{line}" for line in HEADERS[expected].split("\n"))
     for text in (header, f"/*\n{header}\n */\nint main() {{}}\n", header.replace("\n", "\r\n")):
@@ -97,7 +98,7 @@ SPDX-License-Identifier: Apache-2.0⏎licensed under the GNU GPL v2 => Apache-2.
 """
 
 
-@pytest.mark.parametrize("row", STATED.strip("\n").split("\n"))
+@for_each("row", STATED.strip("\n").split("\n"))
 def test_statements(row: str) -> None:
     text, _, expected = row.replace("⏎", "\n").partition(" => ")
     found = licence(Text(text))
@@ -114,12 +115,12 @@ NOTHING = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", NOTHING)
+@for_each("text", NOTHING)
 def test_what_states_nothing(text: str) -> None:
     assert licence(Text(text)) == Attributes()
 
 
-@pytest.mark.parametrize("tag", ["Apache-2.0 => Apache-2.0 AND MIT", "MIT OR Apache-2.0 => MIT OR Apache-2.0"])
+@for_each("tag", ["Apache-2.0 => Apache-2.0 AND MIT", "MIT OR Apache-2.0 => MIT OR Apache-2.0"])
 def test_a_tag_says_not_more_than_a_licence_itself(tag: str) -> None:
     tag, _, expected = tag.partition(" => ")
     assert licence(Text(f"SPDX-License-Identifier: {tag}\n{HEADERS['MIT']}")).labels == {"licence": expected}
@@ -148,7 +149,7 @@ NAMES = st.sampled_from(["MIT", "CC0-1.0", "GPL-3.0-only", "CC-BY-NC-4.0", "CC-B
 ENTRIES = st.lists(st.sampled_from([*GROUPS, "MIT", "GPL-*", "CC-BY-4.0"]), max_size=3).map(tuple)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("said", "expected"),
     [("MIT", "MIT"), ("mit", "MIT"), ("MIT License", "MIT"), ("Apache License 2.0", "Apache-2.0"),
      ("BSD 3-Clause", "BSD-3-Clause"), ("GNU GPL v2", "GPL-2.0-only"), ("CC BY-SA 4.0", "CC-BY-SA-4.0"),

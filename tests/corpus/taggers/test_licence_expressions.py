@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.licence_expressions import GROUPS, LicenceError, check_entry, joined, licences, normalised, verdict
 
 NAMES = [f"LicenseRef-n{number}" for number in range(5)]
@@ -48,7 +49,7 @@ def test_what_is_written_is_read_as_the_same(expression):
         assert is_true(found, values) == is_true(expression, values)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("written", "expected"),
     [("mit", "MIT"), ("APACHE-2.0 or bsd-3-clause", "Apache-2.0 OR BSD-3-Clause"), ("GPL-2.0", "GPL-2.0-only"),
      ("gpl-3.0+", "GPL-3.0-or-later"), ("MIT OR (ISC OR MIT)", "MIT OR ISC"), ("Some-Licence-7", "Some-Licence-7"),
@@ -60,7 +61,7 @@ def test_names_are_written_as_spdx_writes_them(written, expected):
     assert normalised(written) == expected
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ["", "MIT AND", "OR MIT", "(MIT", "MIT ISC", "MIT WITH", "WITH x", "()", "MIT AND OR ISC", "MIT WITH a WITH b",
      "M\u00eft", "CC BY 4.0", "MIT/X11", "(" * 5000],
@@ -74,7 +75,7 @@ def test_what_is_no_expression_is_refused(text):
 CLASSPATH = "GPL-2.0-only WITH Classpath-exception-2.0"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("expression", "allow", "deny", "expected"),
     [("MIT", ["mit"], [], "allowed"), ("CC-BY-SA-4.0", ["CC-BY-*"], ["CC-BY-NC-*"], "allowed"),
      ("CC-BY-NC-4.0", ["CC-BY-*"], ["CC-BY-NC-*"], "denied"),  # on both lists
@@ -101,7 +102,7 @@ IN_GROUPS = {
 }
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@for_each("group", GROUPS)
 def test_groups_hold_what_their_names_say(group):
     inside, outside = map(str.split, IN_GROUPS[group])
     assert {verdict(name, [group], []) for name in inside} == {"allowed"}
@@ -109,7 +110,7 @@ def test_groups_hold_what_their_names_say(group):
     assert {verdict(name, *lists) for name in outside for lists in (([group], []), ([], [group]))} == {"unknown"}
 
 
-@pytest.mark.parametrize("entry", ["permisive", "public-domain", "MIT OR ISC", "no licence", ""])
+@for_each("entry", ["permisive", "public-domain", "MIT OR ISC", "no licence", ""])
 def test_an_entry_that_would_match_nothing_is_refused(entry):
     with pytest.raises(LicenceError):
         check_entry(entry)

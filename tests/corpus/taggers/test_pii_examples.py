@@ -5,9 +5,9 @@ import re
 import string
 
 import phonenumbers
-import pytest
 from pii_texts import finds
 
+from kit.tables import for_each
 from lmworks.corpus.taggers.pii.scan import find_personal_data
 
 FOUND = """
@@ -81,18 +81,18 @@ def read(row: str) -> tuple[str, list[tuple[str, str]]]:
     return re.sub(r"⟦\S+ (.*?)⟧", r"\1", row), re.findall(r"⟦(\S+) (.*?)⟧", row)
 
 
-@pytest.mark.parametrize("row", rows(FOUND))
+@for_each("row", rows(FOUND))
 def test_what_is_found_and_what_is_not(row):
     text, expected = read(row)
     assert finds(text) == expected
 
 
-@pytest.mark.parametrize("row", rows(NOTHING))
+@for_each("row", rows(NOTHING))
 def test_what_is_nothing_at_any_score(row):
     assert [find for find in finds(row, 0.0) if find[0] != "phone"] == []
 
 
-@pytest.mark.parametrize("row", rows(SCORED))
+@for_each("row", rows(SCORED))
 def test_what_scores_less(row):
     text, expected = read(row)
     scores = {text[span.start : span.end]: span.score for span in find_personal_data(text, 0.0)}
@@ -110,19 +110,19 @@ PHONES = """
 """
 
 
-@pytest.mark.parametrize("number", rows(PHONES))
+@for_each("number", rows(PHONES))
 def test_telephones_are_found_by_their_form(number):
     assert finds(f"See {number}. 20 people came") == finds(f"({number})") == [("phone", number)]
 
 
-@pytest.mark.parametrize("number", ["450 0840", "374 780 163", "28-64-66-98", "3660170548", "21 253 109 8211"])
+@for_each("number", ["450 0840", "374 780 163", "28-64-66-98", "3660170548", "21 253 109 8211"])
 def test_telephones_without_a_form_are_found_by_a_word(number):
     for sentence in ("Call me at {}!", "You reach us at {}.", "Phone:\n{}\n", "Tel. {}", "{} (office)"):
         assert finds(sentence.format(number)) == [("phone", number)]
     assert finds(f"There were {number} of them") == []
 
 
-@pytest.mark.parametrize("region", sorted(phonenumbers.SUPPORTED_REGIONS))
+@for_each("region", sorted(phonenumbers.SUPPORTED_REGIONS))
 def test_the_example_of_each_country_is_found_whole(region):
     example = phonenumbers.example_number(region)
     assert example is not None
@@ -154,7 +154,7 @@ PEM = (  # RFC 8410, section 10.3
 )
 
 
-@pytest.mark.parametrize(
+@for_each(
     "token",
     [made("ghp_", 36), made("github_" + "pat_11AAAAAAA0", 60), made("glpat-1", 20, URL) + "a", made("AKIA", 16, UPPER),
      made("AIza", 34, URL) + "a", made("ya29.", 60, URL) + "a", made("sk-", 48), made("sk-ant-api03-A1", 90),

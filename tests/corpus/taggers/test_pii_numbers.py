@@ -1,10 +1,10 @@
 """Numbers of people: published examples are found, what merely looks like them is not, every wrong digit is noticed."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pii_texts import finds
 
+from kit.tables import for_each
 from lmworks.corpus.taggers.pii import numbers
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -18,7 +18,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("check", PUBLISHED)
+@for_each("check", PUBLISHED)
 def test_published_numbers_pass(check):
     assert all(map(check, PUBLISHED[check].split()))
 
@@ -32,7 +32,7 @@ def test_luhn_is_its_definition(number):
     assert numbers.luhn(number) == (total % 10 == 0)
 
 
-@pytest.mark.parametrize("check", [numbers.luhn, numbers.verhoeff, numbers.modulo_11_10])
+@for_each("check", [numbers.luhn, numbers.verhoeff, numbers.modulo_11_10])
 @given(stem=st.text("0123456789", min_size=2, max_size=18), data=st.data())
 def test_every_wrong_digit_is_noticed(check, stem, data):
     (number,) = (stem + digit for digit in "0123456789" if check(stem + digit))
@@ -53,12 +53,12 @@ CARDS = [  # Stripe's and Authorize.net's documentation of tests
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("number", CARDS)
+@for_each("number", CARDS)
 def test_published_numbers_are_cards(number):
     assert finds(f"the card {number}.") == [("card", number)]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",  # a wrong check digit, too long, no network, within words and numbers, other groups
     ["4111111111111112", "41111111111111111111111", "8111111111111112", "x4111111111111111", "4111111111111111x",
      "0.4111111111111111", "4111.1111.1111.1111", "411 11111 11111 111"],
@@ -98,7 +98,7 @@ VA59 0011 2300 0012 3456 78|VG96 VPVG 0000 0123 4567 8901|XK05 1212 0123 4567 89
 EXAMPLES = [example for line in REGISTRY.split("\n") for example in line.split("|") if example]
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@for_each("example", EXAMPLES)
 def test_the_example_of_each_country_is_found_however_written(example):
     for written in (example, example.replace(" ", ""), example.lower(), example.replace(" ", "\u00a0")):
         assert finds(f"Pay to {written}, please") == [("iban", written)]
@@ -123,7 +123,7 @@ STATES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("number", STATES)
+@for_each("number", STATES)
 def test_every_wrong_digit_of_a_state_is_noticed(number):
     for place, digit in enumerate(number):
         for other in "0123456789" if digit.isdigit() else digit:

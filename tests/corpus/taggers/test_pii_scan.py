@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pii_texts import texts
 
+from kit.tables import for_each
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.decide import type_in_place
@@ -44,7 +44,7 @@ def test_finds_are_replaced_by_their_types():
 # Beside the text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("field", "value", "found"),
     [
         ("title", "By Jo <jo@acme.com>", ("title", "pii.email", "jo@acme.com")),

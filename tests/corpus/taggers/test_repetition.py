@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.taggers.repetition import repetition
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import UNSPACED, mostly
@@ -73,7 +73,7 @@ def test_lines_that_repeat_an_earlier_one(lines: list[str]) -> None:
     assert scores.get("duplicate_line_character_share") == (sum(map(len, again)) / len(text) if filled else None)
 
 
-@pytest.mark.parametrize("n", range(5, 11))
+@for_each("n", range(5, 11))
 def test_a_text_twice_is_closed_in_form(n: int) -> None:
     words = [f"w{number:03}" for number in range(37)]
     once, twice = " ".join(words), " ".join([*words, *words])

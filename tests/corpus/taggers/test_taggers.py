@@ -8,10 +8,10 @@ from random import Random
 from typing import get_args
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.documents import Kind
 from lmworks.corpus.taggers.classifier import Classifier, classifier_tagger
@@ -40,7 +40,7 @@ TEXTS = st.builds(
 )
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@for_each("name", BY_NAME)
 @given(TEXTS)
 def test_any_text_has_what_is_declared_in_its_range(name: str, text: Text) -> None:
     found, emits = BY_NAME[name].tag(text), BY_NAME[name].emits
@@ -52,7 +52,7 @@ def test_any_text_has_what_is_declared_in_its_range(name: str, text: Text) -> No
     assert {f"label.{label}" for label in found.labels} <= emits.keys()
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@for_each("name", BY_NAME)
 @given(st.lists(TEXTS, max_size=4), st.randoms(use_true_random=False))
 def test_texts_do_not_know_of_each_other(name: str, texts: list[Text], random: Random) -> None:
     tag = pickle.loads(pickle.dumps(BY_NAME[name])).tag  # as in another process

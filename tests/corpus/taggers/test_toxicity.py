@@ -3,14 +3,13 @@
 import gzip
 import json
 
+import pytest
+
 from lmworks.corpus.taggers.classifier_trainer import Evaluation, Example, learn_classifier, usable
-from lmworks.corpus.taggers.tagger import Text
-from lmworks.corpus.taggers.word_list import word_list
 from lmworks.records import Scored
-from lmworks.statistics import wilson_interval
 from published_data import DATA, needs_data
 
-pytestmark = needs_data
+pytestmark = [needs_data, pytest.mark.slow]  # the numbers of docs/measured/annotations.md
 
 
 def lines(name: str) -> list[str]:
@@ -53,14 +52,3 @@ def test_the_more_harmful_reply_is_told_by_its_words_better_than_by_chance_and_b
     # Measured: 0.611 [0.569, 0.652], n=695. A reply is harmful for what it answers to, which its words do not hold.
     assert 0.5 < auc.interval[0] < auc.value < 0.75
     assert auc.interval[1] - auc.interval[0] < 0.1
-
-
-def test_a_word_list_finds_the_texts_with_its_words_and_no_others():
-    unwanted = word_list("unwanted", ["fuck", "fucking", "shit", "bitch", "slut"]).tag
-    shares = []
-    for texts in (jailbreaks(), pages()):
-        found = [unwanted(Text(text)) for text in texts]
-        by_hand = [any(word in text.casefold() for word in ("fuck", "shit", "bitch", "slut")) for text in texts]
-        assert all(hand or not each.spans for hand, each in zip(by_hand, found, strict=True))
-        shares.append(wilson_interval(sum(bool(each.spans) for each in found), len(found)))
-    assert shares[0][0] > shares[1][1]  # 95 % intervals that do not touch

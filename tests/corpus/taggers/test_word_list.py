@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.word_list import read_word_list, word_list
 
@@ -32,7 +33,7 @@ def test_places_are_those_of_the_scan(entries: list[str], text: str) -> None:
     assert finds(entries, text) == places
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("entries", "text", "expected"),
     [
         (["Strasse"], "Straße STRASSE Straßen", ["Straße", "STRASSE"]),  # letters that get longer

@@ -2,10 +2,10 @@
 
 import unicodedata
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import sentence_count, token_spans, tokens, words_among
 
@@ -89,15 +89,6 @@ SENTENCES = {
 }
 
 
-@pytest.mark.parametrize("number", SENTENCES)
+@for_each("number", SENTENCES)
 def test_sentences_of_examples(number: int) -> None:
     assert {text: sentence_count(text) for text in SENTENCES[number]} == dict.fromkeys(SENTENCES[number], number)
-
-
-LONG = ["." * 200_000 + "x", ".)" * 100_000 + "x", "x." + "\t" * 200_000 + "x", "a-" * 100_000]
-
-
-@pytest.mark.parametrize("text", LONG, ids=["periods", "brackets", "tabs", "hyphens"])
-def test_long_runs_take_no_squared_time(text: str) -> None:
-    assert sentence_count(text) <= 2
-    assert len(tokens(text)) <= len(text)

@@ -17,6 +17,7 @@ from typing import Any
 import reader_samples as samples
 from mutations import Mutate, either, inside, inside_zip, mutated, with_tar_checksums, with_warc_lengths
 
+from kit.containers import zipped
 from lmworks.corpus.documents import Extracted, Extractor, UnusableError, document_to_json, rejected_to_json
 from lmworks.corpus.extract.charset import decode, decode_html
 from lmworks.corpus.extract.docx import extract_docx
@@ -276,8 +277,8 @@ def _all() -> Iterator[Target]:
     yield _reader("mediawiki", "a.xml", [samples.mediawiki()], _DUMP)
     yield _reader("warc", "a.warc", [samples.warc()], _WARC, with_warc_lengths)
     yield _reader("warc-gz", "a.warc.gz", [samples.warc(packed=True)], _WARC, partial(inside, "gzip"))
-    archives = [samples.zipped(samples.FILES), samples.zipped(samples.FILES, zipfile.ZIP_BZIP2, commit.encode())]
-    yield _reader("zip", "a.zip", [*archives, samples.zipped({"in.zip": archives[0]})], _ZIP, inside_zip)
+    archives = [zipped(samples.FILES), zipped(samples.FILES, zipfile.ZIP_BZIP2, commit.encode())]
+    yield _reader("zip", "a.zip", [*archives, zipped({"in.zip": archives[0]})], _ZIP, inside_zip)
     tars = [samples.tarred(), samples.tarred(form=tarfile.GNU_FORMAT), samples.tarred(comment=commit)]
     yield _reader("tar", "a.tar", [*tars, samples.tarred({"a" * 300: b"b"})], _TAR, with_tar_checksums)
     for packing, suffix in (("gzip", "gz"), ("bzip2", "bz2"), ("xz", "xz"), ("zstd", "zst")):

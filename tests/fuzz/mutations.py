@@ -9,7 +9,9 @@ import re
 import zipfile
 from collections.abc import Callable, Sequence
 
-from reader_samples import zipped, zstd
+from reader_samples import zstd
+
+from kit.containers import zipped
 
 Mutate = Callable[[bytes, random.Random], bytes]
 

@@ -7,10 +7,12 @@ import io
 import json
 import lzma
 import tarfile
-import zipfile
 from collections.abc import Callable, Mapping
 from email.message import EmailMessage
 from typing import Any
+
+from kit import containers, made_documents
+from kit.made_documents import paragraph, write_pdf, xhtml
 
 SENTENCE = "Whoever bakes bread at home knows that the dough needs time and a warm place to rest. "
 ROWS: list[dict[str, Any]] = [
@@ -32,92 +34,38 @@ def html() -> bytes:
 
 
 def pdf() -> bytes:
-    """Two pages in Helvetica (ISO 32000-1, sections 7.5 and 9.4)."""
-    objects = [
-        "<< /Type /Catalog /Pages 2 0 R /Outlines 8 0 R >>",
-        "<< /Type /Pages /Kids [4 0 R 6 0 R] /Count 2 /MediaBox [0 0 612 792] >>",
-        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
-    ]
-    for number, text in enumerate(("Page one has a divi-) Tj 0 -20 Td (ded word.", "Page two.")):
-        content = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET"
-        resources = "/Resources << /Font << /F1 3 0 R >> >>"
-        objects.append(f"<< /Type /Page /Parent 2 0 R {resources} /Contents {5 + 2 * number} 0 R >>")
-        objects.append(f"<< /Length {len(content)} >>\nstream\n{content}\nendstream")
-    objects.append("<< /Title (A title) /CreationDate (D:20240131120000Z) >>")
-    raw = b"%PDF-1.4\n"
-    offsets = []
-    for number, content in enumerate(objects, start=1):
-        offsets.append(len(raw))
-        raw += f"{number} 0 obj\n{content}\nendobj\n".encode()
-    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
-    trailer = f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R /Info {len(objects)} 0 R >>\n"
-    return (
-        raw
-        + f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}{trailer}startxref\n{len(raw)}\n%%EOF\n".encode()
-    )
+    pages = [["Page one has a divi-", "ded word."], ["Page two."]]
+    return write_pdf(pages, "/Title (A title) /CreationDate (D:20240131120000Z)")
 
 
 def docx() -> bytes:
-    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    relations = '<r:Relationships xmlns:r="http://x">{}</r:Relationships>'
-    relation = '<Relationship Id="{0}" Type="{1}/{0}" Target="{2}"/>'
-    namespace = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
-    paragraph = "<w:p><w:pPr>{}</w:pPr><w:r><w:t>{}</w:t></w:r></w:p>"
-    cell = "<w:tc><w:tcPr>{}</w:tcPr>" + paragraph.format("", "cell") + "</w:tc>"
+    cell = "<w:tc><w:tcPr>{}</w:tcPr>" + paragraph("cell") + "</w:tc>"
     wide, merged = cell.format('<w:gridSpan w:val="2"/>'), cell.format("<w:vMerge/>")
     body = (
-        paragraph.format('<w:pStyle w:val="H1"/>', "Title")
-        + paragraph.format('<w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr>', "item")
-        + f'<w:p><w:ins><w:r><w:t>text</w:t><w:br/><w:footnoteReference w:id="7"/><w:sym w:char="0041"/></w:r></w:ins>'
-        f"<w:r><mc:AlternateContent xmlns:mc='m'><mc:Choice><w:txbxContent>{paragraph.format('', 'box')}"
-        f"</w:txbxContent></mc:Choice></mc:AlternateContent></w:r></w:p>"
+        paragraph("Title", "H1")
+        + paragraph("item", properties='<w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr>')
+        + '<w:p><w:ins><w:r><w:t>text</w:t><w:br/><w:footnoteReference w:id="7"/><w:sym w:char="0041"/></w:r></w:ins>'
+        f"<w:r><mc:AlternateContent><mc:Choice><w:txbxContent>{paragraph('box')}"
+        "</w:txbxContent></mc:Choice></mc:AlternateContent></w:r></w:p>"
         f"<w:tbl><w:tr>{wide}{cell.format('')}</w:tr>"
         f"<w:tr><w:trPr><w:gridBefore w:val='1'/></w:trPr>{merged}</w:tr></w:tbl>"
     )
-    style = (
-        '<w:style w:type="paragraph" w:styleId="H1"><w:name w:val="heading 1"/><w:basedOn w:val="H1"/>'
-        '<w:pPr><w:outlineLvl w:val="0"/></w:pPr></w:style>'
-    )
-    levels = '<w:lvl w:ilvl="0"><w:start w:val="3"/><w:numFmt w:val="decimal"/></w:lvl>'
-    lists = f'<w:abstractNum w:abstractNumId="0">{levels}</w:abstractNum>'
+    style = '<w:style w:type="paragraph" w:styleId="H1"><w:name w:val="heading 1"/><w:basedOn w:val="H1"/></w:style>'
+    lists = '<w:abstractNum w:abstractNumId="0"><w:lvl w:ilvl="0"><w:start w:val="3"/></w:lvl></w:abstractNum>'
     lists += '<w:num w:numId="1"><w:abstractNumId w:val="0"/></w:num>'
-    parts = {
-        "_rels/.rels": relations.format(
-            relation.format("officeDocument", office, "/word/document.xml")
-            + relation.format("core-properties", office, "docProps/core.xml")
-        ),
-        "word/_rels/document.xml.rels": relations.format(
-            "".join(relation.format(name, office, f"{name}.xml") for name in ("styles", "numbering", "footnotes"))
-        ),
-        "word/document.xml": f"<w:document {namespace}><w:body>{body}</w:body></w:document>",
-        "word/styles.xml": f"<w:styles {namespace}>{style}</w:styles>",
-        "word/numbering.xml": f"<w:numbering {namespace}>{lists}</w:numbering>",
-        "word/footnotes.xml": f"<w:footnotes {namespace}><w:footnote w:id='7'>{paragraph.format('', 'note')}"
-        "</w:footnote></w:footnotes>",
-        "docProps/core.xml": "<c><title>Core</title><created>2024-01-31T00:00:00Z</created><language>en</language></c>",
-    }
-    return zipped({name: content.encode() for name, content in parts.items()})
+    notes, core = f"<w:footnote w:id='7'>{paragraph('note')}</w:footnote>", "<w:title>Core</w:title>"
+    return made_documents.docx(body, styles=style, numbering=lists, footnotes=notes, core=core)
 
 
 def epub() -> bytes:
-    package = (
-        '<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata>'
-        "<dc:title>Book</dc:title><dc:language>en</dc:language><dc:date>2011-05-03</dc:date><dc:creator>A</dc:creator>"
-        '</metadata><manifest><item id="a" href="a.xhtml" media-type="application/xhtml+xml"/>'
-        '<item id="b" href="b.svg" media-type="image/svg+xml" fallback="a"/></manifest>'
-        '<spine><itemref idref="b"/><itemref idref="a"/></spine></package>'
-    )
-    container = '<container><rootfiles><rootfile full-path="O/b.opf" media-type="application/oebps-package+xml"/>'
+    items = '<item id="a" href="a" media-type="application/xhtml+xml"/>'
+    items += '<item id="b" href="b" media-type="image/svg+xml" fallback="a"/>'
     parts = {
-        "mimetype": "application/epub+zip",
-        "META-INF/container.xml": container + "</rootfiles></container>",
         "META-INF/encryption.xml": "<encryption/>",
-        "O/b.opf": package,
-        "O/a.xhtml": '<?xml version="1.0"?><html><head><title/></head><body><h1>One</h1><p>a<a href="#n">1</a></p>'
-        "</body></html>",
-        "O/b.svg": "<svg/>",
+        "a": xhtml('<h1>One</h1><p>a<a href="#n">1</a></p>'),
+        "b": "<svg/>",
     }
-    return zipped({name: content.encode() for name, content in parts.items()})
+    return made_documents.epub(["b", "a"], parts, items)
 
 
 def markdown() -> bytes:
@@ -246,28 +194,11 @@ def warc(packed: bool = False) -> bytes:
 FILES: Mapping[str, bytes] = {"a/one.md": b"# One\n\ntext", "a/b/two.txt": b"two " * 50, "c.html": b"<html><p>c</p>"}
 
 
-def zipped(files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED, comment: bytes = b"") -> bytes:
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w", method) as archive:
-        for name, content in files.items():
-            info = zipfile.ZipInfo(name, (2024, 2, 29, 12, 30, 58))
-            archive.writestr(info, content, zipfile.ZIP_STORED if name == "mimetype" else method)
-        archive.comment = comment
-    return sink.getvalue()
-
-
 def tarred(files: Mapping[str, bytes] = FILES, form: int = tarfile.PAX_FORMAT, comment: str = "") -> bytes:
-    sink = io.BytesIO()
-    settings: dict[str, Any] = {"pax_headers": {"comment": comment}} if comment else {}
-    with tarfile.open(fileobj=sink, mode="w", format=form, **settings) as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mtime = len(content), 1_700_000_000
-            archive.addfile(info, io.BytesIO(content))
-        link = tarfile.TarInfo("link")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
-    return sink.getvalue()
+    link = tarfile.TarInfo("link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    members = [*((tarfile.TarInfo(name), content) for name, content in files.items()), (link, b"")]
+    return containers.tarred(members, form, **({"pax_headers": {"comment": comment}} if comment else {}))
 
 
 def zstd(content: bytes) -> bytes:

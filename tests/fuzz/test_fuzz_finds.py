@@ -4,9 +4,7 @@ import pytest
 import reader_samples as samples
 from fuzz_targets import TARGETS
 
-from container_cases import items_of
 from kit.tables import for_each
-from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.charset import decode, text_codec
 from lmworks.corpus.sources.docstrings import extract_docstrings
 
@@ -50,21 +48,10 @@ def test_an_expression_that_cannot_be_written_is_left_out_of_the_signature() -> 
     assert extract_docstrings(source, "m").text == "# module m\n\n## f(...)\n\nDoc.\n"
 
 
-def test_python_of_megabytes_is_refused() -> None:
-    """The tree of it would take a gigabyte."""
-    with pytest.raises(UnusableError, match=r"Python of more than 2,000,000 bytes"):
-        extract_docstrings(b"a;" * 1_000_001, "m")
-
-
 @for_each("name", ["idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7"])
 def test_what_is_no_encoding_of_texts_is_not_believed(name: str) -> None:
     assert text_codec(name) is None
     assert decode(b"plain words", name).text == "plain words"
-
-
-def test_pages_of_one_title_have_names_of_their_own() -> None:
-    items = items_of("a.xml", b"<mediawiki>" + PAGE * 2 + b"</mediawiki>")
-    assert [item.uri for item in items] == ["a", "a (2)"]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from attack_strings import Attack, attacks_of, patterns_of
 
-from container_cases import items_of
+from kit.containers import items_of
 from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.charset import decode_html

@@ -7,18 +7,17 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import reader_samples as samples
 from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from container_cases import items_of, kept
+from kit.containers import items_of, kept, zipped
 from kit.tables import for_each
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
 from lmworks.records import Document
-
-QUICK = settings(suppress_health_check=[HealthCheck.too_slow])
 
 FILES = {
     "a.html": samples.html(),
@@ -39,7 +38,7 @@ FILES = {
     "a.xml": samples.mediawiki(),
     "a.warc": samples.warc(),
     "a.warc.gz": samples.warc(packed=True),
-    "a.zip": samples.zipped(samples.FILES),
+    "a.zip": zipped(samples.FILES),
     "a.tar": samples.tarred(),
     **{f"b.jsonl.{suffix}": samples.COMPRESS[packing](samples.jsonl()) for packing, suffix in
        (("gzip", "gz"), ("bzip2", "bz2"), ("xz", "xz"), ("zstd", "zst"))},
@@ -69,35 +68,26 @@ def test_a_container_inside_of_another_is_read_as_by_itself(name: str) -> None:
     for packed, pack in (("xz", lzma.compress), ("bz2", bz2.compress)):
         assert name.endswith(".gz") or items_of(f"{name}.{packed}", pack(raw)) == alone
     inside = [replace(item, uri=f"{name}/{item.uri}" if item.uri else name) for item in alone]
-    assert items_of("a.zip", samples.zipped({name: raw})) == inside
+    assert items_of("a.zip", zipped({name: raw})) == inside
     for tar in (samples.tarred({name: raw}), gzip.compress(samples.tarred({name: raw}))):
         assert items_of("a.tar", tar)[: len(inside)] == inside
 
 
 @for_each("name", TARGETS)
-def test_samples_hold_what_has_to_hold(name: str) -> None:
-    for seed in TARGETS[name].seeds:
-        TARGETS[name].run(seed)
+def test_samples_and_a_few_mutations_of_them_are_read_or_refused(name: str) -> None:
+    target = TARGETS[name]
+    for seed in target.seeds:
+        target.run(seed)
+    for number in range(6):
+        choose = random.Random(number)
+        target.run(target.mutate(choose.choice(target.seeds), choose))
 
 
+@pytest.mark.slow
 @for_each("name", TARGETS)
-@QUICK
-@given(st.binary(max_size=2000))
-def test_arbitrary_bytes_are_read_or_refused(name: str, raw: bytes) -> None:
-    TARGETS[name].run(raw)
-
-
-@for_each("name", TARGETS)
-@QUICK
-@given(st.integers(0, 2**32 - 1))
-def test_mutated_files_are_read_or_refused(name: str, seed: int) -> None:
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(st.binary(max_size=2000), st.integers(0, 2**32 - 1))
+def test_arbitrary_bytes_and_mutated_files_are_read_or_refused(name: str, raw: bytes, seed: int) -> None:
     target, choose = TARGETS[name], random.Random(seed)
+    target.run(raw)
     target.run(target.mutate(choose.choice(target.seeds), choose))
-
-
-@for_each("name", TARGETS)
-@QUICK
-@given(st.data())
-def test_files_that_are_cut_off_are_read_or_refused(name: str, data: st.DataObject) -> None:
-    seed = data.draw(st.sampled_from(TARGETS[name].seeds))
-    TARGETS[name].run(seed[: data.draw(st.integers(0, len(seed)))])

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.corpus.balance.draw import draw_copies, uniform
-from lmworks.corpus.dedup.hashes import mix
 
 DOCUMENT = st.tuples(
     st.integers(0, 2**20 - 1),  # the draw, in 2^-20, so that levels are exact in floats and in fractions alike
@@ -55,16 +54,6 @@ def test_copies_are_those_of_the_lowest_levels(case):
     assert drawn(*case).tolist() == by_sorted_levels(*case)
 
 
-@given(cases(), st.randoms(use_true_random=False))
-def test_the_order_of_documents_changes_nothing(case, random):
-    documents, quota, limit = case
-    order = list(range(len(documents)))
-    random.shuffle(order)
-    ties = mix(np.arange(len(documents), dtype=np.uint64))
-    shuffled = drawn([documents[place] for place in order], quota, limit, ties[order])
-    assert shuffled.tolist() == drawn(documents, quota, limit, ties)[order].tolist()
-
-
 def test_draws_are_uniform_and_other_ones_for_another_seed():
     """Mean and variance of a uniform number over 100,000 hashes: 1/2 and 1/12, with standard errors of 0.0009 and
     0.0002; the correlation of two seeds has one of 0.003. Five of each are allowed."""
@@ -73,9 +62,3 @@ def test_draws_are_uniform_and_other_ones_for_another_seed():
     assert ((one >= 0) & (one < 1)).all()
     assert abs(one.mean() - 1 / 2) < 0.0046 and abs(one.var() - 1 / 12) < 0.0012
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.016
-
-
-def test_factors_of_any_size_end():
-    """A level at which the one that counts least comes is one at which the other would come more than 2^63 times."""
-    ones = np.ones(2, np.int64)
-    assert draw_copies(np.zeros(2), np.array([1e-10, 1e10]), ones, ones, 2, 2, np.arange(2, dtype=np.uint64)).sum() == 2

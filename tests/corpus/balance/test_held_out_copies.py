@@ -62,24 +62,6 @@ def test_no_held_out_text_and_no_copy_of_one_is_trained_on(tmp_path, tokenizer):
     )
 
 
-def test_a_variant_that_is_a_held_out_text_is_not_trained_on(tmp_path, tokenizer):
-    """Made by a rule, to the letter, of another text."""
-    config = TokenizeConfig(held_out=0.5, part="held_out")
-    texts = [f"text {n}" for n in range(100)]
-    held = next(text for text in texts if belongs(document(text, "a").hash, config))
-    trained = next(text for text in texts if not belongs(document(text, "a").hash, config))
-    one, other = document(trained, "s/1"), document(held, "s/2")
-    copies = [
-        make_copy(one, 2, held, "lowercase"),
-        make_copy(one, 3, trained),
-        make_copy(other, 2, trained, "lowercase"),
-    ]
-    folder = artefact(tmp_path / "given", [one, other, *copies])
-    assert tokenized(tmp_path, folder, tokenizer, "training", 0.5)[1] == [trained, trained]
-    assert tokenized(tmp_path, folder, tokenizer, "held_out", 0.5)[1] == [held]
-    assert tokenized(tmp_path / "all", folder, tokenizer, "training", 0.0)[1] == [trained, held, held, trained, trained]
-
-
 def test_metadata_of_others_makes_no_copy(tmp_path):
     """Only a hash and a number from 2 on do; a text that quotes such a line does not."""
     plain = document('{"origin": "%s", "copy": "2"}' % ("a" * 64), "s/1")

@@ -13,8 +13,6 @@ from lmworks.corpus.dedup.kept_duplicates import Kept, kept_duplicates, similari
 from lmworks.corpus.dedup.match_tables import LargeBuckets, Pairs
 from lmworks.corpus.dedup.near_duplicates import Keys, NearDuplicatesConfig, compare, keys_of_texts
 
-MULTIPLIER = 0xD1342543DE82EF95
-
 
 @contextmanager
 def uncompiled() -> Iterator[None]:

@@ -9,7 +9,6 @@ from lmworks.corpus.dedup.kept_duplicates import Kept, priority
 from lmworks.corpus.dedup.match_tables import LargeBuckets, Pairs
 
 THRESHOLD = 0.5
-NONE = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 def stars(rank, pairs, large_buckets=(), similarity=lambda document, others: np.zeros(len(others)), there=None) -> Kept:
@@ -55,13 +54,6 @@ def test_those_who_stay_are_what_going_through_one_by_one_gives(case):
             assert kept.similarity[document] == similarity[other, document] >= THRESHOLD
         else:
             assert kept.similarity[document] == 1
-
-
-def test_what_was_not_compared_is_counted(monkeypatch):
-    monkeypatch.setattr(kept_duplicates, "MOST_COMPARED", 2)
-    kept = stars(np.arange(6), NONE, [np.arange(6)])
-    assert kept.document.tolist() == list(range(6))
-    assert kept.uncompared == 0 + 0 + 0 + 1 + 2 + 3
 
 
 ROWS = st.tuples(st.booleans(), st.sampled_from([np.nan, -3.0, 0.9]), st.integers(1, 2))

@@ -17,17 +17,12 @@ from lmworks.corpus.dedup.match_tables import Places
 from lmworks.corpus.dedup.repeated_substrings import (
     Paragraphs,
     fingerprints,
-    first_occurrences,
     paragraphs_of,
     repeated_paragraphs,
     repeated_passages,
 )
 
 TEXTS = st.lists(st.text("!?", max_size=40) | st.text("!\u00a1\u3002", max_size=12), max_size=6)  # without letters
-
-
-def first_by_definition(text: bytes, length: int) -> list[int]:
-    return [text.index(text[place : place + length]) for place in range(len(text) - length + 1)]
 
 
 def gone_by_definition(texts: list[str], order: list[int], length: int) -> dict[int, set[int]]:
@@ -60,12 +55,6 @@ def whole_characters(text: str, marked: set[int]) -> set[int]:
     """The characters all of whose bytes are marked."""
     ends = np.cumsum([len(character.encode()) for character in text])
     return {n for n, end in enumerate(ends) if {*range(end - len(text[n].encode()), end)} <= marked}
-
-
-@given(st.binary(max_size=60) | st.text("ab", max_size=60).map(str.encode), st.integers(1, 9))
-def test_the_first_place_of_the_same_bytes(text, length):
-    found = first_occurrences(np.frombuffer(text, np.uint8), length)
-    assert found.tolist() == first_by_definition(text, length)
 
 
 @given(TEXTS, st.integers(2, 9), st.data())

@@ -1,7 +1,7 @@
 """Words and shingles: against the definition word by word, and the compiled part against the reference bit by bit."""
 
 import numpy as np
-from duplicate_cases import MULTIPLIER, shingle_texts, uncompiled
+from duplicate_cases import uncompiled
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,20 +10,6 @@ from lmworks.corpus.dedup.hashes import word_bytes, word_spans, words
 from lmworks.corpus.dedup.library import common_counts, hash_words, shingle_sets, signatures
 
 TEXTS = st.lists(st.text(max_size=60) | st.text("ab é漢İß\n.", max_size=40), max_size=6)
-FEW_WORDS = st.lists(st.sampled_from("abc"), max_size=14).map(" ".join)
-
-
-def mixed(value: int) -> int:
-    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-    value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
-    return value ^ (value >> 31)
-
-
-def hashed(parts: list[int]) -> int:
-    value = 0
-    for part in parts:
-        value = (value * MULTIPLIER + part) % 2**64
-    return mixed(value)
 
 
 @given(st.text())
@@ -33,8 +19,8 @@ def test_bytes_hold_the_words_of_the_definition(text):
 
 @for_each(("text", "expected"), [
     ("Straße, STRASSE!", ["strasse", "strasse"]), ("snake_case x2", ["snake_case", "x2"]),
-    ("東京の天気 is fine", ["東", "京", "の", "天", "気", "is", "fine"]), ("한국어 띄어쓰기", ["한국어", "띄어쓰기"]), ("\ud800a", ["a"]),
-    (" \n…", []),
+    ("東京の天気 is fine", ["東", "京", "の", "天", "気", "is", "fine"]), ("\ud800a", ["a"]),
+    ("한국어 띄어쓰기", ["한국어", "띄어쓰기"]), (" \n…", []),
 ])  # fmt: skip
 def test_words_of_scripts(text, expected):
     assert words(text) == expected
@@ -48,14 +34,6 @@ def test_spans_show_where_each_word_stands(text):
         assert word in text[start:end].casefold()
         assert words(text[start:end]).count(word) >= 1
         assert word not in text[start : end - 1].casefold() or word not in text[start + 1 : end].casefold()
-
-
-@given(st.lists(FEW_WORDS, max_size=5), st.integers(1, 7))
-def test_shingles_are_hashed_by_their_definition(texts, size):
-    sets = shingle_sets(texts, size)
-    for row, text in enumerate(texts):
-        expected = {hashed([hashed(list(word.encode())) for word in each]) for each in shingle_texts(text, size)}
-        assert sets[row].tolist() == sorted(expected)
 
 
 @given(TEXTS, st.integers(1, 6), st.integers(1, 40))

@@ -80,21 +80,6 @@ def test_an_error_comes_back_as_it_was_and_others_finish(tmp_path: Path) -> None
         carry_out(odd, parts(tmp_path / "odd"), TWO)
 
 
-def test_parts_are_asked_for_when_somebody_is_free(tmp_path: Path) -> None:
-    asked: list[int] = []
-
-    def given() -> "list[Part[int]]":
-        for part in parts(tmp_path, 30):
-            done = len(list((tmp_path / "done").glob("[0-9]*"))) if (tmp_path / "done").exists() else 0
-            asked.append(part.given - done)
-            yield part
-
-    told: list[tuple[int, int | None]] = []
-    carry_out(failing, (part for part in given() if part.given != 3), TWO, lambda *a: told.append(a[:2]), total=29)
-    assert max(asked) <= 2 + 2 + 3  # at work, ahead, and done but not told of yet
-    assert told[0] == (0, 29) and told[-1] == (29, 29)
-
-
 @contextmanager
 def counting(folder: Path):
     with (folder / "prepared").open("a") as stream:

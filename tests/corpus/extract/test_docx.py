@@ -1,19 +1,13 @@
 """DOCX: what a reader of the document sees, in its order, whatever elements it is wrapped in."""
 
-import io
-import zipfile
-
 import pytest
 
+from kit.made_documents import STRICT, docx
+from kit.made_documents import paragraph as p
 from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.docx import extract_docx
 
-W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
-STRICT = "http://purl.oclc.org/ooxml/wordprocessingml/main"
-MC = "http://schemas.openxmlformats.org/markup-compatibility/2006"
-PACKAGE = "http://schemas.openxmlformats.org/package/2006"
-OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 STYLES = """
 <w:style w:type="paragraph" w:styleId="berschrift2"><w:name w:val="heading 2"/></w:style>
 <w:style w:type="paragraph" w:styleId="Own"><w:name w:val="Own"/><w:basedOn w:val="berschrift2"/></w:style>
@@ -28,33 +22,6 @@ NUMBERING = """
 FOOTNOTES = """
 <w:footnote w:id="-1" w:type="separator"><w:p><w:r><w:t>line</w:t></w:r></w:p></w:footnote>
 <w:footnote w:id="7"><w:p><w:r><w:footnoteRef/><w:t>The note.</w:t></w:r></w:p></w:footnote>"""
-
-
-def docx(body: str, namespace: str = W, **parts: str) -> bytes:
-    """A document with this body; `core`, `styles`, `numbering` and `footnotes` are the contents of those parts."""
-    related = "".join(
-        f'<Relationship Id="r{name}" Type="{OFFICE}/{name}" Target="{name}.xml"/>' for name in parts if name != "core"
-    )
-    relationships = f'<Relationships xmlns="{PACKAGE}/relationships">{{}}</Relationships>'
-    core = '<Relationship Id="c" Type="http://x/metadata/core-properties" Target="docProps/core.xml"/>'
-    main = f'<Relationship Id="m" Type="{OFFICE}/officeDocument" Target="/word/document.xml"/>'
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("_rels/.rels", relationships.format(main + core))
-        archive.writestr("word/_rels/document.xml.rels", relationships.format(related))
-        archive.writestr(
-            "word/document.xml",
-            f'<w:document xmlns:w="{namespace}" xmlns:mc="{MC}"><w:body>{body}</w:body></w:document>',
-        )
-        for name, content in parts.items():
-            path = "docProps/core.xml" if name == "core" else f"word/{name}.xml"
-            archive.writestr(path, f'<w:{name} xmlns:w="{namespace}">{content}</w:{name}>')
-    return buffer.getvalue()
-
-
-def p(text: str, style: str = "", properties: str = "") -> str:
-    style = f'<w:pStyle w:val="{style}"/>' if style else ""
-    return f"<w:p><w:pPr>{style}{properties}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
 
 
 def item(text: str, level: int) -> str:
@@ -149,12 +116,3 @@ def test_properties_and_the_strict_edition() -> None:
 def test_what_gives_no_text_is_refused(raw: bytes, reason: str) -> None:
     with pytest.raises(UnusableError, match=reason):
         extract_docx(raw)
-
-
-@for_each(
-    "deep", ["<w:p>" + "<w:smartTag>" * 20_000 + "</w:smartTag>" * 20_000 + "</w:p>", "<w:tbl><w:tr><w:tc>" * 1000]
-)
-def test_deep_nesting_is_refused(deep: str) -> None:
-    end = "</w:tc></w:tr></w:tbl>" * 1000 if "tbl" in deep else ""
-    with pytest.raises(UnusableError, match="damaged one: RecursionError"):
-        text_of(p("text") + deep + end)

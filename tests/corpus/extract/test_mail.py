@@ -1,6 +1,5 @@
 """Mails: the text that was written, whatever it was packed in."""
 
-from contextlib import suppress
 from email.message import EmailMessage
 
 import pytest
@@ -96,11 +95,3 @@ def test_what_a_sender_divides_is_joined_again(paragraphs: list[tuple[str, int, 
 def test_what_gives_no_text_is_refused(raw: bytes, reason: str) -> None:
     with pytest.raises(UnusableError, match=reason):
         extract_mail(raw)
-
-
-def test_parts_in_parts_without_end_are_read_or_refused() -> None:
-    nested = HEAD
-    for number in range(400):
-        nested += b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (number, number)
-    with suppress(UnusableError):
-        assert extract_mail(nested + b"\r\ntext").text == "text"

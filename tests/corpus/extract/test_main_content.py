@@ -3,7 +3,6 @@
 import re
 
 from kit.tables import for_each
-from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.main_content import Mode, extract_main
 
 PROSE = [
@@ -117,36 +116,3 @@ def test_an_element_that_holds_the_prose_is_no_boilerplate_whatever_it_is_called
         page = PAGE.format(PARAGRAPHS).replace('<div id="content">', "<div>")
         body = page.split("</header>")[1].split("<footer>")[0]
         assert lines(page.replace(body, around.format(body)), mode) == PROSE
-
-
-def test_a_discussion_that_is_longer_than_what_is_discussed_is_not_taken_for_it() -> None:
-    """Nothing on the page names it; trafilatura knows better, and is asked."""
-    line = (
-        "the harbour was closed for three weeks and the ships lay at anchor outside of the breakwater waiting for word"
-    )
-    remark = f"<div><p>{PROSE[2]} {PROSE[3]}</p></div>"
-    html = f"<body><main><div>{f'<p>{line}</p>' * 5}</div></main><div class='talk'>{remark * 14}</div></body>"
-    assert lines(html, "default") == [line] * 5
-
-
-HOSTILE = {
-    "nested": "<div>" * 100_000 + "text", "nested and closed": "<div>" * 100_000 + "text" + "</div>" * 100_000,
-    "flat": "<p>a</p>" * 10_000, "unclosed": "<p><a href=x><b>" * 20_000, "one line": "<p>" + "word " * 600_000,
-    "one word": "<p>" + "a" * 3_000_000, "marks": "<p>" + ".,!?\"')" * 300_000, "open brackets": "<" * 300_000,
-    "scripts without end": "<script>" * 100_000, "comments without end": "<p>a<!-- " * 100_000,
-    "attributes": "<p class='" + "nav " * 300_000 + "'>text", "many attributes": "<p " + "a=b " * 300_000 + ">text",
-    "quotations without end": "<p a='" * 100_000, "items in items": "<ul><li>x" * 2_000,
-    "cells in cells": "<table><td>x" * 2_000,
-    "end tags that end nothing": "<div>" * 300 + "<table><td>" + "<section>" * 600 + "</div>" * 100_000,
-    "a wide table": "<table><tr>" + "<td colspan=1000 rowspan=1000>x" * 5_000,
-}  # fmt: skip
-
-
-@for_each("kind", HOSTILE)
-def test_hostile_pages_are_read_or_refused(kind: str) -> None:
-    """Of as many characters, one for which the time grew by a square would take hours."""
-    for mode in MODES:
-        try:
-            assert isinstance(extract_main(HOSTILE[kind], mode), str)
-        except UnusableError as error:
-            assert "nested" in str(error)

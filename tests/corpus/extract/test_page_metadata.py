@@ -7,7 +7,7 @@ import pydoc
 from kit.tables import for_each
 from lmworks.corpus.extract.html_to_markdown import parse_html
 from lmworks.corpus.extract.main_content import extract_html
-from lmworks.corpus.extract.page_metadata import names_code, page_metadata
+from lmworks.corpus.extract.page_metadata import page_metadata
 from published_data import DATA, needs_data
 
 PROSE = "The harbour was closed for three weeks, and the ships lay at anchor outside of the breakwater, waiting. " * 4
@@ -57,11 +57,6 @@ def test_what_a_page_states_is_found(html: str, expected: dict[str, str]) -> Non
 ])  # fmt: skip
 def test_pages_of_documentation_are_manuals(html: str) -> None:
     assert extract_html(html.encode(), web="fast").metadata["kind"] == "manual"
-
-
-@for_each("text", ["Share: WhatsApp, YouTube, LinkedIn", "iPhone or eBay"])
-def test_names_of_brands_are_no_identifiers(text: str) -> None:
-    assert not names_code(text)
 
 
 @needs_data

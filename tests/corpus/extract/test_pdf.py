@@ -2,6 +2,7 @@
 
 import pytest
 
+from kit.made_documents import write_pdf
 from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.extract.pdf import PAGE_BREAK, extract_pdf
@@ -11,34 +12,6 @@ PAGES = [
     ["THE BOOK", "Page two has a permit-", "ted division.", "2"],
     ["THE BOOK", "The end.", "3"],
 ]
-
-
-def write_pdf(pages: list[list[str]], information: str = "", trailer: str = "") -> bytes:
-    """A PDF with a page for each list of lines, set in Helvetica from the top (ISO 32000-1, sections 7.5 and 9.4)."""
-    kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(pages)))
-    objects = [
-        "<< /Type /Catalog /Pages 2 0 R >>",
-        f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} /MediaBox [0 0 612 792] >>",
-        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
-    ]
-    for number, lines in enumerate(pages):
-        escaped = (line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)") for line in lines)
-        shown = "".join(f"({line}) Tj 0 -20 Td " for line in escaped)
-        content = f"BT /F1 12 Tf 72 720 Td {shown}ET" if lines else ""
-        resources = "/Resources << /Font << /F1 3 0 R >> >>"
-        objects.append(f"<< /Type /Page /Parent 2 0 R {resources} /Contents {5 + 2 * number} 0 R >>")
-        objects.append(f"<< /Length {len(content.encode('cp1252'))} >>\nstream\n{content}\nendstream")
-    objects.append(f"<< {information} >>")
-    raw = b"%PDF-1.4\n"
-    offsets = []
-    for number, content in enumerate(objects, start=1):
-        offsets.append(len(raw))
-        raw += f"{number} 0 obj\n{content}\nendobj\n".encode("cp1252")
-    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
-    size = f"/Size {len(objects) + 1} /Root 1 0 R /Info {len(objects)} 0 R {trailer}"
-    end = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n<< {size} >>\n"
-    end += f"startxref\n{len(raw)}\n%%EOF\n"
-    return raw + end.encode("cp1252")
 
 
 def test_each_page_keeps_its_lines() -> None:

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from kit.tables import for_each
 from lmworks.corpus.modifiers.hyphenation import repair_hyphenation, repair_soft_hyphens
 from lmworks.corpus.modifiers.repair import apply_modifiers
-from noise import book, check, made_prose, words_lost, wrapped
-from published_data import needs_data
+from noise import check, made_prose, words_lost, wrapped
 
 
 def joined(text: str) -> str:
@@ -16,11 +15,6 @@ def joined(text: str) -> str:
 
 def test_words_of_a_made_text_are_joined() -> None:
     check_joining(made_prose(300), lost=0.02)
-
-
-@needs_data
-def test_words_of_a_book_are_joined() -> None:
-    check_joining(book("Moby-Dick", 200_000), lost=0.03)
 
 
 def check_joining(text: str, lost: float) -> None:

@@ -3,7 +3,6 @@
 import pytest
 
 from kit.tables import for_each
-from lmworks.corpus.modifiers.repair import repair
 from lmworks.corpus.modifiers.web_text import repair_characters, repair_encoding, repair_machinery
 from noise import check
 
@@ -70,9 +69,3 @@ def test_encoding_is_as_ftfy_says() -> None:
 ])  # fmt: skip
 def test_characters(text: str, repaired: str) -> None:
     assert check(text, repair_characters(text)) == repaired
-
-
-def test_all_repairs_are_edits_of_the_source() -> None:
-    pytest.importorskip("ftfy")
-    text = f"Share this post\n{garbled('“So”')} it was.\n\u200bA cafe\u0301\x01.\nRead more\n"
-    assert check(text, repair(text, "web")) == "“So” it was.\nA café.\n"

@@ -14,9 +14,9 @@ from lmworks.corpus.documents import Kind
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.modifiers.chat_log import repair_chat
 from lmworks.corpus.modifiers.footnotes import repair_footnotes
-from lmworks.corpus.modifiers.hyphenation import repair_hyphenation, unbroken_counts
+from lmworks.corpus.modifiers.hyphenation import repair_hyphenation
 from lmworks.corpus.modifiers.line_wraps import repair_lines
-from lmworks.corpus.modifiers.ocr import ocr_model, repair_ocr
+from lmworks.corpus.modifiers.ocr import repair_ocr
 from lmworks.corpus.modifiers.page_breaks import find_pages, repair_pages
 from lmworks.corpus.modifiers.quoted_mail import repair_mail
 from lmworks.corpus.modifiers.repair import MODIFIERS, repair
@@ -30,7 +30,6 @@ from noise import (
     check,
     covered,
     made_prose,
-    misread,
     paged,
     raw_book,
     with_footnotes,
@@ -74,12 +73,6 @@ def test_clean_books_stay() -> None:
         found = repair(text, "book", given=repair_matter(text))
         edits = [each for each in found if not each.rule.startswith(("matter.title_page", "footnote"))]
         assert sum(covered(text, edits)) <= 1e-4 * len(text), (name, edits[:5])
-
-
-def test_a_vocabulary_is_used() -> None:
-    noisy, planted = misread(made_prose(20), 0.05)
-    others = ocr_model(unbroken_counts(made_prose(300)))
-    assert len(planted) > 10 and len(repair(noisy, "book", others)) > len(repair(noisy, "book"))
 
 
 PARTS: dict[Callable[[str], list[Edit]], Sequence[str]] = {  # that their expressions look for

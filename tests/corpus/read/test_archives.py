@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_cases import (
+from kit.containers import (
     PATHS,
     SMALL,
     check_cuts,
@@ -172,21 +172,6 @@ def test_a_damaged_header_of_a_tar_archive_and_bytes_behind_its_end_are_told() -
         Record("a.txt", b"a" * 600, "text/plain"),
         RejectedRecord("", "a damaged header in a tar archive; what follows is not read"),
     ]
-
-
-def test_a_size_of_exabytes_ends_a_tar_archive() -> None:
-    info = tarfile.TarInfo("huge.txt")
-    info.size = 1 << 60
-    items = items_of("a.tar", info.tobuf(tarfile.GNU_FORMAT) + b"little")
-    assert [item.uri for item in rejected(items)] == ["huge.txt", ""] and not kept(items)
-
-
-def test_a_zip_file_that_is_cut_off_has_no_directory() -> None:
-    raw = zipped({"a.txt": b"a" * 100, "b.txt": b"b"})
-    check_cuts("a.zip", raw)
-    for end in (0, len(raw) - 30):
-        (item,) = items_of("a.zip", raw[:end])
-        assert item == RejectedRecord("", "cannot be read as zip: BadZipFile: File is not a zip file")
 
 
 def test_a_damaged_member_of_a_zip_file_costs_itself() -> None:

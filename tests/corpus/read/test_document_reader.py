@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from kit.tables import for_each
-from lmworks.config import ConfigError, from_mapping
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import outside_digest, read_documents
 from lmworks.corpus.sources.files import NoSourceError
@@ -135,13 +134,6 @@ def test_folders_within_folders_are_read_deeper_than_functions_may_call_each_oth
     assert list(documents) == ["docs/a.md", f"docs/{'d/' * 300}x.md", "docs/z.md"]
 
 
-def test_a_bracket_in_the_name_of_the_folder_around_a_glob_is_none_of_it(tmp_path: Path) -> None:
-    (tmp_path / "a[1]").mkdir()
-    (tmp_path / "a[1]" / "b.txt").write_text("text")
-    (document,) = read_documents(ReadConfig(sources=("*.txt",)), base=tmp_path / "a[1]")
-    assert document.uri == "a[1]/b.txt"
-
-
 def test_a_glob_leaves_out_what_a_walk_does(tmp_path: Path) -> None:
     write(
         tmp_path / "docs", a__b_dot_md="1", _dot_venv__x__c_dot_md="2", w__build_dot_lock="3", w__stages__d_dot_md="4"
@@ -252,16 +244,3 @@ def test_source_code_is_kept_whole_where_it_is_asked_for(tmp_path: Path) -> None
     }
     texts = ("text/markdown", "text/plain")
     assert all(d.extractor == "source-code" for d in documents.values() if d.media_type not in texts)
-
-
-def test_without_being_asked_only_docstrings_are_read(tmp_path: Path) -> None:
-    write(tmp_path / "tree", **SOURCES)
-    documents, rejected = read(tmp_path, "tree")
-    assert {uri: d.extractor for uri, d in documents.items()} == {
-        "tree/LICENSE": "plain",
-        "tree/a.py": "python-docstrings",
-        "tree/d.md": "markdown",
-    }
-    assert rejected["tree/c.c"].reason == "no reader for .c"
-    with pytest.raises(ConfigError, match="'docstrings', 'whole'"):
-        from_mapping(ReadConfig, {"source_code": "all"})

@@ -2,16 +2,14 @@
 
 import bz2
 import gzip
-import io
 import lzma
 import tarfile
-import zipfile
 import zlib
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_cases import tarred, zipped
+from kit.containers import tarred, zipped
 from kit.tables import for_each
 from lmworks.corpus.read.format_detection import (
     MEDIA_TYPES,
@@ -25,14 +23,7 @@ ZIP = zipped({"a.txt": b"a"})
 TAR = tarred({"a.txt": b"a"})
 
 
-def epub() -> bytes:
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w") as archive:
-        archive.writestr("mimetype", "application/epub+zip")
-        archive.writestr("OEBPS/content.opf", "<package/>")
-    return sink.getvalue()
-
-
+EPUB = zipped({"mimetype": "application/epub+zip", "OEBPS/content.opf": "<package/>"})
 DOCX = zipped({"[Content_Types].xml": b"<Types/>", "_rels/.rels": b"<r/>", "word/document.xml": b"<w/>"})
 
 
@@ -81,8 +72,8 @@ DOCX = zipped({"[Content_Types].xml": b"<Types/>", "_rels/.rels": b"<r/>", "word
         # zip files that are documents
         ("a.docx", ZIP, None, MEDIA_TYPES[".docx"]),
         ("a.xlsx", ZIP, None, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
-        ("a.epub", epub(), None, "application/epub+zip"),
-        ("download", epub(), None, "application/epub+zip"),
+        ("a.epub", EPUB, None, "application/epub+zip"),
+        ("download", EPUB, None, "application/epub+zip"),
         ("download", DOCX, None, MEDIA_TYPES[".docx"]),
         # what has no beginning of its own
         ("a.jsonl", b"", "jsonl", None),

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_cases import SMALL, contents, items_of, kept, rejected
+from kit.containers import SMALL, contents, items_of, kept, rejected
 from kit.tables import for_each
 from lmworks.corpus.read.record import Record
 from lmworks.records import RejectedRecord
@@ -80,12 +80,3 @@ def test_what_is_too_large_or_before_the_first_message_costs_itself() -> None:
     items = read_all(b"no mail\n\n" + mboxrd([message([b"a"])]))
     assert len(kept(items)) == 1 and rejected(items)[0].reason.startswith("9 bytes before the first message")
     assert read_all(b"") == []
-
-
-def test_cut_off_anywhere_it_gives_what_came_before() -> None:
-    """All but the last message, of which nothing says how long it is."""
-    raw = mboxrd([message([b"a", b"b"]), message([b"c"]), message([])])
-    whole = kept(read_all(raw))
-    for end in range(len(raw)):
-        found = kept(read_all(raw[:end]))
-        assert found[:-1] == whole[: max(0, len(found) - 1)]

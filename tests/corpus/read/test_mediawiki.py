@@ -1,12 +1,11 @@
 """Dumps of MediaWiki, written by ElementTree: which pages are articles, and what hostile XML costs."""
 
-import bz2
 from xml.etree import ElementTree
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_cases import SMALL, check_cuts, items_of, kept, rejected
+from kit.containers import SMALL, check_cuts, items_of, kept, rejected
 from kit.tables import for_each
 from lmworks.corpus.read.record import Record
 from lmworks.records import RejectedRecord
@@ -71,14 +70,6 @@ def test_pages_that_cannot_be_read_cost_themselves() -> None:
     assert [item.uri for item in rejected(items)] == ["Data", "None", "Empty", "Gone", "Large", "Wide"]
 
 
-def test_a_compressed_dump_is_opened_by_its_beginning() -> None:
-    raw = bz2.compress(dump(page("A", ("2024", "text"))))
-    (record,) = items_of("enwiki-latest-pages-articles.xml.bz2", raw)
-    assert record.uri == "A"
-    cut = items_of("dump.xml.bz2", raw[:-5])
-    assert len(kept(cut)) <= 1 and rejected(cut) == [RejectedRecord("", "bzip2 data that end early")]
-
-
 def test_a_dump_with_entities_is_no_dump() -> None:
     """A document type, in which they could unfold without end, stands before the root; no dump has one."""
     raw = f'<?xml version="1.0"?><!DOCTYPE m [<!ENTITY e "haha">]>{OPENING}<page><title>&e;</title></page>'
@@ -90,13 +81,6 @@ def test_markup_without_end_is_rejected(start: str) -> None:
     raw = OPENING.encode() + start.encode() + b"x" * 3_000_000
     items = items_of("a.xml", raw, SMALL)
     assert len(items) == 1 and items == rejected(items)
-
-
-def test_broken_xml_ends_the_reading() -> None:
-    raw = dump(page("A", ("2024", "text")), page("B", ("2024", "more")))
-    items = items_of("a.xml", raw.replace(b"<title>B", b"<title>&nothing;"))
-    assert [item.uri for item in kept(items)] == ["A"]
-    assert [item.reason.split(":")[0] for item in rejected(items)] == ["XML that is broken or cut off"]
 
 
 def test_cut_off_anywhere_it_gives_what_came_before() -> None:

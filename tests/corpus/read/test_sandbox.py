@@ -1,7 +1,6 @@
 """What hangs, dies or fills the memory costs its own record a reason, and the others are read."""
 
 import ctypes
-import io
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from container_cases import zipped
+from kit.containers import zipped
 from kit.tables import for_each
 from lmworks.corpus.documents import Extracted, UnusableError
 from lmworks.corpus.extract import markup
@@ -148,27 +147,6 @@ def test_a_record_that_kills_costs_itself_and_the_others_are_read(
     alone = tmp_path / "a.txt"
     alone.write_text("crash")
     assert read(alone, bounded) == [("a", "reading it crashed (SIGSEGV)")]
-
-
-def test_a_container_that_kills_ends_there(bounded: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmworks.corpus.read.document_reader._read", _broken_container)
-    path = tmp_path / "a.zip"
-    path.write_bytes(zipped({f"{number}.txt": b"text" for number in range(9)}))
-    ended = "reading it crashed (SIGSEGV); what follows is not read"
-    assert read(path, bounded) == [("a/0.txt", "text"), ("a/1.txt", "text"), ("a", ended)]
-
-
-def _broken_container(request: Request, mark: Mark) -> Iterator[Batch]:
-    members = reader.read_zip
-
-    def dying(stream: io.BufferedReader, budget: reader.ByteBudget) -> Iterator[object]:
-        for number, member in enumerate(members(stream, budget)):
-            if number == 2:
-                ctypes.string_at(0)
-            yield member
-
-    reader.read_zip = dying  # type: ignore[assignment]
-    yield from reader.read_files(request, mark)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from container_cases import SMALL, check_cuts, items_of, kept, rejected, texts
+from kit.containers import SMALL, check_cuts, items_of, kept, rejected, texts
 from kit.tables import for_each
 from lmworks.corpus.read.config import Columns, ReadConfig
 from lmworks.corpus.read.record import Row
@@ -69,28 +69,6 @@ def test_a_broken_row_costs_itself() -> None:
     begins = ("not JSON: ", "no text in column", "no text in column", "not a JSON object", "not UTF-8: ")
     assert [item.uri for item in rejected(items)] == ["2", "3", "4", "5", "6"]
     assert all(item.reason.startswith(begin) for item, begin in zip(rejected(items), begins, strict=True))
-
-
-def test_a_table_without_texts_says_what_it_has() -> None:
-    for row, told in (({"content": "a", "url": "b"}, "found: content, url"), ({"messages": []}, "are conversations")):
-        (item,) = items_of("a.jsonl", jsonl(row) * 3)
-        assert isinstance(item, RejectedRecord) and told in item.reason and not item.uri
-
-
-@for_each(("raw", "reason"), [
-    (json.dumps([{"text": "a"}, {"text": "b"}]).encode(), "a JSON array, not an object a line: convert it"),
-    (b"[\n" + jsonl({"text": "a"}), "a JSON array"),
-    (json.dumps({"text": "a"}, indent=2).encode(), "one JSON value over many lines"),
-    ('{"text": "a"}\n'.encode("utf-16"), "in UTF-16: convert it"),
-])  # fmt: skip
-def test_other_json_is_rejected_with_what_to_do(raw: bytes, reason: str) -> None:
-    (item,) = items_of("a.jsonl", raw)
-    assert isinstance(item, RejectedRecord) and item.uri == "" and item.reason.startswith(reason)
-
-
-def test_halves_of_surrogate_pairs_are_replaced_and_told() -> None:
-    (row,) = items_of("a.jsonl", b'{"text": "cut \\ud83d", "title": "\\ude00", "whole": "\\ud83d\\ude00"}\n')
-    assert row == Row("1", "cut \ufffd", "\ufffd", metadata={"whole": "😀", "lone_surrogates": "1"})
 
 
 def test_a_line_that_is_too_long_is_read_over() -> None:
@@ -191,12 +169,6 @@ def test_a_parquet_file_is_read_back(
     assert texts(items) == rows and not rejected(items)
     assert [item.uri for item in items] == [str(number) for number in range(1, len(rows) + 1)]
     assert [item.metadata for item in kept(items)] == [{"n": str(number)} for number in range(len(rows))]
-
-
-def test_a_parquet_row_without_a_text_costs_itself() -> None:
-    items = items_of("a.parquet", parquet_of({"text": ["a", None, "c" * 2000, "d"]}), SMALL)
-    assert texts(items) == ["a", "d"]
-    assert [item.uri for item in rejected(items)] == ["2", "3"]
 
 
 def test_a_damaged_row_group_costs_itself() -> None:

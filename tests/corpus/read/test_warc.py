@@ -8,7 +8,7 @@ from itertools import cycle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_cases import SMALL, check_cuts, contents, items_of, kept, rejected
+from kit.containers import SMALL, check_cuts, contents, items_of, kept, rejected
 from kit.tables import for_each
 from lmworks.corpus.read.record import Record
 from lmworks.records import RejectedRecord
@@ -74,21 +74,6 @@ def test_other_records_are_counted() -> None:
     raw += record(PAGE, more="WARC-Segment-Number: 1\r\n")
     found = {item.reason: item.count for item in rejected(items_of("a.warc", raw))}
     assert list(found.values()) == [1, 1, 2, 1, 1, 2, 1] and "responses with the status 301" in found
-
-
-@for_each(
-    ("message", "media_type"),
-    [
-        (response(b"%PDF-1.7 ..."), "application/pdf"),  # the first bytes contradict the header
-        (b"HTTP/1.0 200\r\n\r\n<html><p>no type", "text/html"),
-        (b"HTTP/2 200\r\ncontent-type: text/html\r\n\r\n<p>", "text/html"),
-        (b"HTTP/1.1 200 OK\nContent-Type: text/html;\n  charset=utf-8\nX: 1\n\nbody", "text/html"),
-        (b"HTTP/1.1 200 OK\r\nContent-Type: nonsense\r\n\r\nbody", None),
-    ],
-)
-def test_the_type_of_a_page(message: bytes, media_type: str | None) -> None:
-    (item,) = items_of("a.warc", record(message))
-    assert isinstance(item, Record) and item.media_type == media_type
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -161,13 +146,6 @@ def test_a_record_with_a_wrong_length_costs_itself(length: int, pack: Pack) -> N
     items = items_of("a.warc", raw)
     assert list(contents(items)) == ["http://0/", "http://1/"]
     assert [item.uri for item in rejected(items)] == ["http://wrong/"]
-
-
-def test_bytes_between_records_are_told() -> None:
-    first, second = numbered(2)
-    items = items_of("a.warc", b"\r\n\r\nnonsense\n" + first + b"\n\n" + second)
-    assert len(contents(items)) == 2 and len(rejected(items)) == 1
-    assert len(rejected(items_of("a.warc", b"no crawl at all"))) == 1
 
 
 @for_each("header", [b"Content-Length: x", b"Content-Length: -1", b"nonsense", b"Content-Length: \xb2"])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmworks.artefact import read_manifest
-from lmworks.build import StageOutcome, run_alone, stage_sections
+from lmworks.build import run_alone
 from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR, Policy, Step
 from lmworks.corpus.filtering.ledger import LEDGER, Flow, read_ledger
@@ -112,19 +112,6 @@ def test_the_golden_card(folder):
             assert len(re.findall(r"(?<!\\)\|", before)) == len(re.findall(r"(?<!\\)\|", line))
 
 
-def test_a_rule_that_cuts_in_two_steps_counts_once_for_each(folder, tmp_path):
-    steps = ", ".join(
-        f'{{name="{name}", sources=["{name}"], marks={{"pii.*"={{action="redact"}}}}}}' for name in ("one", "two")
-    )
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.txt").write_text(f"{WORDS}Write to jane.{name}@bakery-miller.com.")
-    run_alone("data.read", tmp_path / "read", [], [], [f'sources=["{tmp_path / "one"}", "{tmp_path / "two"}"]'])
-    run_alone("data.annotate", tmp_path / "tagged", [tmp_path / "read"], [], [])
-    run_alone("data.clean", tmp_path / "cleaned", [tmp_path / "read", tmp_path / "tagged"], [], [f"steps=[{steps}]"])
-    assert "cut or redacted: pii.email (2)." in (tmp_path / "cleaned" / "data_card.md").read_text("utf-8")
-
-
 def test_the_hub_s_own_library_reads_the_head(folder):
     hub = pytest.importorskip("huggingface_hub", reason="the card is read by the hub's library")
     card = (folder / "cleaned" / "data_card.md").read_text("utf-8")
@@ -149,18 +136,6 @@ def test_text_from_outside_is_shown_and_does_nothing(folder):
     report = (folder / "cleaned" / "report.html").read_text("utf-8")
     assert not re.search(r"<(script|img|link|iframe)\b|url\((?!#)", report)
     assert "\u202e" not in report and "\x1b" not in report and "&lt;U+202E&gt;gnirts&lt;U+202C&gt;" in report
-
-
-def test_what_the_page_shows(folder):
-    page = (folder / "cleaned" / "report.html").read_text("utf-8")
-    assert page.index("length took 50% of the documents") < page.index("<nav>")
-    assert "<del>jane.miller@bakery-miller.com</del><ins>&lt;EMAIL&gt;</ins>" in page
-    assert "dropped: words 16, threshold 50" in page and "nearly dropped: words 52, threshold 50" in page
-    assert "<del>Tuesday</del>" in page or "<ins>Friday</ins>" in page
-    assert page.count("<svg") == 1  # a histogram of words
-    outcome = StageOutcome("cleaned", folder / "cleaned", read_manifest(folder / "cleaned"), cached=True)
-    sections = stage_sections(outcome)  # as they are kept on disk
-    assert sections[0].alarms and any(fold.passages for section in sections for fold in section.folds)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from container_cases import zipped
+from kit.containers import zipped
 from kit.tables import for_each
 from lmworks.artefact import StageContext, UnreachableError
 from lmworks.corpus.read.config import ReadConfig

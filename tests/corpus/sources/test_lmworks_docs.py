@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lmworks.config import ConfigError
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import outside_digest, read_documents
-from lmworks.corpus.read.stage import check
 from lmworks.corpus.sources import packaged_docs
-from lmworks.corpus.sources.files import NoSourceError
 from lmworks.evaluate.question_set import read_gold, resolve_gold
 from lmworks.recipe import load, packaged
 from lmworks.records import Document
@@ -31,17 +28,6 @@ def test_pages_are_documents_without_their_pictures(tmp_path: Path, monkeypatch:
     before = outside_digest(CONFIG, tmp_path)
     page.write_text("# Other")
     assert outside_digest(CONFIG, tmp_path) != before
-
-
-def test_a_package_without_pages_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = partial(packaged_docs.lmworks_docs, tmp_path / "lib" / "lmworks")
-    monkeypatch.setattr(packaged_docs, "lmworks_docs", missing)
-    monkeypatch.setattr("lmworks.corpus.read.document_reader.lmworks_docs", missing)
-    with pytest.raises(NoSourceError, match="install lmworks from its wheel or its repository"):
-        list(read_documents(CONFIG))
-    with pytest.raises(ConfigError):
-        check(CONFIG, tmp_path)
-    outside_digest(CONFIG, tmp_path)  # raises nothing, as reading will
 
 
 def test_the_gold_questions_of_the_default_system_stand_in_its_documents() -> None:

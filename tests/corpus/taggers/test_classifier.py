@@ -21,8 +21,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils import murmurhash3_32
 
 from kit.tables import for_each
-from lmworks.config import from_mapping
-from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.taggers.classifier import (
     features,
     load_classifier,
@@ -199,14 +197,6 @@ def test_rows_may_have_their_own_labels_and_groups(labels, positive, tmp_path):
     assert sum(example.label for example in found) == LEAST
     assert all(example.label == example.text.startswith("fine") for example in found)
     assert all(example.group == f"page {example.text.split()[-1]}" for example in found)
-
-
-def test_texts_are_repaired_as_they_are_when_they_are_tagged(tmp_path):
-    rows = [{"text": f"hello\u00c2\u00a0there na\u00c3\u00afve {n}"} for n in range(LEAST)]
-    other = write_rows(tmp_path / "o.jsonl", [{"text": BAD(n)} for n in range(LEAST)])
-    reading = from_mapping(ReadConfig, {"kind": "web"})
-    found = examples_from([write_rows(tmp_path / "r.jsonl", rows)], [other], reading=reading)
-    assert "na\u00efve" in found[0].text
 
 
 def test_copies_contradictions_and_texts_without_words_are_left_out():

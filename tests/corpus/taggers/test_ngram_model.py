@@ -75,13 +75,6 @@ def test_probabilities_are_those_of_the_definition(texts, asked, order, least):
     assert log_probabilities(texts, order, least, asked) == pytest.approx(expected, abs=1e-5)
 
 
-@given(SEQUENCES, st.lists(st.integers(1, SYMBOLS - 1), max_size=5), st.integers(2, 4), st.integers(1, 3))
-def test_probabilities_behind_any_context_add_up_to_one(texts, context, order, least):
-    found = log_probabilities(texts, order, least, [[*context, symbol] for symbol in range(1, SYMBOLS)])
-    last = found.reshape(SYMBOLS - 1, len(context) + 1)[:, -1]
-    assert np.exp(last).sum() == pytest.approx(1, abs=1e-6)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Words
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.tables import for_each
 from lmworks.corpus.taggers.repetition import repetition
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import UNSPACED, mostly
@@ -71,11 +70,3 @@ def test_lines_that_repeat_an_earlier_one(lines: list[str]) -> None:
     again = [line for place, line in enumerate(filled) if line in filled[:place]]
     assert scores.get("duplicate_line_share") == (len(again) / len(filled) if filled else None)
     assert scores.get("duplicate_line_character_share") == (sum(map(len, again)) / len(text) if filled else None)
-
-
-@for_each("n", range(5, 11))
-def test_a_text_twice_is_closed_in_form(n: int) -> None:
-    words = [f"w{number:03}" for number in range(37)]
-    once, twice = " ".join(words), " ".join([*words, *words])
-    shares = [repetition(Text(text)).scores[f"duplicate_{n}_gram_character_share"] for text in (once, twice)]
-    assert shares == [0, 37 // n * n * 4 / len(twice)]

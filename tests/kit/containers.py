@@ -5,7 +5,7 @@ import tarfile
 import tracemalloc
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,11 +73,13 @@ def zeros_deflated(size: int) -> bytes:
     return pieces[0] + pieces[1] * (size // step - 1) + packer.flush(zlib.Z_FINISH)
 
 
-def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED, comment: bytes = b"") -> bytes:
+def zipped(files: Mapping[str, str | bytes], method: int = zipfile.ZIP_DEFLATED, comment: bytes = b"") -> bytes:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", method) as archive:
         for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name, (2024, 2, 29, 12, 30, 58)), content, method)
+            stored = name == "mimetype"  # as EPUB demands
+            info = zipfile.ZipInfo(name, (2024, 2, 29, 12, 30, 58))
+            archive.writestr(info, content, zipfile.ZIP_STORED if stored else method)
         archive.comment = comment
     return sink.getvalue()
 

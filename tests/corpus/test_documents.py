@@ -81,14 +81,16 @@ def test_a_changed_text_no_longer_has_its_hash() -> None:
 
 @for_each("damage", [b'{"uri": "x"}\n', b"\n", b"not json\n", b'{"hash": "' + b"0" * 64 + b'", "text'])
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
-    write_documents(tmp_path, [document("text")])
-    (path,) = (tmp_path / DOCUMENTS).iterdir()
+    folder = tmp_path / str(len(damage))
+    folder.mkdir()
+    write_documents(folder, [document("text")])
+    (path,) = (folder / DOCUMENTS).iterdir()
     path.write_bytes(path.read_bytes() + damage)
     with pytest.raises(ValueError, match="line 2"):
-        DocumentStore(tmp_path)
+        DocumentStore(folder)
     path.write_bytes(path.read_bytes()[:40])  # a torn write
     with pytest.raises(ValueError, match="line 1"):
-        DocumentStore(tmp_path)
+        DocumentStore(folder)
 
 
 def test_a_small_corpus_has_small_shards_wherever_its_parts_were_cut(tmp_path: Path) -> None:

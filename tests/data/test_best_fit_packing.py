@@ -66,12 +66,3 @@ def test_documents_of_one_length_are_not_packed_in_the_order_of_the_corpus():
     plan = plan_sequences(np.full(4000, 8), 16, "pack", 0)
     neighbours = (np.abs(np.diff(plan.documents.reshape(-1, 2), axis=1)) == 1).sum()
     assert neighbours < 10  # of 2,000 random pairs, one is of neighbours on average
-
-
-def test_a_web_corpus_needs_hardly_any_padding():
-    """Lengths like those of web pages, log-normal with a median of 330 tokens."""
-    lengths = np.maximum(np.random.default_rng(0).lognormal(5.8, 1.2, 100_000).astype(int), 1)
-    packed, cut = (plan_sequences(lengths, 2048, mode) for mode in ("pack", "concatenate"))
-    assert packed.tokens == cut.tokens == lengths.sum()
-    assert packed.padding < 1e-3 * packed.tokens
-    assert packed.split_documents == (lengths > 2048).sum() < cut.split_documents / 3

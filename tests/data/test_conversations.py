@@ -113,13 +113,6 @@ def test_pairs_of_other_tools_and_tables_are_preferences(tmp_path):
     assert third.label is True
 
 
-def test_broken_json_is_named_by_the_line_of_its_file_alone(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"prompt": "q", "completion": "a"}\n{"prompt": "q", "completion" "a"}\n')
-    with pytest.raises(ValueError, match="line 2") as refused:
-        list(read_dialogues([tmp_path / "a.jsonl"]))
-    assert str(refused.value).count("line") == 1
-
-
 def test_copies_are_counted_and_never_on_both_sides(made):
     """Two rows that differ in a comma have different questions: with either side's hash alone, they would be parted."""
     rows = [

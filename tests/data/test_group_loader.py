@@ -74,13 +74,6 @@ def test_a_run_is_resumed_from_a_saved_position_also_with_more_steps(stop, steps
     assert shown(next(again)) == shown(first.batch(2))
 
 
-def test_an_epoch_with_a_smaller_step_at_its_end_is_followed_by_a_whole_one():
-    first, again = loader(), loader(steps=12)
-    again.restore(json.loads(json.dumps([first.state() for _ in first][-1])))
-    later = [shown(again.batch(step)) for step in range(6, 12)]
-    assert sorted([*chain(*later)][:23]) == list(range(23))
-
-
 def test_a_micro_batch_holds_whole_groups():
     batch = loader(batch=5).batch(0)
     parts = [select_rows(batch, slice(start, start + 2)) for start in (0, 2, 4)]

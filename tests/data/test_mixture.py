@@ -8,12 +8,6 @@ from hypothesis import strategies as st
 from lmworks.data.config import LARGEST, LoaderConfig, SourceConfig
 from lmworks.data.mixture import DrawPlan, Mixture
 
-
-def test_a_cap_is_taken_as_it_is_written():
-    sources = {"a": SourceConfig("folder", max_epochs=0.29), "b": SourceConfig("folder")}
-    assert DrawPlan(LoaderConfig(sources, batch=10, steps=10), [100, 1]).quotas == (29, 71)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Order
 

@@ -31,14 +31,6 @@ def test_rows_of_jsonl(tmp_path):
             list(plain_texts([str(rows)], []))  # half a file is an error
 
 
-def test_a_file_that_is_no_text_behind_its_first_part_is_an_error(tmp_path, monkeypatch):
-    """Some of it was used, so that it is not left out."""
-    monkeypatch.setattr(module, "_PIECE", 2)
-    (tmp_path / "a.txt").write_bytes(b"one\ntwo\n" + b"three\n" * 5000 + b"\xff")
-    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8"):
-        list(plain_texts([str(tmp_path)], []))
-
-
 def test_what_is_no_text_is_left_out_and_told(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\xff")
     (tmp_path / "b.txt").write_bytes(b"")

@@ -1,18 +1,14 @@
 """Rows of training: ids and masks of completions are the chat renderer's own, pairs are framed as texts are, and
 nothing is cut or left out silently."""
 
-import json
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from byte_tokenizer import byte_tokenizer
 from kit.tables import for_each
 from lmworks.corpus.sources.files import NoSourceError
 from lmworks.data.conversations import pair_files
-from lmworks.data.training_rows import group_completions, pair_groups, pair_of, read_pairs, split_rows
+from lmworks.data.training_rows import group_completions, pair_groups, read_pairs, split_rows
 from lmworks.records import Message, Preference, Provenance, RejectedRecord, TextPair
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import chat_template
@@ -67,12 +63,6 @@ def test_what_is_too_long_is_cut_and_counted_and_a_row_without_an_answer_left_ou
 # Pairs of texts
 
 FRAMING = byte_tokenizer({"cls_token": "[CLS]", "sep_token": "[SEP]"})
-
-
-@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: json.dumps(text).encode()))
-def test_what_is_no_pair_is_an_error_that_says_where(line):
-    with pytest.raises(ValueError, match=r"^file, line 3"):
-        pair_of(TextPair, line, "file, line 3")
 
 
 def test_files_are_found_in_order_and_the_rest_is_told(tmp_path):

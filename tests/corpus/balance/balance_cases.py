@@ -59,14 +59,12 @@ def tagged(folder: Path, documents: list[Document], measures, labels=None) -> Pa
     return folder
 
 
-def run(
-    folder: Path, config: BalanceConfig, workers: int = 1, **inputs: Path
-) -> tuple[StageResult, list[Document], list[dict]]:
+def run(folder: Path, config: BalanceConfig, **inputs: Path) -> tuple[StageResult, list[Document], list[dict]]:
     """What the stage reports, the documents that it makes, and its ledger."""
     output, work = folder / "output", folder / "work"
     output.mkdir(parents=True)
     work.mkdir()
-    config = replace(config, execution=ExecutionConfig(workers=workers))
+    config = replace(config, execution=ExecutionConfig(1))
     result = balance(config, StageContext(inputs, output, work))
     return result, list(DocumentStore(output)), pq.read_table(output / LEDGER).to_pylist()
 

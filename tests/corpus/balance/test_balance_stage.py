@@ -81,12 +81,12 @@ def test_copies_say_what_they_are_and_stand_behind_all_first_ones(given, tmp_pat
 # What depends on what
 
 
-def test_order_shards_and_workers_change_nothing_of_what_is_chosen(given, tmp_path):
+def test_order_and_shards_change_nothing_of_what_is_chosen(given, tmp_path):
     _, expected, _ = run(tmp_path / "1", MIXED, documents=given)
     shuffled = list(DOCUMENTS)
     random.Random(1).shuffle(shuffled)
     other = artefact(tmp_path / "shuffled", shuffled, shard_bytes=9000)
-    _, found, _ = run(tmp_path / "2", MIXED, 2, documents=other)
+    _, found, _ = run(tmp_path / "2", MIXED, documents=other)
     by_uri = {document.uri: document for document in expected}
     assert {document.uri: document for document in found} == by_uri
     _, found, _ = run(tmp_path / "4", replace(MIXED, seed=1), documents=given)
@@ -138,7 +138,7 @@ def test_factors_by_what_a_document_is(given, tmp_path):
 
 
 def test_factors_by_measures_and_labels(given, tmp_path):
-    """Of texts as they are now, or as they were before cleaning; of files that know different measures."""
+    """Of files that know different measures."""
     quality = tagged(tmp_path / "quality", DOCUMENTS, {"quality": lambda place: place / 170 if place % 5 else None})
     licence = tagged(tmp_path / "licence", DOCUMENTS, {}, {"licence": lambda place: ("MIT", None)[place % 2]})
     factors = (
@@ -146,24 +146,13 @@ def test_factors_by_measures_and_labels(given, tmp_path):
         UpsamplingFactor(2, limits={"quality": Limit(at_least=0.5)}, labels={"licence": ("MIT", "CC0-1.0")}),
     )
     config = BalanceConfig(factors=factors, unit="documents")
-    inputs = {"documents": given, "quality": quality, "licence": licence}
-    _, documents, ledger = run(tmp_path / "1", config, **inputs)
+    _, documents, ledger = run(tmp_path / "1", config, documents=given, quality=quality, licence=licence)
     wanted = {}
     for place, each in enumerate(DOCUMENTS):
         good = place % 5 and place / 170 >= 0.5
         wanted[each.uri] = (8 if place % 2 == 0 else 4) if good else 1
     assert {row["uri"]: row["times"] for row in ledger} == wanted
     assert chosen(documents) == wanted
-    cleaned = [
-        replace(each, text=each.text + "!", hash="", metadata={**each.metadata, "extracted": each.hash})
-        for each in DOCUMENTS
-    ]
-    inputs["documents"] = artefact(tmp_path / "cleaned", cleaned)
-    _, _, ledger = run(tmp_path / "2", config, **inputs)
-    assert {row["uri"]: row["times"] for row in ledger} == wanted
-    anew = tagged(tmp_path / "anew", cleaned, {"quality": lambda place: 0.0})
-    _, _, ledger = run(tmp_path / "3", config, **inputs, anew=anew)
-    assert {row["times"] for row in ledger} == {1}  # what was found in the cleaned text goes before
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before Ray is imported: on the loopback interface alone
 ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "lmworks[ray]"')
+pytestmark = pytest.mark.slow  # a cluster takes a while to start
 ON_RAY = ExecutionConfig(2, on="ray")
 MACHINE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
 
@@ -74,7 +75,6 @@ def test_all_machines_work_and_whoever_is_killed_is_replaced(cluster: None, tmp_
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
-@pytest.mark.slow
 def test_a_cluster_makes_the_bytes_that_one_process_makes(cluster: None, tmp_path: Path) -> None:
     write_mixture(tmp_path / "sources")
     expected = build_here(tmp_path / "one", tmp_path / "sources", "workers = 1")

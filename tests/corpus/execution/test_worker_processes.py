@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from kit.tables import for_each
 from lmworks.corpus.documents import Extracted
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, Prepared, carry_out
 from lmworks.corpus.read.config import SandboxConfig
@@ -87,12 +86,10 @@ def counting(folder: Path):
     yield failing
 
 
-@for_each("workers", [1, 2])
-def test_what_a_process_needs_is_made_once_in_each(tmp_path: Path, workers: int) -> None:
-    (tmp_path := tmp_path / str(workers)).mkdir()
-    carry_out(Prepared(partial(counting, tmp_path)), parts(tmp_path, 30)[4:], ExecutionConfig(workers))
+def test_what_a_process_needs_is_made_once_in_each(tmp_path: Path) -> None:
+    carry_out(Prepared(partial(counting, tmp_path)), parts(tmp_path, 30)[4:], TWO)
     processes = (tmp_path / "prepared").read_text().split()
-    assert len(processes) == len(set(processes)) <= workers
+    assert len(processes) == len(set(processes)) <= 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------

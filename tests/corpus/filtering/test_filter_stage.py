@@ -129,9 +129,9 @@ def test_duplicates_of_documents_in_another_order_are_refused(tmp_path):
         run("data.annotate", tmp_path / name, inputs)
         run("data.duplicates", tmp_path / f"duplicates_{name}", [*inputs, tmp_path / name])
     steps = 'steps=[{name="alike", duplicates="near"}]'
-    with pytest.raises(ValueError, match="the duplicates are not those of these documents"):
+    with pytest.raises(ValueError, match="duplicates"):
         run("data.clean", tmp_path / "wrong", [x, y, tmp_path / "xy", tmp_path / "duplicates_yx"], steps)
-    with pytest.raises(ValueError, match="the attributes are not those of these documents"):
+    with pytest.raises(ValueError, match="attributes"):
         run("data.clean", tmp_path / "wrong", [x, y, tmp_path / "yx", tmp_path / "duplicates_yx"], steps)
     run("data.clean", tmp_path / "right", [x, y, tmp_path / "xy", tmp_path / "duplicates_xy"], steps)
 

@@ -164,7 +164,7 @@ COUNTED = {"a": (4, 40, 3, 24), "b": (1, 5, 1, 5)}
 @for_each(
     ("wrong", "counted", "told"),
     [
-        (Flow("a", "text", "en", "two", "kept", "", 1, 1, 1), COUNTED, "of a, .* one left"),  # came from nowhere
+        (Flow("a", "text", "en", "two", "kept", "", 1, 1, 1), COUNTED, "of a"),  # came from nowhere
         (Flow("a", "text", "en", "one", "kept", "", 1, 7, 6), COUNTED, "neither kept whole"),  # changed
         (Flow("a", "text", "en", "one", "lost", "", 1, 7, 7), COUNTED, "neither kept whole"),
         (None, COUNTED | {"a": (4, 41, 3, 24)}, "of a, .* were read"),

@@ -28,7 +28,7 @@ def test_words_of_a_real_book_are_corrected() -> None:
     noisy, planted = misread(text, share=0.02)
     recall, precision = scores(repair_ocr(noisy), planted)
     assert len(planted) > 200 and recall >= 0.25 and precision >= 0.9
-    others = "\n".join(book(name, 400_000) for name in book_names() if name != "The Time Machine")
+    others = "\n".join(book(name, 250_000) for name in book_names() if name != "The Time Machine")
     model = ocr_model(unbroken_counts(others))
     better_recall, precision = scores(repair_ocr(noisy, model), planted)
     assert better_recall >= max(0.5, recall) and precision >= 0.9

@@ -28,7 +28,7 @@ from lmworks.corpus.read.stage import read
 from lmworks.corpus.sources.files import FoundFile
 from lmworks.records import Document
 
-TINY = st.builds(PartSizes, bytes=st.integers(1, 6000), files=st.integers(1, 4), large=st.integers(1, 3000))
+TINY = st.builds(PartSizes, bytes=st.integers(300, 6000), files=st.integers(1, 4), large=st.integers(1, 3000))
 
 
 def context(folder: Path, base: Path) -> StageContext:
@@ -117,7 +117,7 @@ def config(workers: int = 1) -> ReadConfig:
 
 
 @given(sizes=TINY)
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_sizes_of_parts_make_the_same_bytes(
     sources: Path, expected: str, tmp_path_factory: pytest.TempPathFactory, sizes: PartSizes
 ) -> None:
@@ -184,10 +184,11 @@ def cut_and_die(cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
 def test_a_file_of_which_the_cutting_dies_loses_and_doubles_nothing(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("lmworks.corpus.read.read_parts.cut_file", cut_and_die)
+    (tmp_path / name).mkdir()
     given = ReadConfig(sources=(f"in/{name}",))
     found = found_sources(given, sources)
-    with Sandbox() as cutter, Sandbox() as reader:
+    with monkeypatch.context() as patch, Sandbox() as cutter, Sandbox() as reader:
+        patch.setattr("lmworks.corpus.read.read_parts.cut_file", cut_and_die)
         parts = read_parts(found, given, tmp_path / name, PartSizes(bytes=500, large=1), cutter)
         if name != "j.zip":  # which is read on from the item at which it ended
             with pytest.raises(UnreachableError, match=f"{name}: reading it crashed"):

@@ -88,7 +88,6 @@ def test_tables_are_read_back(rows: list[tuple[str, str]], dialect: str) -> None
     items = items_of("a.csv" if dialect == "excel" else "a.tsv", b"\xef\xbb\xbf" + raw)
     assert texts(items) == [text for _, text in rows] and not rejected(items)
     assert [row.title for row in kept(items)] == [title for title, _ in rows]
-    assert texts(items_of("a.csv", separated([["text"], ["x" * 1_000_000], ["y"]]))) == ["x" * 1_000_000, "y"]
 
 
 def test_a_quote_that_is_not_closed_swallows_no_more_than_a_record() -> None:
@@ -145,7 +144,7 @@ def test_columns_of_parquet_become_the_parts_of_a_document() -> None:
 
 
 def test_a_parquet_file_that_unpacks_to_too_much_is_given_up() -> None:
-    raw = parquet_of({"text": ["x" * 1_000_000] * 400}, compression="zstd", row_group_size=50)
+    raw = parquet_of({"text": ["x" * 1_000_000] * 150}, compression="zstd", row_group_size=50)
     assert len(raw) < 500_000
     items = items_of("a.parquet", raw)
     assert rejected(items) == [RejectedRecord("", "unpacks to more than 200 times its size; what follows is not read")]

@@ -92,13 +92,14 @@ def test_an_address_of_this_machine_is_a_path(tmp_path: Path) -> None:
 
 @for_each("user", ["user:secret", "user:se@secret", "secret"])
 def test_a_password_in_an_address_is_not_told(user: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path := tmp_path / str(len(user))).mkdir()
     monkeypatch.setattr("lmworks.corpus.read.stage.Sandbox", Here)
     with pytest.raises(NoSourceError) as caught:
         found(f"memory://{user}@nowhere/a")
     assert "memory://nowhere/a" in str(caught.value) and "secret" not in str(caught.value)
     memory = fsspec.filesystem("memory")
     memory.pipe_file(f"{user}@bucket/a.bin", b"\0")
-    (tmp_path / "work").mkdir(exist_ok=True)
+    (tmp_path / "work").mkdir()
     with pytest.raises(ValueError, match=r"no documents in memory://bucket/a\.bin: 1 × no reader for .bin"):
         read(ReadConfig(sources=(f"memory://{user}@bucket/a.bin",)), StageContext({}, tmp_path, tmp_path / "work"))
     memory.rm(f"{user}@bucket", recursive=True)

@@ -26,7 +26,6 @@ from lmworks.monitor.redaction import DETECTED, Redactor
 from lmworks.monitor.review import take
 from lmworks.monitor.review_sampling import enqueue
 from lmworks.records import Edit, Experiment, Feedback, Interaction, Message, Outcome, Verdict
-from slow_cases import slow
 
 _WAIT = 20.0
 _ALL = Redactor.of(LogConfig(redact=RULES))
@@ -63,18 +62,53 @@ FOUND = [
     ("secret", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "[secret]"),
     ("secret", "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nx", "[secret]\nx"),
 ]
+# Which a corpus keeps.
+FOUND_IN_LOGS = [
+    ("secret", "ghp_abcdefghijklmnopqrstuvwxyzABCDEF", "[secret]"),  # shorter than the provider's, and no digit
+    ("secret", "AKIA1089IOSFODNN7EXA xoxb-1234567890 glpat-abcdefgh12345678", "[secret] [secret] [secret]"),
+    ("secret", "hf_" + "abcde" * 7 + " AIza" + "aB-_9" * 8, "[secret] [secret]"),
+    ("email", "_ann@mail.org_, ann@mail.Com, ann@mail.orgThanks", "[email], [email], [email]"),
+    ("email", "ann@web.zip", "[email]"),
+    ("credit_card", "41111111 11111111, 4111-1111 1111-1111", "[credit_card], [credit_card]"),
+    ("credit_card", "3782 8224 6310 005 12/27", "[credit_card] 12/27"),
+    ("iban", "AB12 DE89 370 400 440 532 013 000 EUR", "AB12 [iban] EUR"),
+    ("phone", "600 123 456, (12) 3456 7890, +1234567, 123 456 7890", "[phone], [phone], [phone], [phone]"),
+]
+LEFT = [
+    ("email", "a decorator: @property, x @ y, user@localhost"),
+    ("credit_card", "4111 1111 1111 1112"),  # Luhn
+    ("credit_card", "1234567890123456 94111111111111111 411111111111"),  # other beginning, longer, shorter
+    ("iban", "DE89 3704 0044 0532 0130 01"),  # checksum
+    ("iban", "AB12 is the name of a function that takes arguments"),
+    ("ip_address", "256.1.1.1 1.2.3 1.2.3.4.5 std::vector a::b 12:30:45 x[1:2:3]"),
+    ("phone", "2024-01-31 10:00, 3.14159, 1234, 192.168.0.1, chapter 7.3.1, 1,000,000, 65536"),
+    ("secret", "sk-learn is a library; the task-0123456789abcdefgh; the bearer of news; eyJ"),
+]
 
 
-@pytest.mark.parametrize(("rule", "text", "expected"), FOUND)
-def test_what_a_rule_finds(rule, text, expected) -> None:
-    assert Redactor.of(LogConfig(redact=(rule,))).text(text) == (expected, {rule})
+def test_what_a_rule_finds() -> None:
+    check([(*case, {case[0]}) for case in FOUND + FOUND_IN_LOGS])
 
 
-@pytest.mark.parametrize(("rule", "text"), [case[:2] for case in FOUND if case[0] != "secret"])
-def test_a_log_loses_what_is_marked_in_a_corpus(rule, text) -> None:
-    marks = find_personal_data(text, 0.0)
-    edits = [Edit(mark.start, mark.end, f"[{rule}]", rule) for mark in marks if mark.rule in DETECTED[rule]]
-    assert Redactor.of(LogConfig(redact=(rule,))).text(text)[0] == apply_edits(text, edits).text
+def check(cases: list[tuple[str, str, str, set[str]]]) -> None:
+    """Each text loses, by a rule alone, what it should."""
+    wrong = []
+    for rule, text, expected, rules in cases:
+        redacted = Redactor.of(LogConfig(redact=(rule,))).text(text)
+        if redacted != (expected, rules):
+            wrong.append((rule, text, redacted))
+    assert wrong == []
+
+
+def test_a_log_loses_what_is_marked_in_a_corpus() -> None:
+    wrong = []
+    for rule, text, _ in FOUND:
+        marks = find_personal_data(text, 0.0)
+        edits = [Edit(mark.start, mark.end, f"[{rule}]", rule) for mark in marks if mark.rule in DETECTED.get(rule, ())]
+        redacted = Redactor.of(LogConfig(redact=(rule,))).text(text)[0]
+        if rule != "secret" and redacted != apply_edits(text, edits).text:
+            wrong.append((rule, text, redacted))
+    assert wrong == []
 
 
 def test_a_key_that_is_known_by_its_form_is_a_secret_in_both() -> None:
@@ -83,39 +117,8 @@ def test_a_key_that_is_known_by_its_form_is_a_secret_in_both() -> None:
     assert _ALL.text(text) == ("the key [secret]", {"secret"})
 
 
-@pytest.mark.parametrize(
-    ("rule", "text", "expected"),
-    [
-        ("secret", "ghp_abcdefghijklmnopqrstuvwxyzABCDEF", "[secret]"),  # shorter than the provider's, and no digit
-        ("secret", "AKIA1089IOSFODNN7EXA xoxb-1234567890 glpat-abcdefgh12345678", "[secret] [secret] [secret]"),
-        ("secret", "hf_" + "abcde" * 7 + " AIza" + "aB-_9" * 8, "[secret] [secret]"),
-        ("email", "_ann@mail.org_, ann@mail.Com, ann@mail.orgThanks", "[email], [email], [email]"),
-        ("email", "ann@web.zip", "[email]"),
-        ("credit_card", "41111111 11111111, 4111-1111 1111-1111", "[credit_card], [credit_card]"),
-        ("credit_card", "3782 8224 6310 005 12/27", "[credit_card] 12/27"),
-        ("iban", "AB12 DE89 370 400 440 532 013 000 EUR", "AB12 [iban] EUR"),
-        ("phone", "600 123 456, (12) 3456 7890, +1234567, 123 456 7890", "[phone], [phone], [phone], [phone]"),
-    ],
-)
-def test_a_log_loses_more_than_a_corpus(rule, text, expected) -> None:
-    assert Redactor.of(LogConfig(redact=(rule,))).text(text) == (expected, {rule})
-
-
-@pytest.mark.parametrize(
-    ("rule", "text"),
-    [
-        ("email", "a decorator: @property, x @ y, user@localhost"),
-        ("credit_card", "4111 1111 1111 1112"),  # Luhn
-        ("credit_card", "1234567890123456 94111111111111111 411111111111"),  # other beginning, longer, shorter
-        ("iban", "DE89 3704 0044 0532 0130 01"),  # checksum
-        ("iban", "AB12 is the name of a function that takes arguments"),
-        ("ip_address", "256.1.1.1 1.2.3 1.2.3.4.5 std::vector a::b 12:30:45 x[1:2:3]"),
-        ("phone", "2024-01-31 10:00, 3.14159, 1234, 192.168.0.1, chapter 7.3.1, 1,000,000, 65536"),
-        ("secret", "sk-learn is a library; the task-0123456789abcdefgh; the bearer of news; eyJ"),
-    ],
-)
-def test_what_a_rule_leaves_alone(rule, text) -> None:
-    assert Redactor.of(LogConfig(redact=(rule,))).text(text) == (text, frozenset())
+def test_what_a_rule_leaves_alone() -> None:
+    check([(rule, text, text, set()) for rule, text in LEFT])
 
 
 @given(st.integers(0, 10**15 - 1))
@@ -175,21 +178,20 @@ _STRAINING = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("size", [80_000, *slow(200_000)])  # characters
-def test_the_work_of_a_rule_grows_with_the_text_and_not_faster(rule, size) -> None:
+def test_the_work_of_a_rule_grows_with_the_text_and_not_faster() -> None:
     """With work that grows with the square of the length this would take minutes for each of the texts."""
-    redactor = Redactor.of(LogConfig(redact=(rule,)))
-    for piece in _STRAINING[rule]:
-        redactor.text((piece * (size // len(piece) + 1))[:size])
+    for rule, pieces in _STRAINING.items():
+        redactor = Redactor.of(LogConfig(redact=(rule,)))
+        for piece in pieces:
+            redactor.text((piece * (60_000 // len(piece) + 1))[:60_000])
 
 
-@pytest.mark.parametrize("piece", ["+49301234567", "10.0.0.1+49301234567"])
-def test_findings_that_uncover_each_other_leave_nothing(piece) -> None:
-    text, names = _ALL.text(piece * 5000)
-    assert not re.search("[0-9]{4}", text)
-    assert names
-    assert _ALL.text(text) == (text, frozenset())
+def test_findings_that_uncover_each_other_leave_nothing() -> None:
+    for piece in ("+49301234567", "10.0.0.1+49301234567"):
+        text, names = _ALL.text(piece * 5000)
+        assert not re.search("[0-9]{4}", text)
+        assert names
+        assert _ALL.text(text) == (text, frozenset())
 
 
 def test_own_patterns_come_first() -> None:
@@ -197,21 +199,18 @@ def test_own_patterns_come_first() -> None:
     assert redactor.text("E-123456 at 0171-2345678") == ("[employee] at [phone]", {"employee", "phone"})
 
 
-@pytest.mark.parametrize(
-    ("values", "says"),
-    [
-        ({"redact": ["e-mail"]}, r'unknown redaction rule "e-mail"; did you mean "email"'),
-        ({"patterns": {"x": "("}}, "the pattern x: .* is not a regular expression"),
-        ({"patterns": {"x": "a*"}}, "matches the empty text"),
-        ({"patterns": {"email": "a"}}, "must not be that of a rule"),
-        ({"patterns": {"X Y": "a"}}, "lower-case letters"),
+def test_a_policy_that_makes_no_sense_is_refused() -> None:
+    for values, word in [
+        ({"redact": ["e-mail"]}, '"email"'),
+        ({"patterns": {"x": "("}}, "pattern x"),
+        ({"patterns": {"x": "a*"}}, "pattern x"),
+        ({"patterns": {"email": "a"}}, "'email'"),
+        ({"patterns": {"X Y": "a"}}, "'X Y'"),
         ({"retention_days": -1}, "retention_days"),
         ({"retention_days": float("nan")}, "retention_days"),
-    ],
-)
-def test_a_policy_that_makes_no_sense_is_refused(values, says) -> None:
-    with pytest.raises(ConfigError, match=says):
-        from_mapping(LogConfig, values)
+    ]:
+        with pytest.raises(ConfigError, match=word):
+            from_mapping(LogConfig, values)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -310,24 +309,21 @@ def _disk(folder: Path, path: Path) -> bytes:
     return b"".join([raw, *payloads]).lower()
 
 
-@pytest.mark.parametrize("policy", [LogConfig(redact=("email",)), LogConfig(redact=("email",), content=False)])
-def test_the_disk_never_sees_it(tmp_path, policy) -> None:
-    path = tmp_path / "log.sqlite"
-    with Log(path, policy) as log:
-        log.record(_secret_everywhere()).result(_WAIT)
-        log.attach(Feedback(f"{7:016x}", 9.0, "thumbs", "down", f"{_SECRET} knows", _SECRET)).result(_WAIT)
-        disk = _disk(tmp_path, path)  # while the write-ahead log is there
-        assert (tmp_path / "log.sqlite-wal").stat().st_size > 0
-        assert b"mallory" not in disk
-        assert b"assistant" in disk
-    assert b"mallory" not in _disk(tmp_path, path)
-
-
-def test_the_disk_would_show_it(tmp_path) -> None:
-    path = tmp_path / "log.sqlite"
-    with Log(path, LogConfig(redact=("phone",))) as log:
-        log.record(_secret_everywhere()).result(_WAIT)
-        assert _disk(tmp_path, path).count(b"mallory") > 5
+def test_the_disk_never_sees_it(tmp_path) -> None:
+    """With the rule, and without any text; a log that has another rule shows it."""
+    for name, policy, seen in [
+        ("email", LogConfig(redact=("email",)), False),
+        ("no content", LogConfig(redact=("email",), content=False), False),
+        ("phone", LogConfig(redact=("phone",)), True),
+    ]:
+        folder = tmp_path / name
+        with Log(folder / "log.sqlite", policy) as log:
+            log.record(_secret_everywhere()).result(_WAIT)
+            log.attach(Feedback(f"{7:016x}", 9.0, "thumbs", "down", f"{_SECRET} knows", _SECRET)).result(_WAIT)
+            disk = _disk(folder, folder / "log.sqlite")  # while the write-ahead log is there
+            assert (folder / "log.sqlite-wal").stat().st_size > 0
+            assert (b"mallory" in disk) == seen and b"assistant" in disk
+        assert (b"mallory" in _disk(folder, folder / "log.sqlite")) == seen
 
 
 @pytest.mark.parametrize("location", ["sqlite", "postgres"], indirect=True)
@@ -362,15 +358,12 @@ def test_a_unit_is_the_same_in_all_tables_and_after_a_restart_and_nowhere_by_its
         assert (tmp_path / "log.sqlite.key").stat().st_mode & 0o777 == 0o600
 
 
-def test_passages_of_documents_are_kept_as_they_are() -> None:
+def test_sentences_of_an_answer_are_redacted_and_passages_of_documents_are_not() -> None:
     passage = replace(full_event().retrieved[0], text=f"written by {_SECRET}")
-    after = Redactor.of(LogConfig(redact=("email",))).interaction(event(1, retrieved=(passage,)))
-    assert after.retrieved == (passage,)
-    assert after.redacted == ()
-
-
-def test_a_sentence_of_an_answer_is_a_text_of_the_answer() -> None:
     verdict: Verdict = replace(full_event().verdicts[0], text=f"written by {_SECRET}")
-    after = Redactor.of(LogConfig(redact=("email",))).interaction(event(1, verdicts=(verdict,)))
+    before = event(1, retrieved=(passage,), verdicts=(verdict,))
+    after = Redactor.of(LogConfig(redact=("email",))).interaction(before)
     assert after.verdicts[0].text == "written by [email]"
-    assert after.verdicts[0].evidence == verdict.evidence
+    assert after == replace(before, verdicts=(replace(verdict, text="written by [email]"),), redacted=("email",))
+    kept = Redactor.of(LogConfig(redact=("email",))).interaction(event(1, retrieved=(passage,)))
+    assert kept.retrieved == (passage,) and kept.redacted == ()

@@ -4,11 +4,9 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
 from markdown_it import MarkdownIt
 
 from lmworks.records import Span
-from lmworks.retrieve.document_structure import parse
 from lmworks.retrieve.rendered_text import rendered, rendered_quote
 
 PAGES = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
@@ -26,11 +24,13 @@ def page_text(markdown: str) -> str:
     return "".join(texts)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_letters_are_those_of_the_rendered_page(document, page):
-    text = re.sub(r"!\[[^\]]*\]\([^)]*\)|<[^>\n]*>", "", page.read_text("utf-8"))  # an image shows no words there
-    whole = document(text, extractor="markdown")
-    assert letters(rendered(whole, 0, len(text))) == letters(page_text(text))
+def test_the_letters_are_those_of_the_rendered_page(document):
+    wrong = []
+    for page in PAGES[::3]:
+        text = re.sub(r"!\[[^\]]*\]\([^)]*\)|<[^>\n]*>", "", page.read_text("utf-8"))  # an image shows no words there
+        if letters(rendered(document(text, extractor="markdown"), 0, len(text))) != letters(page_text(text)):
+            wrong.append(page.stem)
+    assert wrong == []
 
 
 CASES = [
@@ -54,20 +54,16 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("extractor", "text", "shown"), CASES)
-def test_marks_are_not_shown(document, extractor, text, shown):
-    assert rendered(document(text, extractor=extractor), 0, len(text)) == shown
+def test_marks_are_not_shown(document):
+    assert [rendered(document(text, extractor=extractor), 0, len(text)) for extractor, text, _ in CASES] == [
+        shown for *_, shown in CASES
+    ]
 
 
-@pytest.mark.parametrize("page", PAGES[:6], ids=lambda page: page.stem)
-def test_a_part_of_a_code_block_is_shown_as_it_is(document, page):
-    whole = document(page.read_text("utf-8"), extractor="markdown")
-    for section in parse(whole):
-        for block in section.blocks:
-            lines = whole.text[block.start : block.end].split("\n")
-            if block.kind == "code" and len(lines) > 4 and lines[0].startswith("```"):
-                start = block.start + len(lines[0]) + 1 + len(lines[1]) + 1
-                assert rendered(whole, start, start + len(lines[2])) == lines[2].rstrip()
+def test_a_part_of_a_code_block_is_shown_as_it_is(document):
+    whole = document("Text.\n\n```python\na = *b\nc = [`x`](y)\nd\n```\n", extractor="markdown")
+    start = whole.text.index("c =")
+    assert rendered(whole, start, whole.text.index("\nd")) == "c = [`x`](y)"
 
 
 def test_a_quote_that_its_document_does_not_hold_is_shown_as_it_was_recorded(document):

@@ -1,8 +1,7 @@
 """The thread that writes, against a store that misbehaves on demand."""
 
-import logging
+import queue
 import threading
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -71,24 +70,27 @@ def _row(number: int) -> EncodedInteraction:
     return encode(event(number))
 
 
-def test_what_comes_while_it_writes_is_one_batch_in_order() -> None:
-    store = Memory()
+@pytest.fixture
+def store() -> Memory:
+    return Memory()
+
+
+def test_what_comes_while_it_writes_is_one_batch_in_order(store) -> None:
     writer = Writer(store, capacity=100)
     store.open.clear()
     first = writer.record(_row(0))
     assert store.begun.wait(_WAIT)
     later = [writer.record(_row(number)) for number in range(1, 20)]
     assert writer.pending == 20
-    assert not first.done()
+    assert not first.done() and not later[0].cancel()
     store.open.set()
     writer.close()
     assert store.batches == [[_id(0)], [_id(number) for number in range(1, 20)]]
     assert all(future.done() for future in later)
-    assert writer.pending == 0
+    assert writer.pending == 0 and store.closed_by == threading.current_thread().name
 
 
-def test_feedback_follows_its_interaction() -> None:
-    store = Memory()
+def test_feedback_follows_its_interaction(store) -> None:
     writer = Writer(store, capacity=100)
     store.open.clear()
     writer.record(_row(0))
@@ -106,14 +108,13 @@ def test_feedback_follows_its_interaction() -> None:
     assert store.batches == [[_id(0)], [_id(1)], [_id(2)], [_id(3)]]
 
 
-def test_a_full_queue_is_an_error_at_once() -> None:
-    store = Memory()
+def test_a_full_queue_is_an_error_at_once(store) -> None:
     writer = Writer(store, capacity=3)
     store.open.clear()
     writer.record(_row(0))
     assert store.begun.wait(_WAIT)  # taken from the queue, not written
     accepted = [writer.record(_row(number)) for number in (1, 2, 3)]
-    with pytest.raises(LogFullError, match="3 events wait"):
+    with pytest.raises(LogFullError):
         writer.record(_row(4))
     store.open.set()
     for future in accepted:
@@ -123,106 +124,60 @@ def test_a_full_queue_is_an_error_at_once() -> None:
     assert [key for batch in store.batches for key in batch] == [_id(number) for number in (0, 1, 2, 3, 5)]
 
 
-def test_a_batch_that_fails_fails_its_futures_alone() -> None:
-    store = Memory()
+def test_a_batch_that_fails_fails_its_futures_alone(store) -> None:
     writer = Writer(store, capacity=100)
-    store.errors = [OSError("disk full")]
-    with pytest.raises(OSError, match="disk full"):
-        writer.record(_row(0)).result(_WAIT)
-    writer.record(_row(1)).result(_WAIT)
-    store.errors = [OSError("disk full")]
-    with pytest.raises(OSError, match="disk full"):
-        writer.attach(Feedback(_id(1), 1.0, "note")).result(_WAIT)
-    writer.attach(Feedback(_id(1), 1.0, "note")).result(_WAIT)
-    store.errors = [OSError("disk full")]
-    with pytest.raises(OSError, match="disk full"):
-        writer.prune(1.0).result(_WAIT)
-    assert writer.prune(1.0).result(_WAIT) == 0
+    for act in (
+        lambda: writer.record(_row(1)),
+        lambda: writer.attach(Feedback(_id(1), 1.0, "note")),
+        lambda: writer.prune(1.0),
+    ):
+        store.errors = [OSError("disk full")]
+        with pytest.raises(OSError, match="disk full"):
+            act().result(_WAIT)
+        act().result(_WAIT)
     writer.close()
     assert store.batches == [[_id(1)]]
 
 
-def test_what_is_busy_is_asked_again() -> None:
-    store = Memory()
-    writer = Writer(store, capacity=100)
-    store.errors = [BusyError(), BusyError(), BusyError()]
+def test_what_is_busy_is_asked_again_until_patience_ends(store) -> None:
+    writer = Writer(store, capacity=100, patience=0.1)
+    store.errors = [BusyError(), BusyError()]
     writer.record(_row(0)).result(_WAIT)
     store.errors = [BusyError()]
     assert writer.prune(1.0).result(_WAIT) == 0
-    writer.close()
-    assert store.batches == [[_id(0)]]
-
-
-def test_waiting_for_a_busy_store_has_an_end() -> None:
-    store = Memory()
-    writer = Writer(store, capacity=100, patience=0.1)
     store.errors = [BusyError("still") for _ in range(1000)]
     with pytest.raises(BusyError, match="still"):
-        writer.record(_row(0)).result(_WAIT)
+        writer.record(_row(1)).result(_WAIT)
     store.errors = []
-    writer.record(_row(1)).result(_WAIT)
+    writer.record(_row(2)).result(_WAIT)
     writer.close()
+    assert store.batches == [[_id(0)], [_id(2)]]
 
 
-def test_an_event_cannot_be_cancelled() -> None:
-    store = Memory()
+def test_events_are_written_between_two_steps_of_a_deletion_which_ends_when_its_traces_are_gone(store) -> None:
     writer = Writer(store, capacity=100)
-    store.open.clear()
-    writer.record(_row(0))
-    future = writer.record(_row(1))
-    assert not future.cancel()
-    store.open.set()
-    writer.close()
-    assert future.done()
-    assert [key for batch in store.batches for key in batch] == [_id(0), _id(1)]
-
-
-def test_events_are_written_between_two_steps_of_a_deletion() -> None:
-    store = Memory()
-    writer = Writer(store, capacity=100)
-    store.deleted = [200] * 50 + [7]
+    store.deleted, store.purges = [200] * 50 + [7], [False, True]
     pruned = writer.prune(1.0)
     writer.record(_row(0)).result(_WAIT)
-    assert pruned.result(_WAIT) == 50 * 200 + 7
+    assert pruned.result(_WAIT) == 50 * 200 + 7 and store.purges == []
     writer.close()
 
 
-def test_a_deletion_resolves_when_its_traces_are_gone() -> None:
-    store = Memory()
-    writer = Writer(store, capacity=100)
-    store.deleted, store.purges = [5], [False, False, True]
-    assert writer.prune(1.0).result(_WAIT) == 5
-    assert store.purges == []
-    writer.close()
-
-
-def test_closing_finishes_deletions_or_says_why_not() -> None:
-    store = Memory()
+def test_closing_finishes_deletions_or_says_why_not(store) -> None:
     writer = Writer(store, capacity=100, patience=0.1)
     store.deleted, store.purges = [200, 3], [False] * 10_000
     pruned = writer.prune(1.0)
     writer.close()
-    with pytest.raises(TimeoutError, match="a reader kept deleted rows"):
+    with pytest.raises(TimeoutError):
         pruned.result(0)
     assert store.deleted == []
 
 
-def test_retention_begins_at_once_and_its_errors_are_told(caplog) -> None:
-    store = Memory()
+def test_retention_begins_at_once_and_its_errors_are_logged(store, monkeypatch) -> None:
+    errors = queue.Queue()
+    monkeypatch.setattr("lmworks.monitor.writer._logger.error", lambda *arguments: errors.put(arguments))
     store.errors = [OSError("disk full")]
-    with caplog.at_level(logging.ERROR):
-        writer = Writer(store, capacity=100, retention_seconds=10.0)
-        deadline = time.monotonic() + _WAIT
-        while not caplog.records and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert "could not be deleted from the log: disk full" in caplog.text
+    writer = Writer(store, capacity=100, retention_seconds=10.0)
+    assert str(errors.get(timeout=_WAIT)[-1]) == "disk full"
     writer.record(_row(0)).result(_WAIT)
     writer.close()
-
-
-def test_the_store_is_closed_once_the_thread_has_ended() -> None:
-    store = Memory()
-    writer = Writer(store, capacity=100)
-    writer.close()
-    assert store.closed_by == threading.current_thread().name
-    assert not any(thread.name == "lmworks-log" and thread is writer._thread for thread in threading.enumerate())

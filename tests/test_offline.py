@@ -7,6 +7,8 @@ import sys
 import loopback
 import pytest
 
+from kit.rows import each_row
+
 OUTSIDE = ("192.0.2.1", 80)  # TEST-NET-1 (RFC 5737): belongs to nobody
 
 
@@ -31,7 +33,7 @@ def test_child_processes_are_guarded_too():
     assert "about to leave this machine" in result.stderr
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("address", "local"),
     [
         (("127.0.0.1", 1), True),

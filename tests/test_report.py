@@ -9,6 +9,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from kit.rows import each_row
 from lmworks.report import Figure, Section, Table, dot_plot, print_table, to_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -58,7 +59,7 @@ def test_a_narrow_screen_shows_figures_that_can_be_read_and_does_not_slide(tmp_p
         browser.close()
 
 
-@pytest.mark.parametrize("width", [30, 60, 80, 200])
+@each_row("width", [30, 60, 80, 200])
 def test_a_terminal_breaks_no_word_of_a_table(width):
     """Nor goes a line beyond its edge."""
     stages = ("evaluation_of_answers", "retrieve.index"), ("[train]", "train.cross_encoder"), ("日本語", "読む 書く")

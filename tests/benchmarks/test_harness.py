@@ -7,8 +7,10 @@ import pytest
 from lm_eval_harness.comparison import agreeing, perplexity_error, rows
 from lm_eval_harness.data import choice, passages, problem
 
+from kit.rows import each_row
 
-@pytest.mark.parametrize(
+
+@each_row(
     ("metric", "value"),
     [("word_perplexity", lambda ratio: np.exp(ratio)), ("bits_per_byte", lambda ratio: ratio / np.log(2))],
 )

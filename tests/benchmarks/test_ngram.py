@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from contenders.ngram import Between, KneserNey
 
+from kit.rows import each_row
+
 VOCABULARY = 5
 TEXTS = [np.random.default_rng(seed).choice(VOCABULARY - 1, 40, p=[0.5, 0.25, 0.15, 0.1]) for seed in range(4)]
 CONTEXTS = [(a, b) for a in range(VOCABULARY + 1) for b in range(VOCABULARY + 1)]
@@ -37,7 +39,7 @@ def counts_of(texts, order):
     return counts
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
+@each_row("order", [1, 2, 3])
 def test_kneser_ney_is_its_formula_and_a_distribution(order) -> None:
     model, counts = KneserNey(TEXTS, VOCABULARY, order), counts_of(TEXTS, order)
     for context in {context[len(context) - order + 1 :] for context in CONTEXTS}:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from kit.rows import each_row
 from lmworks.evaluate.dataset_readers import READERS
 from lmworks.evaluate.metric import check_items
 from lmworks.evaluate.registry import metric
@@ -35,7 +36,7 @@ def test_pass_at_k_asks_for_k_samples():
 
 
 @needs_data
-@pytest.mark.parametrize("name", ROWS)
+@each_row("name", ROWS)
 def test_a_task_reads_its_file(name):
     made, _ = examples(TASKS[name], DATA)
     assert len(made) == ROWS[name]
@@ -109,14 +110,14 @@ PUBLISHED = [  # reader, row as its authors or the hub publish it, what is made 
 ]
 
 
-@pytest.mark.parametrize(("reader", "row", "made"), PUBLISHED)
+@each_row(("reader", "row", "made"), PUBLISHED)
 def test_a_published_form_of_a_row(reader, row, made):
     for text in (json.dumps(row), json.dumps([row]), json.dumps({"rows": [row]}, indent=1)):
         (read,) = READERS[reader]("name", text)
         assert {key: read[key] for key in made} == made
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("reader", "text", "message"),
     [
         ("arc", '{"question": "Q?"}', r"train, row 1: there is no column 'choices'; its columns are question: add it"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from judge_cases import PlantedEngine, yes_no
+from kit.rows import each_row
 from lmworks.evaluate.judge import Judge, Rubric, rubric
 from lmworks.evaluate.metric import Item, Response, check_items
 from lmworks.evaluate.registry import metric
@@ -79,7 +80,7 @@ def test_a_pair_is_judged_in_both_orders_and_averaged():
     assert ties.judgements([{"prompt": "p", "first": "x", "second": "y"}])[0].verdict == "tie"
 
 
-@pytest.mark.parametrize(
+@each_row(
     "change, named",
     [
         ({"verdicts": {"1": 1, "10": 10}}, "'10'"),

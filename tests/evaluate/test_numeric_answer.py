@@ -1,7 +1,6 @@
 """The number that a solution gives, as lm-evaluation-harness extracts it."""
 
-import pytest
-
+from kit.rows import each_row
 from lmworks.evaluate.dataset_readers import READERS
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.registry import metric
@@ -22,7 +21,7 @@ CASES = [  # response, reference, then: strict, flexible, value
 ]
 
 
-@pytest.mark.parametrize(("response", "reference", "strict", "flexible", "value"), CASES)
+@each_row(("response", "reference", "strict", "flexible", "value"), CASES)
 def test_the_number_of_a_solution(response, reference, strict, flexible, value):
     names = ("gsm8k-strict", "gsm8k-flexible", "last-number")
     found = [metric(name).measure([Item("1", references=(reference,))], [Response(response)])[0] for name in names]

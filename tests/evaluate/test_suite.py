@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from command_line import refused, run
+from kit.rows import each_row
 from lmworks.artefact import StageContext, hash_json, read_manifest
 from lmworks.config import described
 from lmworks.evaluate.choice_metrics import accuracy, accuracy_by_byte, accuracy_by_character, truthful_mass
@@ -158,7 +159,7 @@ def test_a_chat_goes_through_the_template(folder, tiny_folder):
     assert checkpoint.required_tokenizer.decode(after) == "two"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("row", "message"),
     [
         ({"q": None}, "row rows:6: the column q holds no text"),
@@ -312,7 +313,7 @@ def test_a_whole_system_answers_by_itself(folder, built_workspace):
     assert manifest.models["model"] == hash_json(content_hashes(built_workspace, read_current(built_workspace)))
 
 
-@pytest.mark.parametrize("setting", [{"weights": "float32"}, {"context_length": 64}])
+@each_row("setting", [{"weights": "float32"}, {"context_length": 64}])
 def test_what_an_endpoint_cannot_be_told_is_refused(setting):
     with pytest.raises(ValueError, match="leave out weights and context_length"):
         SuiteConfig(("toy",), endpoint="http://127.0.0.1:1/v1#model", **setting)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kit.rows import each_row
 from lmworks.ground.answer_record import to_answer, to_interaction
 from lmworks.ground.phase_timer import Phases
 from lmworks.records import Answer, Interaction, Message, Retrieved, Span, Verdict
@@ -35,7 +36,7 @@ def answer() -> Answer:
     )
 
 
-@pytest.mark.parametrize("abstained", [False, True])
+@each_row("abstained", [False, True])
 def test_there_and_back(answer, abstained):
     if abstained:
         answer = replace(answer, abstained=True, citations=())

@@ -1,7 +1,6 @@
 """The shape of an answer: subjects of sentences that have none, and code where a question asks how."""
 
-import pytest
-
+from kit.rows import each_row
 from lmworks.ground.answer_shape import asks_how, example_for, lacks_subject, opening_of, with_subject
 from lmworks.ground.candidate_sentences import Candidate
 from lmworks.records import Span
@@ -31,7 +30,7 @@ def test_a_sentence_without_a_subject_is_read_with_those_before_it() -> None:
     assert lacks_subject("They were sold.") and not lacks_subject("Items are sold.")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("question", "how"),
     [
         ("How do I sort a list?", True),

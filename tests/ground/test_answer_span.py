@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from kit.rows import each_row
 from lmworks.artefact import write_json
 from lmworks.ground.answer_record import to_answer, to_interaction
 from lmworks.ground.answer_span import LOWEST
@@ -80,7 +81,7 @@ def test_a_sure_span_of_the_cited_sentence_is_the_short_answer_and_the_log_keeps
     assert abstained.abstained and not any(one.short for one in abstained.verdicts)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("question", "phrases", "feature"),
     [
         ("How do I make a cat sleep?", PHRASES, "span"),  # asks for a way

@@ -1,7 +1,6 @@
 """Values of a statement in its evidence: pairs that say the same in two ways, and pairs that do not."""
 
-import pytest
-
+from kit.rows import each_row
 from lmworks.ground.exact_values import missing_values
 
 SAME = (
@@ -47,11 +46,11 @@ OTHER = (
 )
 
 
-@pytest.mark.parametrize(("statement", "evidence"), SAME)
+@each_row(("statement", "evidence"), SAME)
 def test_the_same_value_is_found_however_it_is_written(statement: str, evidence: str) -> None:
     assert missing_values(statement, evidence) == ()
 
 
-@pytest.mark.parametrize(("statement", "evidence", "missing"), OTHER)
+@each_row(("statement", "evidence", "missing"), OTHER)
 def test_another_value_is_missing(statement: str, evidence: str, missing: str) -> None:
     assert missing_values(statement, evidence) == (missing,)

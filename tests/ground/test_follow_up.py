@@ -1,15 +1,15 @@
 """Questions that lean on earlier ones are read with their words, and no other question is touched."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.rows import each_row
 from lmworks.ground.follow_up import ADDED, standalone
 from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.search import ranked, read_query
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("earlier", "question", "added"),
     [
         (["What does functools.lru_cache do?"], "and how do I clear it?", ["functools.lru_cache"]),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 import lmworks
+from kit.rows import each_row
 from lmworks.artefact import CURRENT, read_json, write_json
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Delta, Request
@@ -82,7 +83,7 @@ def test_what_a_random_model_writes_cites_and_quotes_only_what_is_there(tiny) ->
     assert quoted > 5
 
 
-@pytest.mark.parametrize(("line", "read"), [
+@each_row(("line", "read"), [
     ("Cats sleep [1].", ("Cats sleep.", (1,), True)),
     ("- It purrs. [1] [3]", ("It purrs.", (1, 3), True)),
     ('1. It "purrs, they say" [1]', ('It "purrs, they say"', (1,), True)),

@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 from events import event, full_event, random_events
 
+from kit.rows import each_row
 from lmworks.monitor import FilterError, Log, Reader
 from lmworks.monitor.columns import NAMES
 from lmworks.monitor.export import to_parquet
@@ -63,9 +64,10 @@ def plain(value):
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-@pytest.mark.parametrize("text", ["", "abstained:yes", "experiment:tone", "route:nobody"])
+@each_row("text", ["", "abstained:yes", "experiment:tone", "route:nobody"])
 def test_columns_equal_what_every_payload_gives(logged, decoded, text):
     names = (*NAMES, *PHASES)
+    decoded.clear()
     with Reader.open(logged) as reader:
         found = reader.columns(names, text)
         batches = list(reader.column_batches(names, text, size=7))

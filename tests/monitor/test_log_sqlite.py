@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from events import event, full_event
 
+from kit.rows import each_row
 from lmworks.monitor import Log, Reader, UnusableLogError
 from lmworks.monitor.sqlite import SqliteStore
 from lmworks.monitor.writer import Writer
@@ -109,7 +110,7 @@ def test_another_process_that_closes_the_log_leaves_it_to_us(tmp_path) -> None:
         assert _start(count, path).communicate()[0] == "3\n"
 
 
-@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+@each_row("replaced", [False, True])
 def test_nothing_is_acknowledged_into_a_file_that_is_gone(tmp_path, replaced) -> None:
     path = tmp_path / "log.sqlite"
     with Log(path) as log:
@@ -186,7 +187,7 @@ def test_a_file_of_another_program_is_refused_untouched(tmp_path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "other.sqlite"}
 
 
-@pytest.mark.parametrize("version", [2, 4])
+@each_row("version", [2, 4])
 def test_another_schema_is_refused_untouched(tmp_path, version) -> None:
     path = tmp_path / "log.sqlite"
     Log(path).close()

@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from kit.rows import each_row
 from lmworks.monitor import FilterError, Log
 from lmworks.monitor.otlp import ExportError, export_otlp, to_spans
 from lmworks.records import Message
@@ -226,7 +227,7 @@ def test_a_collector_gets_everything_in_batches(log) -> None:
     assert _roots(spans) == [row.id for row in log.reader.find(limit=1000)]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("answer", "says"),
     [
         ((503, {}, b"busy"), "took 100 interactions, then failed: HTTP Error 503"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from events import full_event
 
+from kit.rows import each_row
 from lmworks.config import to_mapping
 from lmworks.generate.constraint import FunctionCalls
 from lmworks.generate.engine import Engine
@@ -78,8 +79,8 @@ def _logged(tmp_path, engine: Engine, request: Request, **changes) -> Interactio
         return log.reader.get(interaction.id)
 
 
-@pytest.mark.parametrize("sampling", _SAMPLINGS.values(), ids=_SAMPLINGS.keys())
-@pytest.mark.parametrize("chat", [True, False])
+@each_row("sampling", _SAMPLINGS.values())
+@each_row("chat", [True, False])
 def test_the_same_seed_gives_the_same_tokens(tmp_path, engine, checkpoint, sampling, chat) -> None:
     prompt = {"messages": _MESSAGES} if chat else {"prompt_ids": tuple(range(40, 60))}
     interaction = _logged(tmp_path, engine, Request(**prompt, sampling=sampling))
@@ -161,7 +162,7 @@ def test_a_changed_template_is_told(tmp_path, engine, checkpoint, tiny_tokenizer
     assert "has other token ids" in replay(ids, engine, checkpoint).reason
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("changes", "says"),
     [
         ({"operation": "embeddings"}, "embedded texts"),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.rows import each_row
 from lmworks.records import Document
 from lmworks.retrieve.chunk import Chunk, chunk
 from lmworks.retrieve.config import ChunkConfig
@@ -139,7 +140,7 @@ def test_the_tokenizer_is_called_a_few_times_only() -> None:
     assert len(calls) <= 3
 
 
-@pytest.mark.parametrize("sizes", [(4, 10), (20, 10)])
+@each_row("sizes", [(4, 10), (20, 10)])
 def test_sizes_that_cannot_be_are_refused(sizes: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="expected"):
         ChunkConfig(*sizes)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kit.rows import each_row
 from lmworks.records import Document
 from lmworks.retrieve import index as index_module
 from lmworks.retrieve import index_writer
@@ -156,7 +157,7 @@ def test_what_is_no_index_is_refused(tmp_path: Path, encoder, document: Make) ->
         index.layout()
 
 
-@pytest.mark.parametrize("fault", ["shape", "length", "nan"])
+@each_row("fault", ["shape", "length", "nan"])
 def test_vectors_that_cannot_be_compared_are_refused(tmp_path: Path, encoder, document: Make, fault: str) -> None:
     original = encoder.encode_both
 

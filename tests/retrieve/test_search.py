@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.rows import each_row
 from lmworks.records import Document, Span
 from lmworks.retrieve.config import ChunkConfig, SearchConfig
 from lmworks.retrieve.index import Filters, Index
@@ -76,7 +77,7 @@ def bm25(documents: list[Document], question: list[str]) -> dict[str, float]:
     return scores
 
 
-@pytest.mark.parametrize("question", [["ten"], ["five", "six"], ["four", "ten", "one"], ["two", "absent"]])
+@each_row("question", [["ten"], ["five", "six"], ["four", "ten", "one"], ["two", "absent"]])
 def test_lexical_is_bm25(built, question: list[str]) -> None:
     index, documents, _ = built
     expected = bm25(documents, question)
@@ -111,7 +112,7 @@ def test_equal_scores_are_ordered_by_uri(tmp_path: Path, encoder, document: Make
         assert uris(index, lexical(index, "same", 3)) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("k", [1, 5, 40])
+@each_row("k", [1, 5, 40])
 def test_filters_apply_before_the_choice(built, k: int) -> None:
     index, documents, encoder = built
     query = encoder.encode(["one"], "query")[0]

@@ -10,8 +10,7 @@ from test_causal import batch_of
 
 from lmworks.data.batches import PADDING
 from lmworks.train.loop import step
-from lmworks.train.objectives.causal import CausalLanguageModel
-from lmworks.train.objectives.neftune import embedding_noise
+from lmworks.train.objectives.causal import CausalLanguageModel, embedding_noise
 from lmworks.train.validation import validate
 from objective_cases import check_padding, check_parts
 from training_cases import new_checkpoint, run_of, write_text_dataset

@@ -15,8 +15,6 @@ from lmworks.train.objectives.objective import count_rows
 from lmworks.train.objectives.span_corruption import (
     SpanCorruption,
     corrupt,
-    lengths_of,
-    longest_text,
     missing,
     noise_mask,
     sentinels_of,
@@ -104,16 +102,14 @@ def test_every_way_to_cut_is_as_likely():
     assert abs(np.array([*seen.values()]) - 500).max() < 5 * (6000 / 12 * 11 / 12) ** 0.5  # five standard deviations
 
 
-@settings(deadline=None)
-@given(st.integers(3, 600), st.floats(0.05, 0.5), st.floats(1, 5))
-def test_the_longest_text_fits_and_a_longer_one_does_not(source, rate, mean):
-    length = longest_text(source, rate, mean)
-    assert lengths_of(length, rate, mean)[0] <= source < lengths_of(length + 1, rate, mean)[0]
+def lengths_of(length, rate=0.15, mean_span=3.0):
+    """Tokens of source and target of a text; each ends with one that says so."""
+    tokens, spans = missing(length, rate, mean_span)
+    return length - tokens + spans + 1, tokens + spans + 1
 
 
 def test_t5s_own_lengths():
     """Published with T5: 568 tokens become 512 and 114."""
-    assert longest_text(512) == 568
     assert lengths_of(568) == (512, 114)
 
 
@@ -170,8 +166,6 @@ def test_what_cannot_be_is_refused(tmp_path):
             SpanCorruption(SENTINELS, END, rate=rate)
     with pytest.raises(ValueError, match="at least one token"):
         SpanCorruption(SENTINELS, END, mean_span=0.5)
-    with pytest.raises(ValueError, match="does not fit into 2"):
-        longest_text(2)
     with pytest.raises(TypeError, match="needs both stacks"):
         OBJECTIVE.losses(new_checkpoint().model, OBJECTIVE.examples(batch, 0))
     with pytest.raises(ValueError, match="smaller length"):

@@ -1,4 +1,5 @@
-"""BART's denoising (Lewis et al. 2020, section 2.2): a whole text, from one that was damaged in any way."""
+"""BART's denoising (Lewis et al. 2020, section 2.2): a whole text, from one with its sentences in another order and
+spans of it hidden, the noise that BART takes (section 5)."""
 
 import math
 from dataclasses import dataclass
@@ -13,39 +14,6 @@ from lmworks.train.objectives.sequence_to_sequence import Rewriting, Rewritings,
 Ids = NDArray[np.int64]
 
 
-def _share(rate: float) -> None:
-    if not 0 < rate < 1:
-        raise ValueError(f"rate, the share of tokens that are damaged, lies between 0 and 1, got {rate:g}")
-
-
-@dataclass(frozen=True, slots=True)
-class TokenMasking:
-    """round(rate · n) tokens are hidden, each by itself, as in BERT."""
-
-    rate: float = 0.15
-
-    def __post_init__(self) -> None:
-        _share(self.rate)
-
-    def __call__(self, ids: Ids, mask: int, generator: np.random.Generator) -> Ids:
-        noisy = ids.copy()
-        noisy[generator.choice(len(ids), round(self.rate * len(ids)), replace=False)] = mask
-        return noisy
-
-
-@dataclass(frozen=True, slots=True)
-class TokenDeletion:
-    """round(rate · n) tokens are gone: where, is for the model to find."""
-
-    rate: float = 0.15
-
-    def __post_init__(self) -> None:
-        _share(self.rate)
-
-    def __call__(self, ids: Ids, mask: int, generator: np.random.Generator) -> Ids:
-        return np.delete(ids, generator.choice(len(ids), round(self.rate * len(ids)), replace=False))
-
-
 @dataclass(frozen=True, slots=True)
 class TextInfilling:
     """ceil(rate · n) tokens are hidden in spans, each behind one mask, so that the model must find how many it hides.
@@ -58,7 +26,8 @@ class TextInfilling:
     mean_span: float = 3.0
 
     def __post_init__(self) -> None:
-        _share(self.rate)
+        if not 0 < self.rate < 1:
+            raise ValueError(f"rate, the share of tokens that are hidden, lies between 0 and 1, got {self.rate:g}")
         if self.mean_span <= 0:
             raise ValueError(f"mean_span must be above 0, got {self.mean_span:g}")
 
@@ -88,15 +57,7 @@ class SentencePermutation:
         return np.concatenate([sentences[place] for place in generator.permutation(len(sentences))])
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentRotation:
-    """The text begins at any of its tokens, as likely as at another, and continues at its beginning."""
-
-    def __call__(self, ids: Ids, mask: int, generator: np.random.Generator) -> Ids:
-        return np.roll(ids, -int(generator.integers(len(ids))))
-
-
-Noise = TokenMasking | TokenDeletion | TextInfilling | SentencePermutation | DocumentRotation
+Noise = TextInfilling | SentencePermutation
 
 
 def sentence_ends(tokenizer: Tokenizer, marks: str = ".!?。！？") -> NDArray[np.bool_]:

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lmworks.data.batches import PADDING, Batch
+from lmworks.model import masks
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.corruption_vocabulary import Vocabulary
-from lmworks.train.objectives.objective import TokenPrediction
-from lmworks.train.objectives.packed_encoder import encode
-from lmworks.train.objectives.row_random import generator_of, numbers_of
+from lmworks.train.objectives.objective import TokenPrediction, generator_of, pieces_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,19 +59,15 @@ class MaskedLanguageModel(TokenPrediction[MaskedTokens]):
 
     def examples(self, batch: Batch, seed: int) -> MaskedTokens:
         ids, mask = batch.ids.numpy().copy(), np.zeros(batch.ids.shape, bool)
-        for row, (source, sequence) in enumerate(numbers_of(batch)):
-            documents = batch.documents[row].numpy()
-            real = slice(0, int((documents != PADDING).sum()))
-            generator = self.generator(seed, source, sequence)
-            ids[row, real], mask[row, real] = self.hide(ids[row, real], documents[real], generator)
+        for row, real, key in pieces_of(batch, apart=False):
+            documents = batch.documents[row, real].numpy()
+            ids[row, real], mask[row, real] = self.hide(ids[row, real], documents, self.generator(seed, *key))
         return MaskedTokens(torch.from_numpy(ids), batch.positions, batch.documents, batch.ids, torch.from_numpy(mask))
 
-    def generator(self, seed: int, source: int, sequence: int, piece: int = 0) -> np.random.Generator:
+    def generator(self, seed: int, *key: int) -> np.random.Generator:
         """`generator_of`, or one of the few that a row has with `duplicates`."""
-        generator = generator_of(seed, source, sequence, piece)
-        if self.duplicates is None:
-            return generator
-        return generator_of(int(generator.integers(self.duplicates)), source, sequence, piece)
+        generator = generator_of(seed, *key)
+        return generator if self.duplicates is None else generator_of(int(generator.integers(self.duplicates)), *key)
 
     def hide(
         self, ids: NDArray[np.int64], documents: NDArray[np.int64], generator: np.random.Generator
@@ -89,6 +84,29 @@ class MaskedLanguageModel(TokenPrediction[MaskedTokens]):
     def hidden(self, model: Transformer, examples: MaskedTokens) -> Tensor:
         """TypeError for a model that is no encoder."""
         return encode(model, examples.ids, examples.positions, examples.documents, self.apart)
+
+
+def encode(
+    model: Transformer,
+    ids: Tensor,
+    positions: Tensor,
+    documents: Tensor,
+    apart: bool = True,
+    token_types: Tensor | None = None,
+) -> Tensor:
+    """An encoder's hidden states, (batch, length, width), of rows in which no token sees padding, nor with `apart` any
+    of another document. All (batch, length). TypeError for a model that is no encoder, ValueError for rows beyond its
+    context length."""
+    if model.encoder is None or model.decoder is not None:
+        raise TypeError("this objective looks both ways: it needs an encoder, such as presets.bert")
+    if ids.shape[1] > model.config.context_length:
+        raise ValueError(
+            f"a row is {ids.shape[1]} tokens long, the model reads {model.config.context_length}: "
+            "give the loader a smaller length"
+        )
+    together = documents if apart else documents == PADDING  # equal where tokens see each other
+    rule = masks.documents(together, causal=False) if bool((together != together[:, :1]).any()) else None
+    return model.hidden(ids, positions=positions, token_types=token_types, rule=rule)
 
 
 def check_rates(rate: float, masked: float, random: float) -> None:

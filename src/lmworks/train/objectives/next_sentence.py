@@ -14,29 +14,22 @@ from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.heads import NextSentenceHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss, cross_entropy
-from lmworks.train.objectives.masked import MaskedLanguageModel
-from lmworks.train.objectives.objective import OnHiddenStates
-from lmworks.train.objectives.packed_encoder import encode
-from lmworks.train.objectives.row_random import numbers_of, pieces_of
+from lmworks.train.objectives.masked import MaskedLanguageModel, MaskedTokens, encode
+from lmworks.train.objectives.objective import OnHiddenStates, pieces_of
+from lmworks.train.objectives.sequence_to_sequence import padded
 
 Ids = NDArray[np.int64]
 FOLLOWS, OTHER = 0, 1  # the columns of the head's logits, as in `transformers`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TextPairs:
-    """Pairs of texts, [CLS] A [SEP] B [SEP]: `MaskedTokens` with rows of one pair each, `documents` 0 and padding -1,
-    and
+class TextPairs(MaskedTokens):
+    """Pairs of texts, [CLS] A [SEP] B [SEP]: masked tokens with rows of one pair each, `documents` 0, padding -1, and
 
     token_types  (pairs, length) int64: 1 in B and behind it
     relation     (pairs,) int64: `FOLLOWS` or `OTHER`
     """
 
-    ids: Tensor
-    positions: Tensor
-    documents: Tensor
-    targets: Tensor
-    mask: Tensor
     token_types: Tensor
     relation: Tensor
 
@@ -75,21 +68,24 @@ class NextSentence(OnHiddenStates[TextPairs]):
 
     def examples(self, batch: Batch, seed: int) -> TextPairs:
         """ValueError where no other document holds text."""
-        pairs, relations = [], []
-        for row, (source, sequence) in enumerate(numbers_of(batch)):
-            documents = batch.documents[row].numpy()
-            for number, piece in enumerate(pieces_of(documents)):
-                text = self._text(batch.ids[row, piece].numpy())
-                if len(text) < 2:
-                    continue
-                generator = self.masked.generator(seed, source, sequence, number)
-                cut, follows = int(generator.integers(1, len(text))), generator.random() >= self.other
-                first, second = text[:cut], text[cut:]
-                if not follows:
-                    second = self._from_another(source, int(documents[piece.start]), len(second), generator)
-                pairs.append(self._pair(first, second, generator))
-                relations.append(FOLLOWS if follows else OTHER)
-        return _together(pairs, relations)
+        pairs: list[tuple[Ids, ...]] = []  # ids as seen and as they were, which are asked for, and token types
+        relations = []
+        for row, piece, key in pieces_of(batch):
+            text = self._text(batch.ids[row, piece].numpy())
+            if len(text) < 2:
+                continue
+            generator = self.masked.generator(seed, *key)
+            cut, follows = int(generator.integers(1, len(text))), generator.random() >= self.other
+            second = text[cut:]
+            if not follows:
+                second = self._from_another(key[0], int(batch.documents[row, piece.start]), len(second), generator)
+            ids = np.concatenate([[self.cls], text[:cut], [self.sep], second, [self.sep]])
+            hidden, chosen = self.masked.hide(ids, np.zeros_like(ids), generator)
+            pairs.append((hidden, ids, chosen, np.arange(len(ids)) > cut + 1))
+            relations.append(FOLLOWS if follows else OTHER)
+        (ids, real), (targets, _), (mask, _), (types, _) = (padded([pair[n] for pair in pairs]) for n in range(4))
+        positions, documents = torch.arange(ids.shape[1]).expand(len(ids), -1), torch.where(real, 0, PADDING)
+        return TextPairs(ids, positions, documents, targets, mask.bool(), types, torch.tensor(relations).long())
 
     def _text(self, ids: Ids) -> Ids:
         places = np.flatnonzero(self.masked.vocabulary.text[ids])
@@ -109,12 +105,6 @@ class NextSentence(OnHiddenStates[TextPairs]):
                 return text[begin : begin + length]
         raise ValueError(f"no other document of {dataset.folder} holds text")
 
-    def _pair(self, first: Ids, second: Ids, generator: np.random.Generator) -> tuple[Ids, Ids, Ids, Ids]:
-        """Ids as seen and as they were, which are asked for, and token types."""
-        ids = np.concatenate([[self.cls], first, [self.sep], second, [self.sep]])
-        seen, chosen = self.masked.hide(ids, np.zeros_like(ids), generator)
-        return seen, ids, chosen.astype(np.int64), (np.arange(len(ids)) > len(first) + 1).astype(np.int64)
-
     def counts(self, examples: TextPairs) -> Mapping[str, int]:
         return {**self.masked.counts(examples), "relation": len(examples.relation)}
 
@@ -133,16 +123,3 @@ class NextSentence(OnHiddenStates[TextPairs]):
         relation = cross_entropy(head.relation(hidden), examples.relation)
         loss = Loss(relation.sum, len(relation.nats), {"nats": relation.nats.sum()})
         return {**self.masked.losses_of(model, hidden, examples), "relation": loss}
-
-
-def _together(pairs: Sequence[tuple[Ids, Ids, Ids, Ids]], relations: Sequence[int]) -> TextPairs:
-    lengths = np.array([len(pair[0]) for pair in pairs], np.int64)
-    real = np.arange(max(lengths, default=1)) < lengths[:, None]
-    seen, were, chosen, types = (np.zeros(real.shape, np.int64) for _ in range(4))
-    for whole, parts in zip((seen, were, chosen, types), zip(*pairs, strict=True), strict=False):
-        whole[real] = np.concatenate(parts)
-    ids, targets, asked, token_types = (torch.from_numpy(array) for array in (seen, were, chosen, types))
-    positions = torch.arange(real.shape[1]).expand(len(pairs), -1)
-    documents = torch.from_numpy(np.where(real, 0, PADDING))
-    relation = torch.tensor(relations, dtype=torch.int64)
-    return TextPairs(ids, positions, documents, targets, asked.bool(), token_types, relation)

@@ -1,13 +1,16 @@
-"""The protocol of an objective, and functions on its examples, whatever they hold."""
+"""The protocol of an objective, what it may draw at random, and functions on its examples, whatever they hold."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lmworks.data.batches import PADDING, Batch
 from lmworks.model.heads import VocabularyHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss, token_cross_entropy
@@ -120,6 +123,26 @@ def predict_tokens(
         z_loss=z_loss,
     )
     return Loss(loss.sum, len(loss.nats), {"nats": loss.nats.sum()})
+
+
+def generator_of(seed: int, source: int, sequence: int, piece: int = 0) -> np.random.Generator:
+    """The random numbers of one sequence of a source, or of one piece of it, at one visit: the same in any batch.
+
+    `seed` says which visit it is; the loop counts it up with the batches.
+    """
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(source, sequence, piece))))
+
+
+def pieces_of(batch: Batch, apart: bool = True) -> Iterator[tuple[int, slice, tuple[int, int, int]]]:
+    """(row, where in it, source, sequence and number, as `generator_of` takes them) of each piece of a document in a
+    batch; without `apart` all that is no padding in a row is one piece."""
+    keys = zip(batch.sources.tolist(), batch.sequences.tolist(), strict=True)
+    for row, (documents, (source, sequence)) in enumerate(zip(batch.documents.cpu().numpy(), keys, strict=True)):
+        real = int((documents != PADDING).sum())
+        borders = np.flatnonzero(np.diff(documents[:real])) + 1 if apart else []
+        edges = [0, *borders, real] if real else []
+        for number, (start, stop) in enumerate(pairwise(edges)):
+            yield row, slice(start, stop), (source, sequence, number)
 
 
 def total_loss(objective: Objective[Any], means: Mapping[str, float]) -> float:

@@ -11,8 +11,7 @@ from torch import Tensor
 from lmworks.data.batches import Batch
 from lmworks.model import masks
 from lmworks.model.transformer import Transformer
-from lmworks.train.objectives.objective import TokenPrediction
-from lmworks.train.objectives.row_random import generator_of, numbers_of, pieces_of
+from lmworks.train.objectives.objective import TokenPrediction, generator_of, pieces_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,16 +46,15 @@ class PrefixLanguageModel(TokenPrediction[PrefixedTokens]):
     def examples(self, batch: Batch, seed: int) -> PrefixedTokens:
         shape = batch.ids.shape
         prefix, pieces, mask = np.zeros(shape, bool), np.full(shape, -1), batch.mask.numpy().copy()
-        for row, (source, sequence) in enumerate(numbers_of(batch)):
-            for number, piece in enumerate(pieces_of(batch.documents[row].numpy(), self.apart)):
-                length, asked = piece.stop - piece.start, mask[row, piece]
-                if self.prefix == "drawn":
-                    seen = int(generator_of(seed, source, sequence, number).integers(1, max(length, 2)))
-                else:  # the token before the first that is asked for is the prompt's last
-                    seen = int(asked.argmax()) + 1 if asked.any() else length
-                pieces[row, piece] = number
-                prefix[row, piece.start : piece.start + seen] = True
-                mask[row, piece.start : piece.start + seen - 1] = False
+        for row, piece, key in pieces_of(batch, self.apart):
+            length, asked = piece.stop - piece.start, mask[row, piece]
+            if self.prefix == "drawn":
+                seen = int(generator_of(seed, *key).integers(1, max(length, 2)))
+            else:  # the token before the first that is asked for is the prompt's last
+                seen = int(asked.argmax()) + 1 if asked.any() else length
+            pieces[row, piece] = key[-1]
+            prefix[row, piece.start : piece.start + seen] = True
+            mask[row, piece.start : piece.start + seen - 1] = False
         numbers, seen_by_all, asked_for = (torch.from_numpy(array) for array in (pieces, prefix, mask))
         return PrefixedTokens(batch.ids, batch.positions, numbers, seen_by_all, batch.targets, asked_for)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,8 +11,7 @@ from torch import Tensor
 
 from lmworks.data.batches import Batch
 from lmworks.model.transformer import Transformer
-from lmworks.train.objectives.objective import TokenPrediction
-from lmworks.train.objectives.row_random import generator_of, numbers_of, pieces_of
+from lmworks.train.objectives.objective import TokenPrediction, generator_of, pieces_of
 
 Ids = NDArray[np.int64]
 
@@ -33,34 +32,28 @@ class Rewritings:
     mask: Tensor
 
 
-class Text(NamedTuple):
-    """ids (n,) of a text of a batch, and the random numbers that belong to it."""
-
-    ids: Ids
-    generator: np.random.Generator
-
-
-def texts_of(batch: Batch, seed: int, apart: bool, frame: Sequence[int]) -> Iterator[Text]:
-    """The texts of a batch, row by row: the pieces of documents, or without `apart` whole rows.
+def texts_of(batch: Batch, seed: int, apart: bool, frame: Sequence[int]) -> Iterator[tuple[Ids, np.random.Generator]]:
+    """The texts of a batch, (n,) each, with the random numbers that belong to it, row by row: the pieces of documents,
+    or without `apart` whole rows.
 
     A token of `frame` at the beginning or the end is left out: the objective frames a text itself.
     """
-    for row, (source, sequence) in enumerate(numbers_of(batch)):
-        for number, piece in enumerate(pieces_of(batch.documents[row].numpy(), apart)):
-            ids = batch.ids[row, piece].numpy()
-            begins, ends = int(ids[0] in frame), int(ids[-1] in frame)
-            yield Text(ids[begins : max(len(ids) - ends, begins)], generator_of(seed, source, sequence, number))
+    for row, piece, key in pieces_of(batch, apart):
+        ids = batch.ids[row, piece].numpy()
+        begins, ends = int(ids[0] in frame), int(ids[-1] in frame)
+        yield ids[begins : max(len(ids) - ends, begins)], generator_of(seed, *key)
 
 
 def rewritings(pairs: Sequence[tuple[Ids, Ids]], start: int) -> Rewritings:
     """Sources and their targets as one batch, padded on the right to the longest of each. Nothing is cut."""
-    sources, read = _padded([source for source, _ in pairs])
-    targets, written = _padded([target for _, target in pairs])
+    sources, read = padded([source for source, _ in pairs])
+    targets, written = padded([target for _, target in pairs])
     decoder_ids = torch.cat([targets.new_full((len(targets), 1), start), targets[:, :-1]], dim=1)
     return Rewritings(sources, read, decoder_ids.where(written, 0), targets, written)
 
 
-def _padded(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """Rows as one tensor (rows, longest) int64, 0 at padding, and which of its places are no padding, bool."""
     lengths = np.array([len(row) for row in rows], np.int64)
     real = np.arange(max(lengths, default=1)) < lengths[:, None]
     ids = np.zeros(real.shape, np.int64)

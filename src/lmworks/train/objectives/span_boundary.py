@@ -1,8 +1,7 @@
 """Span masking with the span-boundary objective (Joshi et al. 2020, SpanBERT, sections 3.1 and 3.2)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -10,31 +9,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmworks.data.batches import PADDING, Batch
+from lmworks.data.batches import Batch
 from lmworks.model.heads import SpanBoundaryHead
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import Loss, token_cross_entropy
 from lmworks.train.objectives.corruption_vocabulary import Vocabulary
-from lmworks.train.objectives.masked import check_rates
-from lmworks.train.objectives.objective import TokenPrediction
-from lmworks.train.objectives.packed_encoder import encode
-from lmworks.train.objectives.row_random import generator_of, numbers_of
+from lmworks.train.objectives.masked import MaskedTokens, check_rates, encode
+from lmworks.train.objectives.objective import TokenPrediction, generator_of, pieces_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MaskedSpans:
-    """`MaskedTokens`, and for each token of a span, all (batch, length):
+class MaskedSpans(MaskedTokens):
+    """Masked tokens, and for each token of a span, all (batch, length):
 
     starts    int64, the place just before its span; `ends` the one just after
     places    int64, its own place in the span, from 0
     boundary  bool, whether it is predicted from these
     """
 
-    ids: Tensor
-    positions: Tensor
-    documents: Tensor
-    targets: Tensor
-    mask: Tensor
     starts: Tensor
     ends: Tensor
     places: Tensor
@@ -81,11 +73,9 @@ class SpanBoundary(TokenPrediction[MaskedSpans]):
         ids = batch.ids.numpy().copy()
         starts, ends, places = (np.zeros_like(ids) for _ in range(3))
         mask = np.zeros(ids.shape, bool)
-        for row, (source, sequence) in enumerate(numbers_of(batch)):
-            generator = generator_of(seed, source, sequence)
-            documents = batch.documents[row].numpy()
-            real = slice(0, int((documents != PADDING).sum()))
-            for span in draw_spans(ids[row, real], documents[real], self, generator):
+        for row, real, key in pieces_of(batch, apart=False):
+            generator = generator_of(seed, *key)
+            for span in draw_spans(ids[row, real], batch.documents[row, real].numpy(), self, generator):
                 length, fate = span.stop - span.start, generator.random()
                 if fate < self.masked:
                     ids[row, span] = self.vocabulary.mask
@@ -148,11 +138,11 @@ def draw_spans(
         np.arange(1, settings.max_span + 1), size=left, p=length_chances(settings.p, settings.max_span)
     )
     spans: list[slice] = []
-    for wanted in lengths.tolist():
+    for length in lengths.tolist():
         # The first span may be longer than the rate allows: a row in which nothing is hidden teaches nothing.
         small = np.diff(borders) <= left if spans else np.ones(len(firsts), bool)
-        begins = partial(_begins, inside=inside & seen, seen=seen, documents=documents[firsts], allowed=small)
-        length, places = _longest(wanted, begins)
+        while length and not len(places := _begins(length, inside & seen, seen, documents[firsts], small)):
+            length -= 1
         if not length:
             break
         start = int(generator.choice(places))
@@ -162,14 +152,6 @@ def draw_spans(
         seen[start : start + length] = False
         left -= spans[-1].stop - spans[-1].start
     return spans
-
-
-def _longest(wanted: int, begins: Callable[[int], NDArray[np.int64]]) -> tuple[int, NDArray[np.int64]]:
-    """The most words, up to so many, for which there is a place, and the places; 0 where there is none."""
-    for length in range(wanted, 0, -1):
-        if len(places := begins(length)):
-            return length, places
-    return 0, np.empty(0, np.int64)
 
 
 def _begins(

@@ -69,23 +69,6 @@ def missing(length: int, rate: float, mean_span: float) -> tuple[int, int]:
     return tokens, min(max(round(tokens / mean_span), 1), length - tokens)
 
 
-def lengths_of(length: int, rate: float = 0.15, mean_span: float = 3.0) -> tuple[int, int]:
-    """Tokens of source and target of a text of `length` tokens; each ends with one that says so."""
-    tokens, spans = missing(length, rate, mean_span)
-    return length - tokens + spans + 1, tokens + spans + 1
-
-
-def longest_text(source_length: int, rate: float = 0.15, mean_span: float = 3.0) -> int:
-    """The most tokens whose source fits into `source_length`: the loader's length for a model of that context (T5:
-    568 for 512). ValueError where no text fits."""
-    if source_length < 3:
-        raise ValueError(f"a source has a token, a sentinel and an end: it does not fit into {source_length}")
-    length = 2
-    while lengths_of(length + 1, rate, mean_span)[0] <= source_length:
-        length += 1
-    return length
-
-
 def noise_mask(length: int, rate: float, mean_span: float, generator: np.random.Generator) -> NDArray[np.bool_]:
     """Which tokens are missing, (length,) bool.
 

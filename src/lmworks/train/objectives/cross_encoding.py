@@ -1,10 +1,12 @@
-"""Rows that cross-encoders learn from, in JSON lines: one shape for each head.
+"""Cross-encoders: two texts in, one head out (Devlin et al. 2019, section 4; Nogueira & Cho 2019). Each head has a
+shape of rows to learn from, in JSON lines, and a loss.
 
 reader     {"question": ..., "context": ..., "answers": {"text": [...], "answer_start": [...]}}, as SQuAD's; no answer:
-           empty lists
+           empty lists. -log p(start) - log p(end) over the places of the pair, place 0 standing for "no answer"
 reranker   {"anchor": ..., "positive": ..., "negatives": [...]}: a question, and passages that answer it or do not;
-           where more than one does, "positives": [...] names them all
-verifier   {"premise": ..., "hypothesis": ..., "label": "entailment" | "neutral" | "contradiction"}
+           where more than one does, "positives": [...] names them all. -log σ(s) of a passage that answers, -log σ(-s)
+           of one that does not
+verifier   {"premise": ..., "hypothesis": ..., "label": "entailment" | "neutral" | "contradiction"}. -log p(label)
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
 from lmworks.data.conversations import columns_of, rows_of
-from lmworks.data.token_groups import TokenGroup, TokenGroups, join_groups
+from lmworks.data.token_groups import GroupBatch, TokenGroup, TokenGroups, join_groups
 from lmworks.data.training_rows import pair_of
+from lmworks.model.transformer import Transformer
 from lmworks.records import TextPair
 from lmworks.tokenizer.text_pair import JoinedPair, join_pairs
 from lmworks.tokenizer.tokenizer import Tokenizer
+from lmworks.train.losses import Loss
+from lmworks.train.objectives.objective import Objective, rows_by_length
 
 Label = Literal["entailment", "neutral", "contradiction"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -57,16 +66,11 @@ class Ranking(TextPair):
 Row = Reading | Ranking | Entailment
 
 
-def parse_rows(files: Sequence[Path], task: Task) -> list[Row]:
-    """All rows of the files. ValueError for a row of another shape, and for an answer that does not stand where it is
-    said to; it names the row."""
-    parse = {"reader": _reading, "reranker": _ranked, "verifier": _entailment}[task]
-    return [parse(found, where) for path in files for where, found in rows_of(path)]
-
-
 def read_rows(files: Sequence[Path], task: Task) -> list[Row]:
-    """`parse_rows` to learn from: ValueError, too, for rows of one class alone."""
-    rows = parse_rows(files, task)
+    """All rows of the files. ValueError for a row of another shape, for an answer that does not stand where it is said
+    to, both with the row, and for rows of one class alone, from which nothing is learned."""
+    parse = {"reader": _reading, "reranker": _ranked, "verifier": _entailment}[task]
+    rows: list[Row] = [parse(found, where) for path in files for where, found in rows_of(path)]
     classes = {_class_of(row) for row in rows}
     if rows and len(classes) < 2 and task != "reranker":
         raise ValueError(f"all {len(rows):,} rows are {classes.pop()}: a {task} learns from rows of more than one kind")
@@ -131,6 +135,59 @@ def _class_of(row: Row) -> str:
             return f"of the label {row.label}"
         case Ranking():
             return "pairs"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairExamples:
+    """Pairs of texts, (groups, size, length) as in `GroupBatch`, and their columns, (groups, size) float32."""
+
+    ids: Tensor
+    attention_mask: Tensor
+    columns: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEncoding(Objective[PairExamples]):
+    """The loss of a head on pairs of texts, a target each.
+
+    The metric `accuracy` is the share of pairs whose span, relevance (s > 0) or label is right.
+    """
+
+    task: Task
+
+    def examples(self, batch: GroupBatch, seed: int) -> PairExamples:
+        return PairExamples(batch.ids, batch.attention_mask, batch.columns)
+
+    def counts(self, examples: PairExamples) -> Mapping[str, int]:
+        return {self.task: int(examples.attention_mask.any(-1).sum())}
+
+    def losses(self, model: Transformer, examples: PairExamples) -> Mapping[str, Loss]:
+        present = examples.attention_mask.any(-1)  # (groups, size)
+        ids, mask = examples.ids[present], examples.attention_mask[present]  # (pairs, length)
+        columns = {name: values[present] for name, values in examples.columns.items()}  # (pairs,)
+        losses, right = [], []
+        for rows, longest in rows_by_length(mask.sum(-1)):
+            kept = mask[rows, :longest]
+            output = model(ids[rows, :longest], attention_mask=kept).float()
+            loss, correct = self._loss(output, kept, {name: values[rows] for name, values in columns.items()})
+            losses.append(loss)
+            right.append(correct)
+        nats = torch.cat(losses)
+        return {self.task: Loss(nats.sum(), len(nats), {"accuracy": torch.cat(right).sum()})}
+
+    def _loss(self, output: Tensor, mask: Tensor, columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The nats of each pair and whether it is right, (pairs,); `output` is what the model's head gives."""
+        if self.task == "reader":
+            logits = output.masked_fill(~mask[..., None], -torch.inf)  # (pairs, length, 2)
+            wanted = torch.stack((columns["start"], columns["end"]), dim=-1).long()  # (pairs, 2)
+            nats = F.cross_entropy(logits, wanted, reduction="none").sum(-1)
+            return nats, (logits.argmax(1) == wanted).all(-1)
+        if self.task == "reranker":
+            score = output.squeeze(-1)
+            nats = F.binary_cross_entropy_with_logits(score, columns["label"], reduction="none")
+            return nats, (score > 0) == (columns["label"] > 0)
+        wanted = columns["label"].long()
+        return F.cross_entropy(output, wanted, reduction="none"), output.argmax(-1) == wanted
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def letters(text: str) -> float:
 
 def lmworks(options: Namespace, exchange: Exchange) -> None:
     from lmworks.adapt import LoraConfig
-    from lmworks.align import log_probabilities, sampled_completions, stage_online
+    from lmworks.align import completions, log_probabilities, stage_online
     from lmworks.align.dpo import REFERENCE, Pairs
     from lmworks.align.grpo import PolicyOptimization
     from lmworks.align.online_config import GRPOConfig, OnlineConfig
@@ -61,8 +61,8 @@ def lmworks(options: Namespace, exchange: Exchange) -> None:
 
         objective, loader = Pairs(), Rows()
     else:
-        fixed = partial(sampled_completions.SamplingParameters, ignore_eos=True)
-        vars(sampled_completions)["SamplingParameters"] = fixed
+        fixed = partial(completions.SamplingParameters, ignore_eos=True)
+        vars(completions)["SamplingParameters"] = fixed
         config = OnlineConfig(
             ("rows",), algorithm=GRPOConfig(group_size=GROUP), method=method, steps=10**6, prompts=options.batch,
             length=options.length + options.completion, max_completion_length=options.completion,
@@ -70,7 +70,7 @@ def lmworks(options: Namespace, exchange: Exchange) -> None:
         )  # fmt: skip
         prompts = stage_online.prompts_of([Verifiable(row.prompt, "", "") for row in rows], checkpoint, options.length)
         reward = lambda _, responses: [letters(each.text) for each in responses]  # noqa: E731
-        loader = RolloutLoader(config, sampled_completions.SampledCompletions(config, prompts, reward))
+        loader = RolloutLoader(config, completions.SampledCompletions(config, prompts, reward))
         objective = PolicyOptimization(config.algorithm, config.max_completion_length)
     parts: Any = checkpoint, objective, loader, settings, Path(options.folder, "run")
     run = Run(*parts, adapt=adapt)

@@ -7,12 +7,12 @@ from typing import Any
 
 from generate.engine_cases import tiny_llama
 from lmworks.adapt.config import FullConfig
+from lmworks.align.completions import Prompt, SampledCompletions
 from lmworks.align.environments import Episodes
 from lmworks.align.online_config import GRPOConfig, OnlineConfig, PPOConfig
 from lmworks.align.policy import policy_of
 from lmworks.align.ppo import add_critic
 from lmworks.align.rollout_loader import RolloutLoader
-from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.stage_online import adapted, objective_of
 from lmworks.evaluate.metric import Item, Response
 from lmworks.tokenizer.chat_templates import chat_template

@@ -22,8 +22,8 @@ from lmworks.align.dpo import REFERENCE, Pairs, dpo, orpo, simpo
 from lmworks.align.early_stopping import EarlyStopping
 from lmworks.align.kto import KTO, KTOLoader, with_baseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
-from lmworks.align.offline_settings import derive_offline
 from lmworks.align.reward_model import Reward
+from lmworks.align.stage_offline import derive_offline
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.token_groups import TokenGroup, join_groups

@@ -12,12 +12,11 @@ import torch
 from align.rl_cases import config_of, run_of
 from generate.engine_cases import tiny_llama
 from lmworks.adapt.config import LoraConfig
+from lmworks.align.completions import RatedCompletions, rollout_sequences
 from lmworks.align.log_probabilities import completion_log_probabilities
 from lmworks.align.online_config import GRPOConfig, PPOConfig, RemoteConfig
 from lmworks.align.policy import Policy
-from lmworks.align.rated_completions import RatedCompletions
 from lmworks.align.rollout_loader import RolloutLoader
-from lmworks.align.sampled_completions import rollout_sequences
 from lmworks.align.sft_replay import WithReplay
 from lmworks.align.stage_online import adapted, objective_of
 from lmworks.data.training_rows import group_completions

@@ -25,12 +25,10 @@ def test_a_sum_has_named_parts_and_a_weight_of_zero_reports():
         items = items_of(rows)
         reward.check(items)
         assert reward(items, [Response("4"), Response("no word")]) == [1.0, 0.0]
-        assert reward.metrics["reward/verifier"] == 0.5
+        assert reward.parts["verifier"] == [1.0, 0.0]
         found = reward(items, [Response("<think>two and two</think>\nAnswer: 4"), Response("word")])
     assert found == [1.25, 1.0]
-    expected = {"reward": 1.125, "reward/verifier": 1.0, "reward/format": 0.5, "reward/length": 4.0}
-    expected |= {"reward/length/std": 3.0, "reward/unscored": 0.0}
-    assert {name: reward.metrics[name] for name in expected} == expected
+    assert reward.parts == {"verifier": [1.0, 1.0], "format": [1.0, 0.0], "length": [7.0, 1.0]}
 
 
 def test_a_verifier_that_raises_or_hangs_leaves_a_response_unscored():

@@ -17,10 +17,10 @@ import torch
 from align.rl_cases import ascii_share, config_of, run_of
 from generate.engine_cases import KINDS, make_engine
 from lmworks.adapt.config import FullConfig, LoraConfig
+from lmworks.align.completions import Prompt
 from lmworks.align.log_probabilities import Sequences, completion_log_probabilities
 from lmworks.align.online_config import POLICY_GRADIENTS, GRPOConfig, OnlineDPOConfig, PPOConfig, StoppingConfig
 from lmworks.align.policy_evaluation import validation_of_rollouts
-from lmworks.align.sampled_completions import Prompt
 from lmworks.align.stage_online import steps_within
 from lmworks.config import from_mapping
 from lmworks.evaluate.metric import Item

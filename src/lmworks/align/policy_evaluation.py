@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from lmworks.align.completions import SampledCompletions
 from lmworks.align.config import AlignConfig
 from lmworks.align.rollout_loader import RolloutLoader
-from lmworks.align.sampled_completions import SampledCompletions
 from lmworks.artefact import StageContext
 from lmworks.config import to_mapping
 from lmworks.evaluate.suite_comparison import run_suites, suites_section

@@ -3,27 +3,28 @@
     with RewardSum({"verifier": 1.0, "format": 0.2, "length": 0.0}) as reward:
         reward.check(items)                                    # rows and names, before a model is loaded
         reward(items, [Response(text) for text in texts])      # a number or `Unscored` for each
-        reward.metrics                                         # means by name, for a run's log
+        reward.parts                                           # name → the same, without the weight
 
 A weight of 0 reports and does not count. Rules run in a process of their own, which a hanging one cannot outlast
 (`corpus/read/sandbox.py`); what could not be measured is `Unscored` with the reason, and has no reward. Programs
 that a model wrote have processes and limits of their own (`evaluate/code_sandbox.py`): one that hangs has failed.
 """
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
+from runpy import run_path
+from typing import Any
 
-import numpy as np
-
-from lmworks.align.own_rewards import RewardShapeError, located, own_reward
 from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.read.config import SandboxConfig
 from lmworks.corpus.read.sandbox import Sandbox
-from lmworks.evaluate.metric import Item, Metric, Response, check_items, item_value
+from lmworks.evaluate.metric import Item, Metric, Response, Value, check_items, each, item_value
 from lmworks.evaluate.registry import METRICS, metric
 from lmworks.records import Unscored, Verifiable
 
@@ -33,19 +34,21 @@ SECONDS = 5.0  # of the processor, that a verifier has for one response
 CLOCK = 12.0  # times as many seconds by the clock, for one that waits
 START_SECONDS = 60.0  # of a verifier's first call, which imports what it needs
 Reward = float | Unscored
+SHAPES = "score(item, response) -> number, or score(prompts, completions, **columns) -> a list of numbers"
+
+
+class RewardShapeError(ValueError):
+    """A function that is called, or answers, otherwise than `SHAPES`."""
 
 
 class RewardSum(AbstractContextManager["RewardSum"]):
     """Measures rewards; a context manager, whose process ends with this one at the latest.
 
     weights  name → weight. A name is one of the registry's that needs no model, `verifier` (each row's own), a function
-             `module:name` or `file.py:name` (`own_rewards.SHAPES`), or a key of `given`.
+             `module:name` or `file.py:name` (`SHAPES`), or a key of `given`.
     base     the folder that a file's relative path starts at
     given    metrics made by the caller, such as reward models (`evaluate/model_rewards.py`): they run in this process,
              without a limit, and what they raise is raised.
-    metrics  of the last call: `reward` and `reward/NAME` without its weight, each with `/std`, over the scored ones;
-             `reward/unscored`, responses without a total. A part of which nothing is scored has no number.
-
     parts    of the last call: name → its values without the weight
     rule     the name whose value of 1 says that a response is right: `verifier`, or else the one of the highest weight
              that is no model; "" without any
@@ -62,7 +65,6 @@ class RewardSum(AbstractContextManager["RewardSum"]):
     ) -> None:
         self._base, self._seconds = base, seconds
         self.weights, self._given = dict(weights), dict(given or {})
-        self.metrics: dict[str, float] = {}
         self.parts: dict[str, list[Reward]] = {}
         rules = [name for name, weight in self.weights.items() if weight > 0 and name not in self._given]
         self.rule = VERIFIER if VERIFIER in self.weights else max(rules, key=self.weights.__getitem__, default="")
@@ -103,30 +105,19 @@ class RewardSum(AbstractContextManager["RewardSum"]):
             given = self._given.get(name)
             parts[name] = _numbers(given, items, responses) if given else self._verified(name, items, responses)
         self.parts = parts
-        totals = [self._total(row) for row in zip(*parts.values(), strict=True)]
-        numbers = {"reward": totals} | {f"reward/{name}": values for name, values in parts.items()}
-        scored = {name: [one for one in values if not isinstance(one, Unscored)] for name, values in numbers.items()}
-        self.metrics = {"reward/unscored": float(len(totals) - len(scored["reward"]))}
-        for name, values in scored.items():
-            self.metrics |= {name: float(np.mean(values)), f"{name}/std": float(np.std(values))} if values else {}
-        return totals
+        return [self._total(row) for row in zip(*parts.values(), strict=True)]
 
     def _verified(self, name: str, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
         if name in self._lists:
-            measured = self._in_sandbox(located(name, self._base), items, responses)
-            return [measured] * len(items) if isinstance(measured, Unscored) else measured
+            return self._in_sandbox(located(name, self._base), items, responses)
         names = [located(_own_verifier(item) if name == VERIFIER else name, self._base) for item in items]
         programs = [place for place, own in enumerate(names) if own == _PROGRAMS]
         asked = [items[place] for place in programs], [responses[place] for place in programs]
         run = dict(zip(programs, _numbers(verifier(_PROGRAMS), *asked), strict=True)) if programs else {}
         rows = enumerate(zip(names, items, responses, strict=True))
-        return [run[place] if place in run else self._one_in_sandbox(*row) for place, row in rows]
+        return [run[n] if n in run else self._in_sandbox(name, [item], [said])[0] for n, (name, item, said) in rows]
 
-    def _one_in_sandbox(self, name: str, item: Item, response: Response) -> Reward:
-        measured = self._in_sandbox(name, [item], [response])
-        return measured if isinstance(measured, Unscored) else measured[0]
-
-    def _in_sandbox(self, name: str, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward] | Unscored:
+    def _in_sandbox(self, name: str, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
         try:
             if not self._sandbox.alive:
                 self._prepared.clear()
@@ -136,7 +127,7 @@ class RewardSum(AbstractContextManager["RewardSum"]):
                     self._sandbox.call(_verify, (name, items[:1], [Response()]), START_SECONDS)
             return self._sandbox.call(_verify, (name, items, responses), len(items) * self._seconds)
         except UnusableError as error:
-            return Unscored(str(error))
+            return [Unscored(str(error))] * len(items)
 
     def _total(self, row: Sequence[Reward]) -> Reward:
         total = 0.0
@@ -171,6 +162,74 @@ def verifier(name: str) -> Metric:
     return own_reward(name)
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Functions of a user's, of one completion or, as TRL's, of lists of them
+
+
+def located(name: str, base: Path) -> str:
+    """The name `file.py:function` with the file's whole path, which starts at `base`; other names as they are."""
+    file, _, function = name.rpartition(":")
+    return f"{(base / file).resolve()}:{function}" if file.endswith(".py") else name
+
+
+def own_reward(name: str) -> Metric:
+    """The function `module:name` or `file.py:name`. LookupError where there is none, RewardShapeError for one that
+    is called otherwise than `SHAPES`."""
+    place, _, attribute = name.rpartition(":")
+    try:
+        names = run_path(place) if place.endswith(".py") else vars(import_module(place))
+        function = names[attribute]
+    except Exception as error:  # whatever its author did
+        raise LookupError(f"no verifier {name!r}: {type(error).__name__}: {error}") from None
+    try:
+        signature = inspect.signature(function)
+        if "completions" in signature.parameters:
+            measure = partial(_of_lists, name, function, signature)
+            return Metric(name, measure, signature={"lists": True})
+        signature.bind(Item(""), Response())
+    except TypeError as error:
+        raise RewardShapeError(f"the reward {name}: {error}. Write it as {SHAPES}") from None
+    return Metric(name, each(lambda item, response: _number(name, function(item, response))))
+
+
+def _of_lists(
+    name: str, function: Callable[..., Any], signature: inspect.Signature, items: Sequence[Item], responses: Any
+) -> list[Value]:
+    """Messages stand for a prompt that has them, and for its completion then. RewardShapeError for another result
+    than a number, or None, for each."""
+    columns = {key for item in items for key in item.fields}
+    given: dict[str, Any] = {key: [item.fields.get(key) for item in items] for key in columns}
+    given["answer"] = [item.references[0] if item.references else None for item in items]
+    spoken = [not isinstance(item.prompt, str) for item in items]
+    texts = [one.text for one in responses]
+    given["prompts"] = [
+        item.prompt if isinstance(item.prompt, str) else [{"role": m.role, "content": m.content} for m in item.prompt]
+        for item in items
+    ]
+    given["completions"] = [
+        [{"role": "assistant", "content": text}] if own else text for text, own in zip(texts, spoken, strict=True)
+    ]
+    if not any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values()):
+        given = {key: value for key, value in given.items() if key in signature.parameters}
+    values = function(**given)
+    if not hasattr(values, "__len__") or isinstance(values, str | dict) or len(values) != len(items):
+        raise RewardShapeError(f"{name} gave {values!r:.80} for {len(items)} completions. Write it as {SHAPES}")
+    return [_number(name, value) for value in values]
+
+
+def _number(name: str, value: Any) -> Value:
+    if value is None or isinstance(value, Unscored):
+        return value or Unscored(f"{name} gave None")
+    try:
+        return tuple(map(float, value)) if isinstance(value, tuple) else float(value)
+    except (TypeError, ValueError):
+        raise RewardShapeError(f"{name} gave {value!r:.80}, which is no number. Write it as {SHAPES}") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Each item's own, and what runs in the process of the sandbox
+
+
 def _own_verifier(item: Item) -> str:
     if name := item.fields.get("verifier"):
         return str(name)
@@ -180,7 +239,6 @@ def _own_verifier(item: Item) -> str:
     )
 
 
-# In the process of the sandbox
 _made = cache(verifier)
 
 

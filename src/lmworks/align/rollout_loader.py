@@ -21,14 +21,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lmworks.align.advantages import generalised_advantages, group_advantages, whiten, without_signal
+from lmworks.align.completions import Draw, RatedCompletions, SampledCompletions, rollout_sequences
 from lmworks.align.dpo import REFERENCE
 from lmworks.align.early_stopping import EarlyStopping
 from lmworks.align.log_probabilities import Sequences
 from lmworks.align.online_config import STEPS, GRPOConfig, OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy import Policy
 from lmworks.align.ppo import critic_of, next_beta, token_rewards
-from lmworks.align.rated_completions import RatedCompletions
-from lmworks.align.sampled_completions import Draw, SampledCompletions, rollout_sequences
 from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import GroupBatch
 from lmworks.progress import Report, no_report

@@ -3,7 +3,7 @@ reward model."""
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from lmworks.align.dpo import REFERENCE, Pairs
 from lmworks.align.early_stopping import EarlyStopping
 from lmworks.align.kto import KTO, KTOLoader, WithBaseline, with_mismatched
 from lmworks.align.log_probabilities import check_start, reference_sums
-from lmworks.align.offline_settings import derive_offline
 from lmworks.align.policy_evaluation import suite_section
 from lmworks.align.reward_model import KINDS, Reward
 from lmworks.align.reward_report import held_out_section, reward_section
@@ -49,11 +48,22 @@ from lmworks.train.fit import Report, adapts, fit, new_run
 from lmworks.train.held_out import samples_of, validation_of
 from lmworks.train.mixed_precision import DTYPES
 from lmworks.train.objectives.objective import Objective
+from lmworks.train.optimizer_config import AdamW, peak_rate
 from lmworks.train.parallel.ranks import Ranks, device_of_rank, join
 from lmworks.train.run import Run
 from lmworks.train.run_log import LOG
 from lmworks.train.run_report import doubt_of_steps, run_section
-from lmworks.train.settings import kept_settings, measured_steps, with_rank
+from lmworks.train.settings import (
+    Reasons,
+    batch_and_steps,
+    for_steps,
+    kept_settings,
+    measured_steps,
+    rows_together,
+    speed_reason,
+    with_rank,
+    within_minutes,
+)
 from lmworks.train.train_stages import find_base, load_base
 
 SHOWN = 3  # held-out prompts that the policy answers before and after
@@ -66,6 +76,16 @@ METHODS: dict[type, str] = {  # that learn from rows of a type
     Verifiable: "grpo, ppo or online_dpo",
 }
 _ROWS = {"kto": (LabelledCompletion,), "reward": tuple(KINDS)}  # of the others: preferences
+
+EPOCHS = 1.0  # unless asked for more: rows that are seen again are soon known by heart
+BATCH, STEPS = 16, 50  # at most, and steps that there are to be
+# Of AdamW at its highest. A policy's are a tenth of what fine-tuning takes, or it leaves its reference within steps; a
+# new head has nothing to leave.
+RATES = {"lora": 5e-5, "full": 1e-6}
+REWARD_RATES = {"lora": 2e-4, "full": 1e-5}
+_KTO_BATCH = 8  # rows at least, of which a baseline is the mean
+_USED = 0.75  # of the minutes: the rest is loading, validation and the machine's own pace
+_FORWARD = 1 / 3  # of the time of a step
 
 
 def objective_of(config: OfflineConfig, row: type[PreferenceRow]) -> Objective[Any]:
@@ -144,7 +164,10 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         batches = WithBaseline(run.model, batches) if isinstance(objective, KTO) else batches
         run.validate = validation_of(run, batches, {"data": shown.digest}, objective, 1)
         if not isinstance(objective, Reward) and config.train.parallel.generates:
-            run.sample = samples_of(run, _beginnings(shown))
+            asked = shown.batch(range(min(len(shown), 4 * SHOWN)))
+            pairs = zip(asked.ids[:, 0].tolist(), asked.completion_mask[:, 0].tolist(), strict=True)
+            beginnings = dict.fromkeys(tuple(ids[: learned.index(True)]) for ids, learned in pairs)
+            run.sample = samples_of(run, list(beginnings)[:SHOWN])
     prompts, bounds = len({hash_json(row.prompt) for row in held_out}), f"at least 2 and at most {HELD_OUT}"
     reasons = (
         ("rows", f"{there:,}", "; ".join(["to learn from", *formats_read(formats)])),
@@ -171,6 +194,43 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
     return fit(run, context, config.method, report=report())
 
 
+def derive_offline(
+    config: OfflineConfig, groups: TokenGroups, referenced: bool, seconds: Callable[[int], float]
+) -> tuple[OfflineConfig, Reasons]:
+    """The config with the settings that it leaves out: steps, batch, rate, warm-up, how often to look.
+
+    referenced  Whether a reference reads each row that is seen, before the first step.
+    seconds     Rows of a forward → of a real step, for each token; asked where minutes decide.
+    """
+    tokens = np.add.reduceat(groups.lengths, groups.first[:-1])  # (rows,): of all sequences of each
+    rows, mean, why = len(groups), float(tokens.mean()), "as set" if config.epochs else "unless set"
+    together, epochs = config.train.micro_batch or rows_together(tokens), config.epochs or EPOCHS
+    reasons: list[tuple[str, str, str]] = []
+    if config.minutes is not None and config.steps is None:
+        seconds_each = seconds(together)
+        reasons.append(speed_reason(1 / seconds_each))
+        epochs, why = within_minutes(
+            config.minutes, epochs, why, seconds_each * mean * rows, _USED, referenced * _FORWARD
+        )
+    least = max(_KTO_BATCH if isinstance(config.algorithm, KTOConfig) else 1, config.train.parallel.data)
+    enough = config.steps or STEPS
+    batch, steps = batch_and_steps(rows, epochs, config.batch, config.steps, enough, BATCH, least)
+    rates = REWARD_RATES if isinstance(config.algorithm, RewardConfig) else RATES
+    default_rate = isinstance(config.train.optimizer, AdamW) and config.train.optimizer.rate is None
+    rate = config.rate or (rates[config.method.kind] if default_rate else peak_rate(config.train.optimizer))
+    often = config.train.validate
+    train = for_steps(config.train, steps, rate, often and (steps if config.minutes is not None else min(often, steps)))
+    train = replace(train, micro_batch=min(together, batch))
+    reasons += [
+        ("rows seen", f"{min(steps * batch, rows):,} of {rows:,}", f"of {mean:,.0f} tokens on average"),
+        ("epochs", f"{steps * batch / rows:.3g}", "of these steps" if config.steps else why),
+        ("batch", f"{batch:,}", "as set" if config.batch == batch else f"at most {BATCH}, to have {enough} steps"),
+        ("steps", f"{steps:,}", "as set" if config.steps else "epochs times rows, by the batch"),
+        ("rate", f"{rate:g}", f"at its highest, of {config.train.optimizer.kind}"),
+    ]
+    return replace(config, steps=steps, epochs=None, batch=batch, rate=rate, train=train), tuple(reasons)
+
+
 def read_rows(config: OfflineConfig, base: Path, formats: Counter[str] | None = None) -> list[Any]:
     """The rows that the algorithm learns from. `formats` and ValueError as `read_preference_rows`, which is raised
     for rows of several types, for none, and for labels or ratings that are all one."""
@@ -181,17 +241,11 @@ def read_rows(config: OfflineConfig, base: Path, formats: Counter[str] | None = 
         found = f"both {' and '.join(sorted(types))}" if types else "no row"
         remedy = "name files with rows of one type by `--data`, the setting rows"
         raise ValueError(f"there is {found} in {', '.join(config.rows)}: {remedy}")
-    if len({verdict for row in rows for verdict in _verdicts(row)}) == 1:
+    column = {LabelledCompletion: "label", Rated: "rating", Stepwise: "labels"}.get(type(rows[0]))  # of a pair none
+    if column and len({verdict for row in rows for verdict in np.atleast_1d(getattr(row, column)).tolist()}) == 1:
         what = "one rating" if isinstance(rows[0], Rated) else "one label"
         raise ValueError(f"all {len(rows):,} rows have {what}: {kind} learns from what differs, add rows of the others")
     return rows
-
-
-def _verdicts(row: Any) -> Sequence[float]:
-    """Labels or ratings; none of a pair."""
-    if isinstance(row, Stepwise):
-        return row.labels
-    return [] if isinstance(row, Preference) else [row.rating if isinstance(row, Rated) else row.label]
 
 
 def load_policy(config: AlignConfig, context: StageContext) -> Checkpoint:
@@ -248,10 +302,3 @@ def with_reference(
                 np.save(stream, sums)
         ranks.wait()
     return replace(groups, columns={**groups.columns, REFERENCE: np.load(path)})
-
-
-def _beginnings(groups: TokenGroups) -> list[tuple[int, ...]]:
-    """The prompts of the first groups, as ids."""
-    batch = groups.batch(range(min(len(groups), 4 * SHOWN)))
-    pairs = zip(batch.ids[:, 0].tolist(), batch.completion_mask[:, 0].tolist(), strict=True)
-    return list(dict.fromkeys(tuple(ids[: learned.index(True)]) for ids, learned in pairs))[:SHOWN]

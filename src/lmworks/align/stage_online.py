@@ -11,11 +11,11 @@ import numpy as np
 
 from lmworks.adapt.adapted_checkpoint import load
 from lmworks.adapt.config import FullConfig, Method
+from lmworks.align.completions import Prompt, RatedCompletions, SampledCompletions
 from lmworks.align.dpo import Pairs
 from lmworks.align.environments import Episodes, episodes
 from lmworks.align.grpo import PolicyOptimization
 from lmworks.align.log_probabilities import check_temperature
-from lmworks.align.offline_settings import RATES
 from lmworks.align.online_config import STEPS, OnlineConfig, OnlineDPOConfig, PPOConfig
 from lmworks.align.policy import policy_of
 from lmworks.align.policy_evaluation import (
@@ -24,14 +24,12 @@ from lmworks.align.policy_evaluation import (
     validation_of_rollouts,
 )
 from lmworks.align.ppo import add_critic
-from lmworks.align.rated_completions import RatedCompletions
 from lmworks.align.reward_report import held_out_section
 from lmworks.align.rewards import RewardSum, items_of
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.rollout_report import rollouts_section
-from lmworks.align.sampled_completions import Prompt, SampledCompletions
 from lmworks.align.sft_replay import Imitation, WithReplay, read_demonstrations, sft_groups
-from lmworks.align.stage_offline import METHODS, SHOWN, load_policy
+from lmworks.align.stage_offline import METHODS, RATES, SHOWN, load_policy
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.config import to_mapping
 from lmworks.data.conversations import as_messages, conversation_files

@@ -41,11 +41,9 @@ MODULES = {
     "train.sweep": "train/sweep/stage train/sweep/ladder train/sweep/findings",
     "train.embedder": "train/stage_embedder train/loop train/objectives/contrastive",
     "train.cross_encoder": "train/stage_cross_encoder train/objectives/cross_encoding",
-    "align.offline": "align/stage_offline align/dpo align/kto align/reward_model "
-    "align/reward_report",
+    "align.offline": "align/stage_offline align/dpo align/kto align/reward_model align/reward_report",
     "align.critique_and_revision": "align/critique_and_revision",
-    "align.online": "align/stage_online align/rollout_loader align/completions align/grpo "
-    "align/advantages align/ppo",
+    "align.online": "align/stage_online align/rollout_loader align/completions align/grpo align/advantages align/ppo",
     "compress.quantise": "compress/stage compress/quantisation compress/gptq "
     "compress/weight_grid compress/channel_scales compress/block_calibration compress/bit_allocation",
     "compress.lsq": "compress/lsq compress/weight_grid train/train_stages train/loop",

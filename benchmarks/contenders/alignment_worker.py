@@ -53,7 +53,7 @@ def lmworks(options: Namespace, exchange: Exchange) -> None:
             """The protocol `train.run.Batches`, in the rows' order."""
 
             config = Namespace(length=options.length, batch=options.batch)
-            steps, start, early_stopping = 10**6, 0, None
+            steps, start = 10**6, 0
 
             def __next__(self) -> GroupBatch:
                 self.start += options.batch

@@ -63,7 +63,7 @@ def lmworks(options: Namespace, rows: list[list[int]], how: list[str], exchange:
         """The protocol `train.run.Batches`."""
 
         config = Namespace(length=options.length, batch=options.batch)
-        steps, start, early_stopping = 10**6, 0, None
+        steps, start = 10**6, 0
 
         def __next__(self) -> Batch:
             numbers = torch.arange(self.start, self.start + options.batch) % len(rows)

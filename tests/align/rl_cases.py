@@ -62,6 +62,7 @@ def run_of(
         train,
         folder,
         seed=config.seed,
+        early_stopping=loader.early_stopping,
         ranks=ranks,
         adapt=adapted(config, config.method),
     )

@@ -144,8 +144,9 @@ def test_early_stopping_acts_where_what_is_wanted_gets_unlikely(name, action, tm
     shown = replace(shown, columns={**shown.columns, REFERENCE: reference_sums(checkpoint.model, shown)})
     kind = KTOLoader if name == "kto" else GroupLoader
     loader = kind(GroupLoaderConfig(64, 4, steps=30), shown)
-    loader.early_stopping = EarlyStopping(RowStoppingConfig(action=action))
-    run = Run(checkpoint, objective, loader, TrainConfig(AdamW(rate=0.1, decay=0.0), log=1), tmp_path)
+    limits = (EarlyStopping(RowStoppingConfig(action=action)), EarlyStopping(RowStoppingConfig(action=action)))
+    config = TrainConfig(AdamW(rate=0.1, decay=0.0), log=1)
+    run = Run(checkpoint, objective, loader, config, tmp_path, early_stopping=limits[0])
     loader.policy = run.model
     train(run)
     assert ("early_stopping.log_ratio_chosen" in run.stop) == (action == "stop")
@@ -155,11 +156,8 @@ def test_early_stopping_acts_where_what_is_wanted_gets_unlikely(name, action, tm
     assert all(steps[number]["log_ratio_chosen"] < -0.5 for number in range(acted - 4, acted + 1))
     assert acted == 30 or action == "stop" or steps[acted + 1]["rate"] < 0.6 * steps[acted]["rate"]
     again = kind(GroupLoaderConfig(64, 4, steps=30), shown)
-    again.early_stopping = EarlyStopping(RowStoppingConfig(action=action))
-    Run(tiny_llama(), objective, again, run.config, tmp_path).restore(run.position.step)
-    assert (
-        again.early_stopping.state() == loader.early_stopping.state() and max(again.early_stopping.passed.values()) > 0
-    )
+    Run(tiny_llama(), objective, again, config, tmp_path, early_stopping=limits[1]).restore(run.position.step)
+    assert limits[0] == limits[1] and max(limits[1].passed.values()) > 0
 
 
 FIXED_POINTS = {**dict.fromkeys(("sigmoid", "sigmoid_norm", "cdpo", "robust"), np.log(2)), "ipo": 25}

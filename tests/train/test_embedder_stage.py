@@ -193,7 +193,7 @@ def test_another_pair_is_another_artefact(workspace, tmp_path):
     """The files are no input of the stage, and yet decide what it makes."""
     from lmworks.outside_inputs import digest_outside
     from lmworks.stages import STAGES
-    from lmworks.train.embedder_config import EmbedderConfig
+    from lmworks.train.config import EmbedderConfig
 
     file = tmp_path / "pairs.jsonl"
     digests = set()

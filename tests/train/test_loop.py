@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
 from lmworks.train.activation_checkpointing import blocks, checkpoint_activations
-from lmworks.train.config import CheckpointConfig, GuardConfig, TrainConfig
-from lmworks.train.embedder_config import EmbedderConfig
+from lmworks.train.config import CheckpointConfig, EmbedderConfig, GuardConfig, TrainConfig
 from lmworks.train.loop import train
 from lmworks.train.loss_guard import TrainingStoppedError
 from lmworks.train.objectives.causal import CausalLanguageModel

@@ -4,8 +4,7 @@ from typing import get_args
 
 import pytest
 
-from lmworks.train.config import Family, PretrainConfig, TrainConfig
-from lmworks.train.embedder_config import EmbedderConfig
+from lmworks.train.config import EmbedderConfig, Family, PretrainConfig, TrainConfig
 from lmworks.train.optimizer_config import Muon, Sgd
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.planning.model_shape import FAMILIES

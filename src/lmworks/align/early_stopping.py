@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from lmworks.align.config import RowStoppingConfig
 from lmworks.align.online_config import StoppingConfig
@@ -11,12 +10,7 @@ from lmworks.align.online_config import StoppingConfig
 # Name → sign and side of what is too much, its unit, what to do.
 _LIMITS = {
     "kl": (1, "above", "nats a token from the reference", "raise algorithm.beta, or lower the rate"),
-    "entropy": (
-        -1,
-        "below",
-        "of the first rollouts' entropy",
-        "raise algorithm.beta or clip_high",
-    ),
+    "entropy": (-1, "below", "of the first rollouts' entropy", "raise algorithm.beta or clip_high"),
     "distinct_2": (-1, "below", "of the first rollouts' distinct pairs", "look at its completions, which repeat"),
     "log_ratio_chosen": (
         -1,
@@ -82,7 +76,3 @@ class EarlyStopping:
             limit = "the limit early_stopping.no_signal_batches"
             return f"{self.silent} batches of rollouts in a row had no signal, {limit}: {why}"
         return ""
-
-    def state(self) -> dict[str, Any]:
-        numbers = {"factor": self.factor, "silent": self.silent, "stop": self.stop}
-        return {**numbers, "passed": dict(self.passed), "first": dict(self.first)}

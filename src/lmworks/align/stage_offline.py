@@ -121,7 +121,7 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         loader = kind(numbers, shown, *ranks.rows)
         adapt = adapts(config.method, config.seed, head=isinstance(objective, Reward))
         run = new_run(context, base, objective, loader, config.train, adapt, ranks, compares=True, folder=folder)
-        loader.early_stopping = EarlyStopping(config.early_stopping)
+        run.early_stopping = EarlyStopping(config.early_stopping)
         if isinstance(loader, KTOLoader):
             loader.policy, loader.ranks, loader.micro_batch = run.model, ranks, config.train.micro_batch
         return run

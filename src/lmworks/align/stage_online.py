@@ -97,6 +97,7 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         if measures and training.validate is None:
             training = replace(training, validate=steps)  # the end; before the first step it is measured anyway
         run = new_run(context, base, objective, loader, training, adapted(config, method), ranks, measures, folder)
+        run.early_stopping = loader.early_stopping
         loader.policy = policy_of(run, config, method, completions.fixed)
         if isinstance(completions, RatedCompletions):
             completions.measure(loader.policy)

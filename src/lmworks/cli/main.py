@@ -38,7 +38,7 @@ from lmworks.cli import (
 )
 from lmworks.cli.options import settings_help
 from lmworks.serve.config import ServeConfig
-from lmworks.train.cross_encoder_config import CrossEncoderConfig
+from lmworks.train.config import CrossEncoderConfig
 from lmworks.train.sweep.config import SweepConfig
 
 _SUGGESTIONS = {

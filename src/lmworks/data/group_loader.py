@@ -28,7 +28,6 @@ class GroupLoader:
 
     stall_share = 0.0  # a batch is made in less time than it takes to hand it over
     metrics: Mapping[str, float] = MappingProxyType({})
-    early_stopping: Any = None
 
     def __init__(
         self,
@@ -80,10 +79,6 @@ class GroupLoader:
             raise StopIteration
         self.step += 1
         return self.batch(self.step - 1)
-
-    def seek(self, step: int) -> None:
-        """Give out step `step` next, whatever came before."""
-        self.step = step
 
     def state(self) -> dict[str, Any]:
         """Where the run stands, as JSON: the next step, and what decides which batches there are."""

@@ -53,7 +53,6 @@ class Loader:
     """
 
     metrics: Mapping[str, float] = MappingProxyType({})
-    early_stopping = None
 
     def __init__(
         self,

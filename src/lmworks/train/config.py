@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
-from lmworks.adapt.config import BaseFormat, BottleneckConfig, FullConfig, Method, PrefixConfig
-from lmworks.config import positive, within
-from lmworks.stage import MODEL, TOKENIZER
+from lmworks.adapt.config import BaseFormat, BottleneckConfig, FullConfig, LoraConfig, Method, PrefixConfig
+from lmworks.config import below_one, positive, within
+from lmworks.stage import MODEL, PAIRS, TOKENIZER
 from lmworks.train.objective_config import Causal, ObjectiveConfig, check_stacks
 from lmworks.train.optimizer_config import AdamW, Cosine, Linear, Optimizer, Schedule
 from lmworks.train.parallel.config import ParallelConfig
@@ -15,6 +15,7 @@ from lmworks.train.parallel.config import ParallelConfig
 Precision = Literal["float32", "bfloat16", "float16"]
 Recompute = Literal["nothing", "blocks", "selective"]
 Family = Literal["llama", "gpt2", "qwen3", "gpt_neox", "mixtral", "bert", "t5", "bart"]
+Pooling = Literal["", "mean", "cls", "last"]
 _STACKS = {"bert": "encoder", "t5": "encoder–decoder", "bart": "encoder–decoder"}  # else a decoder
 
 
@@ -255,3 +256,107 @@ class FinetuneConfig:
                 f"base_format={self.base_format} keeps the base's weights: train an adapter, such as method.kind=lora, "
                 "without merge; `lmworks.load` of its folder merges it into the float base"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderConfig:
+    """An embedding model continues from a checkpoint, on pairs of texts that belong together: each anchor is to prefer
+    its positive to all other texts of the batch (InfoNCE).
+
+    pairs        .jsonl files with a pair a line (`anchor`, `positive` and perhaps a list of `negatives`), or folders
+                 or globs of them.
+    base         The checkpoint, where no input is one: the name of a pulled model, a Hugging Face folder, or a .gguf
+                 file. A relative path starts at the folder of the recipe, or, for a command, at the current one.
+    pooling      How the tokens of a text become one vector: `mean`, `cls` (the first), `last`. A base that is an
+                 embedding model has its own, and needs none.
+    held_out     The share of the pairs that is kept from training and validated on, chosen by the hashes of their
+                 anchors.
+    epochs       How often each pair is seen.
+    length       Most tokens of a text; a longer one loses its end, and the report counts those. At most what the model
+                 was made for.
+    batch        Pairs in a step, each with the others as its negatives; at most all there are.
+    rate         Peak learning rate; it replaces the optimizer's.
+    temperature  τ, which the cosines are divided by.
+    symmetric    Whether each positive is to find its anchor, too.
+    chunk        Texts in a forward, which bounds the memory and changes no number; null: all of the batch at once.
+    seed         Of the order.
+    train        The loop.
+    """
+
+    pairs: tuple[str, ...] = field(default=(), metadata=PAIRS)
+    base: str = field(default="", metadata=MODEL)
+    pooling: Pooling = ""
+    held_out: float = 0.05
+    epochs: float = 1.0
+    length: int = 256
+    batch: int = 64
+    rate: float | None = None
+    temperature: float = 0.05
+    symmetric: bool = False
+    chunk: int | None = None
+    seed: int = 0
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(AdamW(rate=5e-5, beta2=0.999, decay=0.01), Linear(), validate=100)
+    )
+
+    def __post_init__(self) -> None:
+        positive(epochs=self.epochs, rate=self.rate, temperature=self.temperature, chunk=self.chunk)
+        below_one(held_out=self.held_out)
+        within(2, 2**20, length=self.length)
+        if not self.pairs:
+            raise ValueError('name the files with pairs: pairs=["pairs.jsonl"]')
+        if self.batch < 2:
+            raise ValueError("a batch holds two pairs at least: one alone has nothing to be compared with")
+        if self.train.parallel.devices > 1:
+            raise ValueError("embedding models train on one process: leave train.parallel out")
+        if self.train.samples:
+            raise ValueError("an embedding model writes no text: leave train.samples out")
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEncoderConfig:
+    """A head that reads two texts at once continues from a text encoder, on rows of its task.
+
+    task      `reader` (the answer's span in a passage, or none), `reranker` (whether a passage answers a question),
+              `verifier` (whether a claim follows from a passage).
+    rows      .jsonl files of the task's rows, or folders or globs of them.
+    base      The encoder, where no input is one: the name of a pulled model or a Hugging Face folder.
+    held_out  The share of the rows that is kept from training and validated on, of few rows more (a fifth, up to eight
+              texts); rows of one text are on one side.
+    epochs    How often each row is seen.
+    length    Most tokens of a pair; a longer one loses its end, and the report counts those.
+    batch     Rows in a step.
+    rate      Peak learning rate; left out: 5e-4 of an adapter, 5e-5 of all weights.
+    method    What is trained next to the head: an adapter, or all weights (`full`).
+    licence   Of the rows, for the card.
+    seed      Of the order, and of the first weights.
+    train     The loop.
+    """
+
+    task: Literal["reader", "reranker", "verifier"] = "reader"
+    rows: tuple[str, ...] = field(default=(), metadata=PAIRS)
+    base: str = field(default="all-minilm-l6-v2", metadata=MODEL)
+    held_out: float = 0.05
+    epochs: float = 2.0
+    length: int = 384
+    batch: int = 32
+    rate: float | None = None
+    method: Method = field(default_factory=lambda: LoraConfig(r=16, lora_alpha=32))
+    licence: str = ""
+    seed: int = 0
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            AdamW(beta2=0.999, decay=0.01), Linear(), precision="bfloat16", validate=500
+        )
+    )
+
+    def __post_init__(self) -> None:
+        positive(epochs=self.epochs, batch=self.batch, rate=self.rate)
+        below_one(held_out=self.held_out)
+        within(16, 2**20, length=self.length)
+        if not self.rows:
+            raise ValueError('name the files with rows: rows=["rows.jsonl"]')
+        if not isinstance(self.method, LoraConfig | FullConfig):
+            raise ValueError(f"a cross-encoder is trained by lora or full, not by {self.method.kind}")
+        if self.train.parallel.devices > 1 or self.train.samples:
+            raise ValueError("cross-encoders train on one process, without samples of text")

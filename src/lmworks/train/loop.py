@@ -101,7 +101,7 @@ def step(run: Run) -> StepGradients | None:
         _skip_batch(run)
         return None
     rate = multiplier(run.config.schedule, position.cursor, run.loader.steps)
-    rate *= 1.0 if run.loader.early_stopping is None else run.loader.early_stopping.factor
+    rate *= 1.0 if run.early_stopping is None else run.early_stopping.factor
     position.cursor += 1
     if run.scale.overflowed(gradients.norm):
         run.log.write("event", position.step, text=f"float16 overflowed; the loss scale is now {run.scale.value:g}")
@@ -121,15 +121,14 @@ def step(run: Run) -> StepGradients | None:
 
 
 def _check_early_stopping(run: Run, taken: StepGradients | None) -> None:
-    """Show the loader's early stopping the step, and log what it did."""
-    early_stopping = run.loader.early_stopping
-    if early_stopping is None:
+    """Show early stopping the step, and log what it did."""
+    if run.early_stopping is None:
         return
     if taken is not None:
-        early_stopping.watch(taken.metrics)
-    for text in early_stopping.events:
+        run.early_stopping.watch(taken.metrics)
+    for text in run.early_stopping.events:
         run.log.write("event", run.position.step, text=text)
-    early_stopping.events.clear()
+    run.early_stopping.events.clear()
     if run.stop:
         run.log.write("event", run.position.step, text=f"stopped: {run.stop}")
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from lmworks.train.config import GuardConfig
 
@@ -63,6 +62,3 @@ class Guard:
         if self.config.deviations and self.seen >= self.config.memory and loss > limit:
             return f"the loss jumped to {loss:.4f}, from {self.mean:.4f} ± {deviation:.4f}"
         return None
-
-    def state(self) -> dict[str, Any]:
-        return {"mean": self.mean, "variance": self.variance, "seen": self.seen, "in_a_row": self.in_a_row}

@@ -5,7 +5,6 @@ rounded away; they are divided by it in float32. A factor too large gives infini
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -38,9 +37,6 @@ class LossScale:
         if self.good >= PATIENCE:
             self.value, self.good = min(self.value * 2, LARGEST), 0
         return False
-
-    def state(self) -> dict[str, Any]:
-        return {"value": self.value, "good": self.good}
 
 
 DTYPES: dict[Precision, torch.dtype] = {

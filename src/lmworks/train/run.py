@@ -48,16 +48,12 @@ PROJECTIONS = "projections."  # of a student's hidden states to a teacher's widt
 
 
 class Stopping(Protocol):
-    """A loader's say in the run: the `factor` that the rate is multiplied with; `events` for the log, which the loop
-    takes out; and `stop`, why the run is to end, or ""."""
+    """Early stopping: the `factor` that the rate is multiplied with; `events` for the log, which the loop takes out;
+    and `stop`, why the run is to end, or ""."""
 
     factor: float
     events: list[str]
     stop: str
-
-    def state(self) -> dict[str, Any]:
-        """Its fields that a checkpoint keeps."""
-        ...
 
     def watch(self, metrics: Mapping[str, float]) -> None:
         """Look at the numbers of a step that was taken."""
@@ -84,9 +80,6 @@ class Batches(Protocol):
         """Numbers of the last batch, for the log."""
         ...
 
-    @property
-    def early_stopping(self) -> Stopping | None: ...
-
     def __next__(self) -> Any: ...
 
     def state(self) -> dict[str, Any]: ...
@@ -108,6 +101,7 @@ class Run:
     last_examples  of the last step, in which experts are looked at
     peak_flops  operations a second that the machine can do in this precision: with it, the utilisation (MFU) is logged
     seed        of what the objective draws
+    early_stopping  looks at the metrics of each step
     adapt       gives the model to train, which shares the checkpoint's weights: `adapt.add_adapter` with a method.
                 Checkpoints of a run that trains an adapter hold the adapter alone
     """
@@ -127,6 +121,7 @@ class Run:
     position: Position = field(default_factory=Position)
     adapt: Callable[[Transformer], Transformer] | None = None
     compares: bool = False
+    early_stopping: Stopping | None = None
     held_out: str = ""
     last_examples: Any = None
 
@@ -155,7 +150,7 @@ class Run:
     @property
     def stop(self) -> str:
         """Why early stopping ends the run, or ""."""
-        return "" if self.loader.early_stopping is None else self.loader.early_stopping.stop
+        return "" if self.early_stopping is None else self.early_stopping.stop
 
     @property
     def ended(self) -> bool:
@@ -173,7 +168,7 @@ class Run:
 
     def save(self) -> None:
         """A checkpoint of this moment, from which another process continues to the same end."""
-        numbers = {name: counter.state() for name, counter in self._counters().items()}
+        numbers = {name: asdict(counter) for name, counter in self._counters().items()}
         state = {"position": asdict(self.position), "loader": self.loader.state(), **self._form(), **numbers}
         own = self.weights
         saved = RunState(own.whole(own.masters), own.shard_of_state(), own.shard_of(self.average.weights), state)
@@ -195,13 +190,13 @@ class Run:
         self.average.load({name: saved.average[name][own.parts[name].slices] for name in names})
         self.position = Position(**saved.state["position"])
         for name, counter in self._counters().items():
-            vars(counter).update(saved.state[name])
+            vars(counter).update({key: saved.state[name][key] for key in saved.state[name].keys() - {"config"}})
         self.loader.restore(saved.state["loader"])
 
     def _counters(self) -> dict[str, Any]:
         """The parts of a run that change with each step's numbers, by their names in a checkpoint."""
-        early_stopping = {"early_stopping": self.loader.early_stopping} if self.loader.early_stopping else {}
-        return {"scale": self.scale, "guard": self.guard, **early_stopping}
+        counters = {"scale": self.scale, "guard": self.guard, "early_stopping": self.early_stopping}
+        return {name: counter for name, counter in counters.items() if counter is not None}
 
     def _form(self) -> dict[str, str]:
         """The settings that decide what a checkpoint's numbers mean."""

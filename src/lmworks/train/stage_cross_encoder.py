@@ -11,7 +11,7 @@ from lmworks.data.conversations import pair_files
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.training_rows import split_rows
 from lmworks.model.config import ClassificationHead, Head, SpanHead
-from lmworks.train.cross_encoder_config import CrossEncoderConfig
+from lmworks.train.config import CrossEncoderConfig
 from lmworks.train.fit import adapts, fit, new_run
 from lmworks.train.held_out import validation_of
 from lmworks.train.objectives.cross_encoding import LABELS, CrossEncoding, group_of, read_rows, row_groups

@@ -14,7 +14,7 @@ from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.config import PoolHead
 from lmworks.records import RejectedRecord, TextPair
 from lmworks.report import Table
-from lmworks.train.embedder_config import EmbedderConfig, Pooling
+from lmworks.train.config import EmbedderConfig, Pooling
 from lmworks.train.fit import fit, new_run
 from lmworks.train.held_out import validation_of
 from lmworks.train.objectives.contrastive import Contrastive

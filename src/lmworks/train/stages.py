@@ -36,7 +36,7 @@ STAGES: dict[str, Stage] = {
     ),
     "train.embedder": Stage(
         run="lmworks.train.stage_embedder:embedder",
-        config="lmworks.train.embedder_config:EmbedderConfig",
+        config="lmworks.train.config:EmbedderConfig",
         version=8,
         purpose="go on training a checkpoint as an embedding model, on pairs of texts that belong together",
         inputs=(CHECKPOINT,),
@@ -44,7 +44,7 @@ STAGES: dict[str, Stage] = {
     ),
     "train.cross_encoder": Stage(
         run="lmworks.train.stage_cross_encoder:cross_encoder",
-        config="lmworks.train.cross_encoder_config:CrossEncoderConfig",
+        config="lmworks.train.config:CrossEncoderConfig",
         version=3,
         purpose="teach a text encoder to read pairs: a reader, a reranker or a verifier",
         inputs=(CHECKPOINT,),

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
@@ -31,35 +31,29 @@ from lmworks.artefact import publish, write_json
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.tensor_files import LazyTensors, open_safetensors, write_tensor_file
 from lmworks.train.parallel.ranks import ALONE, Ranks
-from lmworks.train.parallel.sharded_files import Pieces, Shard, read_shards, shard_name, write_shard
+from lmworks.train.parallel.tensor_slice import Pieces, Shard, read_shards, shard_name, write_shard
 
 STATE = "train_state"
 OPTIMIZERS, AVERAGE, TRAINED = "optimizers", "average", "trained.safetensors"
 _POLL = 0.02  # seconds between two looks at what the other processes wrote
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RunState:
-    """The state of a run as one process puts it into a checkpoint.
+Part = TypeVar("Part", Shard, Mapping[str, Pieces])
 
-    weights     those that are trained, whole, by our names, on the CPU, nobody else's; of the first process alone
-    optimizers  what this process owns of their state; `average` of the averaged weights
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunState(Generic[Part]):
+    """The state of a run, as one process puts it into a checkpoint (`Shard`), or to be read from there part by part.
+
+    weights     those that are trained, whole, by our names; to be written on the CPU, nobody else's, of the first
+                process alone
+    optimizers  their state, `average` the averaged weights: to be written what this process owns of them
     state       numbers, the same on all
     """
 
     weights: Mapping[str, Tensor]
-    optimizers: Shard
-    average: Shard
-    state: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StoredRunState:
-    """The state of a run in a checkpoint, to be read part by part."""
-
-    weights: Mapping[str, Tensor]
-    optimizers: Mapping[str, Pieces]
-    average: Mapping[str, Pieces]
+    optimizers: Part
+    average: Part
     state: Mapping[str, Any]
 
 
@@ -92,7 +86,7 @@ class Checkpoints:
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
-    def save(self, step: int, checkpoint: Checkpoint, saved: RunState) -> None:
+    def save(self, step: int, checkpoint: Checkpoint, saved: RunState[Shard]) -> None:
         """`checkpoint` is what the run began with, whose weights take the place of those that are not in `saved`. What
         `saved` holds of optimizers and average is copied."""
         self.wait()
@@ -117,7 +111,7 @@ class Checkpoints:
         finally:
             self._writer.shutdown()
 
-    def read(self, step: int) -> StoredRunState:
+    def read(self, step: int) -> RunState[Mapping[str, Pieces]]:
         """ValueError for a folder without a run's state, or a damaged one."""
         self.wait()
         folder = self.path(step)
@@ -130,9 +124,9 @@ class Checkpoints:
             raise ValueError(f"{folder} cannot be resumed from: {error}") from error
         own = folder / STATE / TRAINED
         weights = LazyTensors(open_safetensors(own)) if own.exists() else load(folder, dtype="stored").weights
-        return StoredRunState(weights, optimizers, average, state)
+        return RunState(weights, optimizers, average, state)
 
-    def _write(self, step: int, checkpoint: Checkpoint, saved: RunState) -> None:
+    def _write(self, step: int, checkpoint: Checkpoint, saved: RunState[Shard]) -> None:
         parts = self.folder / f".step-{step:08d}.parts"
         self._write_own(parts, saved)
         if not self.ranks.first:
@@ -154,7 +148,7 @@ class Checkpoints:
         for old in self.steps()[: -self.keep]:
             shutil.rmtree(self.path(old))
 
-    def _write_own(self, folder: Path, saved: RunState) -> None:
+    def _write_own(self, folder: Path, saved: RunState[Shard]) -> None:
         """The files of this process, the optimizers' last: where it is, the others are."""
         folder.mkdir(parents=True, exist_ok=True)
         shards = {AVERAGE: saved.average} if saved.average.tensors else {}

@@ -8,9 +8,9 @@ On several processes each holds parts of the weights, or of their masters; the o
 tensors and do not know.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from operator import itemgetter
 
 import torch
 import torch.distributed as dist
@@ -25,17 +25,15 @@ from lmworks.train.optimizers.build_optimizers import build_optimizers
 from lmworks.train.parallel import ddp_zero1
 from lmworks.train.parallel.fsdp import release
 from lmworks.train.parallel.ranks import ALONE, Ranks
-from lmworks.train.parallel.sharded_files import Shard
-from lmworks.train.parallel.tensor_slice import TensorSlice, find_holders, full_tensor_of, gather_whole, local, slice_of
-
-
-class Sliced(Protocol):
-    """A whole tensor of which parts are taken: a tensor, or what stands for one on a disk."""
-
-    @property
-    def shape(self) -> Sequence[int]: ...
-
-    def __getitem__(self, places: tuple[slice, ...], /) -> Tensor: ...
+from lmworks.train.parallel.tensor_slice import (
+    Pieces,
+    Shard,
+    find_holders,
+    full_tensor_of,
+    gather_whole,
+    local,
+    slice_of,
+)
 
 
 class Weights:
@@ -77,7 +75,10 @@ class Weights:
         else:
             self.masters = {name: self._mine(name, local(weight)) for name, weight in self.weights.items()}
         self._name_of = {master: name for name, master in self.masters.items()}
-        self.parts = {name: self._slice_of(name, weight) for name, weight in self.weights.items()}
+        slices = {name: slice_of(weight) for name, weight in self.weights.items()}
+        self.parts = {
+            name: part.rows(*self._rows(name, part.size[0])) if self._divided else part for name, part in slices.items()
+        }
         self._held = find_holders(self.parts, dict.fromkeys(self.parts, torch.float32), ranks)
         self.optimizers = build_optimizers(optimizer, self.masters, self._full_tensor_of)
         self._rates = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
@@ -96,10 +97,6 @@ class Weights:
 
     def _mine(self, name: str, weight: Tensor) -> Tensor:
         return weight.narrow(0, *self._rows(name, len(weight))) if self._divided else weight
-
-    def _slice_of(self, name: str, weight: Tensor) -> TensorSlice:
-        part = slice_of(weight)
-        return part.rows(*self._rows(name, part.size[0])) if self._divided else part
 
     def _by_replicas(self, names: Iterable[str]) -> dict[dist.ProcessGroup, list[str]]:
         """Names of weights by who holds the same and sees other tokens; those that nobody else holds are left out."""
@@ -187,7 +184,7 @@ class Weights:
             names.append(name)
             if not self._update_in_one_pass(name, gradient, factor):
                 left.append((name, gradient))
-        for bucket in _buckets(left) if self.low else [left]:
+        for bucket in ddp_zero1.buckets(left, itemgetter(1)) if self.low else [left]:  # float32 copies at a time
             for name, gradient in bucket:
                 whole = gradient.float()
                 self.masters[name].grad = whole if factor == 1 else whole.mul_(factor)
@@ -292,7 +289,7 @@ class Weights:
         return Shard(owned, parts)
 
     @torch.no_grad()
-    def load(self, masters: Mapping[str, Sliced], state: Mapping[str, Sliced]) -> None:
+    def load(self, masters: Mapping[str, Tensor | Pieces], state: Mapping[str, Tensor | Pieces]) -> None:
         """Go on from saved masters and state, both whole: this process takes its parts. ValueError for those of another
         model or optimizer."""
         if differing := sorted(self.names ^ masters.keys()):
@@ -325,14 +322,3 @@ def _gradient(weight: Tensor) -> Tensor:
         gradient = gradient.redistribute(placements=weight.placements)  # summed, where each device has a summand
     assert gradient is not None
     return local(gradient)
-
-
-def _buckets(gradients: list[tuple[str, Tensor]]) -> Iterator[list[tuple[str, Tensor]]]:
-    """Runs of gradients of at least `ddp_zero1.BUCKET` values, the last one excepted, whose float32 copies exist at a
-    time while low-precision weights are updated."""
-    first, values = 0, 0
-    for place, (_, gradient) in enumerate(gradients):
-        values += gradient.numel()
-        if values >= ddp_zero1.BUCKET or place == len(gradients) - 1:
-            yield gradients[first : place + 1]
-            first, values = place + 1, 0

@@ -1,6 +1,7 @@
 """The log of a run: a line of JSON for each logged step, validation or event, and the same for TensorBoard."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ class RunLog:
         kept = [line for line in read_log(self._path) if line["step"] <= step] if self._path.exists() else []
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = self._path.open("a", encoding="utf-8")
-        self._board = _tensorboard(folder, step)
+        self._board = None
+        with suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def has(self, kind: str, step: int) -> bool:
         """Whether there is a line of this kind about the step."""
@@ -64,11 +69,3 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
-
-
-def _tensorboard(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step)

@@ -21,8 +21,7 @@ from lmworks.train.optimizer_config import AdamW
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.ddp_zero1 import share
 from lmworks.train.parallel.ranks import join
-from lmworks.train.parallel.sharded_files import Shard, read_shards, shard_name, write_shard
-from lmworks.train.parallel.tensor_slice import TensorSlice
+from lmworks.train.parallel.tensor_slice import Shard, TensorSlice, read_shards, shard_name, write_shard
 from lmworks.train.run import Run
 from ranks import on_ranks
 from slow_cases import slow

@@ -1,6 +1,6 @@
-"""From an optimizer's config to the optimizers of a model's weights."""
+"""From an optimizer's config to the optimizers of a model's weights, and Lion."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, assert_never
 
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lmworks.train import optimizer_config as configs
 from lmworks.train.optimizers.adamw import AdamW
-from lmworks.train.optimizers.lion import Lion
 from lmworks.train.optimizers.muon import Muon, Whole, undivided
 
 
@@ -53,3 +52,28 @@ def _by_decay(weights: Iterable[Tensor], decay: float) -> list[dict[str, Any]]:
     matrices, vectors = [w for w in weights if w.dim() > 1], [w for w in weights if w.dim() <= 1]
     groups = ((matrices, decay), (vectors, 0.0))
     return [{"params": params, "weight_decay": amount} for params, amount in groups if params]
+
+
+class Lion(torch.optim.Optimizer):
+    """Lion (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", Algorithm 2).
+
+    update = sign(β₁ m + (1 - β₁) g);  m ← β₂ m + (1 - β₂) g;  w ← w - rate · (update + decay · w)."""
+
+    def __init__(self, params: Iterable[Any], lr: float, betas: tuple[float, float], weight_decay: float) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            (beta1, beta2), rate = group["betas"], group["lr"]
+            for weight in group["params"]:
+                gradient: Tensor | None = weight.grad
+                if gradient is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                momentum = state["momentum"]
+                update = momentum.lerp(gradient, 1 - beta1).sign_()
+                momentum.lerp_(gradient, 1 - beta2)
+                weight.mul_(1 - rate * group["weight_decay"]).add_(update, alpha=-rate)

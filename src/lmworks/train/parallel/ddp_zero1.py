@@ -5,8 +5,9 @@ The sum of a whole step is made once, after its last part, in float32 and in buc
 is laid out. Sums, not means: each loss was divided by the count over all replicas already.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lmworks.train.parallel.collectives import all_gather, reduce_scatter
 
+Item = TypeVar("Item")
 BUCKET = 2**22  # values that travel together: 16 MiB in float32
 
 
@@ -91,13 +93,17 @@ def _by_device(tensor: Tensor, devices: int) -> Tensor:
     return F.pad(tensor.reshape(-1), (0, devices * size - tensor.numel())).view(devices, size)
 
 
-def buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Runs of tensors of at least `BUCKET` values and one dtype, the last one excepted."""
-    bucket: list[Tensor] = []
-    for tensor in tensors:
-        bucket.append(tensor)
-        if sum(each.numel() for each in bucket) >= BUCKET:
+def buckets(
+    items: Iterable[Item], tensor_of: Callable[[Item], Tensor] = lambda item: cast(Tensor, item)
+) -> Iterator[list[Item]]:
+    """Runs of tensors, or of items with one, of at least `BUCKET` values, the last run excepted."""
+    bucket: list[Item] = []
+    values = 0
+    for item in items:
+        bucket.append(item)
+        values += tensor_of(item).numel()
+        if values >= BUCKET:
             yield bucket
-            bucket = []
+            bucket, values = [], 0
     if bucket:
         yield bucket

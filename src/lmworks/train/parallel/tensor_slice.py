@@ -1,17 +1,28 @@
-"""The slice of a whole weight that a process holds, and the gathering of all slices into the whole."""
+"""The slices of whole weights that the processes hold, their gathering into the whole, and their files.
 
-from collections.abc import Mapping
+Each process writes what it holds, and any number of processes read what they need. A file is safetensors. Its header
+says of each divided tensor which slice of the whole it is; one that is not mentioned is whole. Names are the same in
+every layout, so what eight processes wrote, three can read, or one.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from lmworks.model.tensor_files import write_tensor_file
 from lmworks.train.parallel.ranks import Ranks
+
+_PARTS = "parts"  # in a file's header
 
 
 class TensorSlice(NamedTuple):
@@ -95,11 +106,13 @@ def gather_whole(tensors: Mapping[str, Tensor], held: Held, ranks: Ranks) -> dic
     """
     whole: dict[str, Tensor] = {}
     for (name, part), (owner, *_) in held.holders.items():
-        values = None
-        if ranks.rank == owner:
-            values = tensors[name].detach()
+        values = tensors[name].detach() if ranks.rank == owner else None
         if owner != 0 and prod(part.size):
-            values = _sent_to_first(values, part, held.dtypes[name], owner, ranks)
+            if values is not None:
+                dist.send(values.contiguous(), 0)
+            elif ranks.first:
+                values = torch.empty(part.size, dtype=held.dtypes[name], device=ranks.device)
+                dist.recv(values, owner)
         if ranks.first and values is not None:
             if name not in whole:
                 whole[name] = torch.empty(part.whole, dtype=values.dtype)
@@ -107,12 +120,73 @@ def gather_whole(tensors: Mapping[str, Tensor], held: Held, ranks: Ranks) -> dic
     return whole
 
 
-def _sent_to_first(
-    values: Tensor | None, part: TensorSlice, dtype: torch.dtype, owner: int, ranks: Ranks
-) -> Tensor | None:
-    if values is not None:
-        dist.send(values.contiguous(), 0)
-    elif ranks.first:
-        values = torch.empty(part.size, dtype=dtype, device=ranks.device)
-        dist.recv(values, owner)
-    return values
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+def shard_name(name: str, rank: int, size: int) -> str:
+    """`optimizers.safetensors` of one process, `optimizers-00003-of-00008.safetensors` of one of several."""
+    return f"{name}.safetensors" if size == 1 else f"{name}-{rank:05d}-of-{size:05d}.safetensors"
+
+
+class Shard(NamedTuple):
+    """Tensors that one process writes, and which parts they are of the whole."""
+
+    tensors: Mapping[str, Tensor]
+    parts: Mapping[str, TensorSlice]
+
+
+def write_shard(path: Path, shard: Shard) -> None:
+    divided = {name: part for name, part in shard.parts.items() if part.size != part.whole}
+    header = {_PARTS: json.dumps({name: [part.whole, part.start] for name, part in divided.items()})}
+    write_tensor_file(dict(shard.tensors), path, header if divided else None)
+
+
+def read_shards(folder: Path, name: str) -> dict[str, "Pieces"]:
+    """The tensors of all files of one name, to be read part by part; none where there is no file.
+
+    ValueError for a damaged file, for one that is missing of several, and for parts that leave holes.
+    """
+    paths = sorted(folder.glob(f"{name}-*-of-*.safetensors")) or sorted(folder.glob(f"{name}.safetensors"))
+    _, _, files = paths[0].stem.rpartition("-of-") if paths else ("", "", "")
+    if paths and len(paths) != (expected := int(files) if files.isdigit() else 1):
+        raise ValueError(f"{folder} holds {len(paths)} of the {expected} files of {name}")
+    found: dict[str, list[tuple[Any, TensorSlice]]] = {}
+    for path in paths:
+        try:
+            file: Any = safe_open(path, "pt")
+            divided = json.loads((file.metadata() or {}).get(_PARTS, "{}"))
+            for key in file.keys():  # noqa: SIM118 - a method of the file, which is no mapping
+                size = tuple(file.get_slice(key).get_shape())
+                whole, start = divided.get(key, (size, (0,) * len(size)))
+                found.setdefault(key, []).append((file, TensorSlice(tuple(whole), tuple(start), size)))
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+    for key, pieces in found.items():
+        if sum(prod(part.size) for _, part in pieces) != prod(pieces[0][1].whole):
+            raise ValueError(f"{folder}: the parts of {key} are not those of the whole")
+    return {key: Pieces(key, pieces) for key, pieces in found.items()}
+
+
+class Pieces:
+    """A whole tensor that lies in several files; `pieces[slices]` reads what is in the slices, and no more."""
+
+    def __init__(self, key: str, pieces: Sequence[tuple[Any, TensorSlice]]) -> None:
+        self.key, self.pieces, self.shape = key, pieces, pieces[0][1].whole
+
+    def __getitem__(self, places: tuple[slice, ...]) -> Tensor:
+        wanted = [place.indices(size)[:2] for place, size in zip(places, self.shape, strict=True)]
+        if not wanted:
+            return self.pieces[0][0].get_tensor(self.key)
+        value = self.pieces[0][0].get_slice(self.key)[tuple(slice(0, 1) for _ in wanted)]  # for its dtype
+        result = value.new_empty([max(high - low, 0) for low, high in wanted])
+        for file, part in self.pieces:
+            common = [
+                (max(low, start), min(high, start + size))
+                for (low, high), start, size in zip(wanted, part.start, part.size, strict=True)
+            ]
+            if all(low < high for low, high in common):
+                there = tuple(slice(a - start, b - start) for (a, b), start in zip(common, part.start, strict=True))
+                here = tuple(slice(a - low, b - low) for (a, b), (low, _) in zip(common, wanted, strict=True))
+                result[here] = file.get_slice(self.key)[there]
+        return result

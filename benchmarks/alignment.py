@@ -19,6 +19,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,13 @@ from alignment_tasks import TASKS, Task, make_task
 from tokenizers import decoders, models, pre_tokenizers
 
 import lmworks
-from lmworks.align.log_probabilities import reference_sums
+from lmworks.align.log_probabilities import completion_log_probabilities, reference_sums, sequences_of
 from lmworks.align.rewards import items_of, verifier
-from lmworks.align.sft_replay import Imitation
 from lmworks.build import run_alone
 from lmworks.data.config import GroupLoaderConfig
 from lmworks.data.conversations import as_messages
 from lmworks.data.group_loader import GroupLoader
-from lmworks.data.token_groups import TokenGroup, join_groups
+from lmworks.data.token_groups import GroupBatch, TokenGroup, join_groups
 from lmworks.evaluate.metric import Response, item_value
 from lmworks.evaluate.pass_at_k import unbiased_pass_at_k
 from lmworks.generate import Engine, SamplingParameters
@@ -50,12 +50,25 @@ from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
 from lmworks.records import TextOrMessages, Verifiable
 from lmworks.tokenizer.tokenizer import Tokenizer
-from lmworks.train import AdamW, CheckpointConfig, Linear, Run, TrainConfig, train
+from lmworks.train import AdamW, CheckpointConfig, Linear, Loss, Run, TrainConfig, train
+from lmworks.train.objectives import Objective
 
 METHODS = ("sft", "best-of-n", "dpo", "kto", "ppo", "grpo")
 GROUP = 8  # completions of a prompt
 TEST, DRAWS, ROWS = 200, 16, 64
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% if m.role == 'user' %}={% else %}<end>{% endif %}{% endfor %}"
+
+
+@dataclass(frozen=True, slots=True)
+class Imitation(Objective[GroupBatch]):
+    """Cross-entropy of completions, a token."""
+
+    def counts(self, examples: GroupBatch) -> Mapping[str, int]:
+        return {"imitation": int(examples.completion_mask[:, :, 1:].sum())}
+
+    def losses(self, model: Transformer, examples: GroupBatch) -> Mapping[str, Loss]:
+        nats = -completion_log_probabilities(model, sequences_of(examples)).sum()
+        return {"imitation": Loss(nats, self.counts(examples)["imitation"])}
 
 
 def settings_of(method: str, task: Task) -> list[str]:

@@ -60,19 +60,17 @@ def test_every_method_makes_a_folder_that_is_loaded(method, rows, folder, tiny_f
 @pytest.mark.slow
 def test_an_online_run_measures_what_is_held_out_before_and_after(folder, tiny_folder):
     rows = [{"prompt": word, "answer": "aye", "verifier": "verbatim"} for word in WORDS]
-    talk = [{"messages": [{"role": "user", "content": w}, {"role": "assistant", "content": "yes"}]} for w in WORDS]
-    for name, lines in {"prompts": rows, "talk": talk}.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pairs = ("--data", "pairs.jsonl", "--method", "reward", *SETTINGS, "--out", "judge")
     run("align", tiny_folder, *pairs, cwd=folder)
-    short = ("steps=2", "max_completion_length=8", "length=64", 'held_out_files=["talk.jsonl"]', "rewards.length=1")
+    short = ("steps=2", "max_completion_length=8", "length=64", "rewards.length=1")
     asked = ("rewards.reward-model=0.5", 'reward_models=["judge"]')
     more = [part for setting in (*short, *asked) for part in ("--set", setting)]
     run("align", tiny_folder, "--data", "prompts.jsonl", "--method", "grpo", *more, "--out", "online", cwd=folder)
     lines = [json.loads(line) for line in (folder / "online" / "log.jsonl").read_text().splitlines()]
     assert all("reward/reward-model" in line for line in lines if line["kind"] == "step")
     validations = [line for line in lines if line["kind"] == "validation"]
-    assert [line["step"] for line in validations] == [0, 2] and all("loss" in line for line in validations)
+    assert [line["step"] for line in validations] == [0, 2]
     numbers = read_manifest(folder / "online").metrics
     for name in ("reward", "pass@1", "pass@8"):
         assert numbers[f"held_out_{name}"] == validations[-1][name]

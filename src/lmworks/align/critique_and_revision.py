@@ -118,18 +118,15 @@ def revised(
     found = []
     for (prompt, made), rule, talk, *ends in zip(prompts, drawn, talks, answers, revisions, strict=True):
         answer, critique, revision = (message.content for message in talk[-5::2])
-        whole = all(one.finish_reason == "stop" for one in ends)
-        left_out = _useless(answer, critique, revision) if whole else "an answer or revision that is cut off"
+        reasons = {
+            "an answer or revision that is cut off": any(completion.finish_reason != "stop" for completion in ends),
+            "an answer or revision that is empty": not (answer and revision),
+            "a revision that repeats the critique": revision in critique,
+            "a revision that is the answer": answer == revision,
+        }
+        left_out = next((reason for reason, holds in reasons.items() if holds), "")
         found.append(Revised(prompt, answer, critique, revision, replace(made, rubric=rule), left_out))
     return found
-
-
-def _useless(answer: str, critique: str, revision: str) -> str:
-    if not (answer and revision):
-        return "an answer or revision that is empty"
-    if revision in critique:
-        return "a revision that repeats the critique"
-    return "a revision that is the answer" if answer == revision else ""
 
 
 def read_prompts(config: CritiqueConfig, base: Path) -> list:

@@ -256,7 +256,6 @@ class OnlineConfig(AlignConfig):
                  reward, pass@1 and pass@8 of 8 completions each are measured before the first step, at every
                  `train.validate`, and at the end. Not of rated completions, nor where a remote engine is sent no
                  adapters.
-    held_out_files  Files with conversations or completions whose loss is measured then, too.
     remote       The engine that samples, where it is not the one in this process.
     """
 
@@ -286,7 +285,6 @@ class OnlineConfig(AlignConfig):
     replay_rows: int = 8
     replay_weight: float = 1.0
     held_out: float = 0.1
-    held_out_files: tuple[str, ...] = field(default=(), metadata=ROWS)
     remote: RemoteConfig | None = None
 
     def __post_init__(self) -> None:

@@ -1,5 +1,5 @@
-"""Measurements before and after a policy's run: the loss of held-out rows, what is said to held-out prompts, and
-suites, which show what it forgot."""
+"""Measurements before and after a policy's run: what is said to held-out prompts, and suites, which show what it
+forgot."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,12 +24,9 @@ COMPLETIONS = 8  # of each held-out prompt
 _AGAIN = -1  # of draws: none of training's
 
 
-def validation_of_rollouts(
-    run: Run, completions: SampledCompletions, beside: Callable[[], Validation] | None = None
-) -> Callable[[], Validation]:
+def validation_of_rollouts(run: Run, completions: SampledCompletions) -> Callable[[], Validation]:
     """A function that measures what the policy of the run's loader says to these prompts, all at once and with the same
-    seeds each time: its `reward`, `pass@1` and `pass@8`, with intervals over prompts; and what is measured
-    `beside`."""
+    seeds each time: its `reward`, `pass@1` and `pass@8`, with intervals over prompts."""
     algorithm = replace(completions.config.algorithm, group_size=COMPLETIONS)
     completions = replace(completions, config=replace(completions.config, algorithm=algorithm))
     rank, world_size = run.ranks.rows
@@ -51,10 +48,7 @@ def validation_of_rollouts(
             total, known = np.reshape(run.ranks.total(sums.ravel().tolist()), (2, count))
             means = (total[known > 0] / known[known > 0]).tolist()
             scores[name] = mean_score(means, {"metric": name, "of": signature}, nothing="no completion has any")
-        if beside is not None:
-            found = beside()
-            return replace(found, metrics={**found.metrics, **scores})
-        none = Unscored("it is measured of held_out_files")
+        none = Unscored("completions of the policy's own have rewards, and no loss")
         return Validation({}, {}, none, none, scores)
 
     return validation

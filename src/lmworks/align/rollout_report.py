@@ -40,19 +40,20 @@ def rollouts_section(log: Path) -> Section:
     ends = np.linspace(0, len(steps), min(_PARTS, len(steps)) + 1).astype(int).tolist()
     spans = [steps[start:end] for start, end in pairwise(ends)]
     heads = tuple(f"{span[0]['step']}-{span[-1]['step']}" for span in spans)
-    rows = tuple((n, *(_mean(span, n) for span in spans), _MEANS.get(n, "")) for n in names if n in logged)
+    rows = []
+    for name in (name for name in names if name in logged):
+        means = [
+            float(np.mean(values)) if (values := [line[name] for line in span if name in line]) else "-"
+            for span in spans
+        ]
+        rows.append((name, *means, _MEANS.get(name, "")))
     drawn = [["reward"], *([name] for name in parts if len(parts) > 1), passed, ["kl"], ["entropy"], ["length"]]
     figures = tuple(_figure(found, steps, held_out) for each in drawn if (found := [n for n in each if n in logged]))
     text = f"Means over steps of what was sampled. `{LOG}` has every number of every step."
     alarms = ()
     if all(line.get("truncated") == 1 for line in steps):
         alarms = ("every completion was cut off: raise max_completion_length, or first teach the model to end",)
-    return Section("Rollouts", text, (Table(("steps", *heads, "what it is"), rows),), figures, alarms=alarms)
-
-
-def _mean(lines: Sequence[Line], name: str) -> float | str:
-    values = [line[name] for line in lines if name in line]
-    return float(np.mean(values)) if values else "-"
+    return Section("Rollouts", text, (Table(("steps", *heads, "what it is"), tuple(rows)),), figures, alarms=alarms)
 
 
 def _figure(names: Sequence[str], steps: Sequence[Line], held_out: Sequence[Line]) -> Figure:
@@ -64,8 +65,11 @@ def _figure(names: Sequence[str], steps: Sequence[Line], held_out: Sequence[Line
         at, values = [line["step"] for line in lines], np.array([line[name] for line in lines], float)
         axes.plot(at, values, color=colour, linewidth=0.6, alpha=0.4)
         axes.plot(at, running_mean(values, _SMOOTH), color=colour, linewidth=1.6, label=name)
-    dots = False
-    for name, colour in zip(("reward",) if first == "reward" else _passes(held_out, first), _COLOURS, strict=False):
+    dots, drawn = False, [first] if first == "reward" else []
+    if first.startswith("pass@"):  # those of held-out prompts
+        keys = dict.fromkeys(key for line in held_out for key in line if key.startswith("pass@"))
+        drawn = [key for key in keys if not key.endswith("_interval")]
+    for name, colour in zip(drawn, _COLOURS, strict=False):
         if measured := [line for line in held_out if f"{name}_interval" in line]:
             dots = True
             draw_intervals(axes, measured, name, colour, f"{name}, held-out prompts")
@@ -73,9 +77,3 @@ def _figure(names: Sequence[str], steps: Sequence[Line], held_out: Sequence[Line
         axes.legend(frameon=False)
     beside = ", and with 95 % intervals that of held-out prompts" if dots else ""
     return Figure(as_svg(figure), f"{' and '.join(names)}: {_MEANS.get(first, 'means of a batch')}{beside}")
-
-
-def _passes(held_out: Sequence[Line], name: str) -> list[str]:
-    """The pass@k that were measured of held-out prompts, next to that of rollouts."""
-    found = dict.fromkeys(key for line in held_out for key in line if key.startswith("pass@"))
-    return [key for key in found if not key.endswith("_interval")] if name.startswith("pass@") else []

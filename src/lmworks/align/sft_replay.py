@@ -1,4 +1,4 @@
-"""Replay: what a model could do before, learned together with what it is rewarded for, and measured."""
+"""Replay: what a model could do before, learned together with what it is rewarded for."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor
 from lmworks.align.log_probabilities import Sequences, completion_log_probabilities, sequences_of
 from lmworks.data.conversations import conversation_files, read_dialogues, turns_of
 from lmworks.data.shuffle import Permutation
-from lmworks.data.token_groups import GroupBatch, TokenGroups
+from lmworks.data.token_groups import TokenGroups
 from lmworks.data.training_rows import group_completions
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.transformer import Transformer
@@ -39,23 +39,6 @@ def read_demonstrations(files: Sequence[str], base: Path) -> list[PromptCompleti
         place = prompt or answer
         found.append(PromptCompletion(messages[:place], messages[place : answer + 1], tools=row.tools))
     return found
-
-
-def imitation(model: Transformer, sequences: Sequences, weight: float = 1.0) -> Loss:
-    """Cross-entropy of completions, a token."""
-    nats = -completion_log_probabilities(model, sequences).sum()
-    return Loss(weight * nats, int(sequences.mask[:, 1:].sum()), {"nats": nats.detach()})
-
-
-@dataclass(frozen=True, slots=True)
-class Imitation(Objective[GroupBatch]):
-    """The loss of replay alone, to be measured."""
-
-    def counts(self, examples: GroupBatch) -> Mapping[str, int]:
-        return {"replay": int(examples.completion_mask[:, :, 1:].sum())}
-
-    def losses(self, model: Transformer, examples: GroupBatch) -> Mapping[str, Loss]:
-        return {"replay": imitation(model, sequences_of(examples))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +78,10 @@ class WithReplay(Objective[Sequences]):
     def losses(self, model: Transformer, examples: Sequences) -> Mapping[str, Loss]:
         rollouts, rows = _divided(examples)
         losses = dict(self.objective.losses(model, rollouts)) if len(rollouts) else {}
-        return {**losses, "replay": imitation(model, rows, self.weight)} if len(rows) else losses
+        if len(rows):
+            nats = -completion_log_probabilities(model, rows).sum()
+            losses["replay"] = Loss(self.weight * nats, int(rows.mask[:, 1:].sum()), {"nats": nats.detach()})
+        return losses
 
 
 def _divided(examples: Sequences) -> tuple[Sequences, Sequences]:

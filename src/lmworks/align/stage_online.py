@@ -28,7 +28,7 @@ from lmworks.align.reward_report import held_out_section
 from lmworks.align.rewards import RewardSum, items_of
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.rollout_report import rollouts_section
-from lmworks.align.sft_replay import Imitation, WithReplay, read_demonstrations, sft_groups
+from lmworks.align.sft_replay import WithReplay, read_demonstrations, sft_groups
 from lmworks.align.stage_offline import METHODS, RATES, SHOWN, load_policy
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.config import to_mapping
@@ -45,7 +45,7 @@ from lmworks.records import Rated, RejectedRecord, Verifiable
 from lmworks.report import Table
 from lmworks.tokenizer.tool_calls import OWN_FORM, Tool, ToolForm
 from lmworks.train.fit import Adapt, Report, adapts, fit, new_run
-from lmworks.train.held_out import samples_of, validation_of
+from lmworks.train.held_out import samples_of
 from lmworks.train.objectives.objective import Objective
 from lmworks.train.parallel.ranks import ALONE, Ranks, join
 from lmworks.train.run import Run
@@ -87,16 +87,17 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         prompts, lost = len(learned), len(rows) - len(whole)
         lengths = [config.length if played else len(row.ids) + config.max_completion_length for row in learned]
     micro_batch = micro_batch_of(config, lengths)
-    objective, measures = objective_of(config, checkpoint, context.base, ranks), bool(held_out or config.held_out_files)
+    objective = objective_of(config, checkpoint, context.base, ranks)
 
     def run_on(config: OnlineConfig, base: Checkpoint, folder: Path | None = None) -> Run:
         loader, steps = RolloutLoader(config, completions, ranks, progress=progress), config.steps or STEPS
         if isinstance(algorithm, PPOConfig) and adapts(method, config.seed) is None:
             add_critic(base.model)  # which the checkpoint's weights do not hold
         training = replace(at_rate(config.train, rate), micro_batch=micro_batch)
-        if measures and training.validate is None:
+        if held_out and training.validate is None:
             training = replace(training, validate=steps)  # the end; before the first step it is measured anyway
-        run = new_run(context, base, objective, loader, training, adapted(config, method), ranks, measures, folder)
+        adapt, compares = adapted(config, method), bool(held_out)
+        run = new_run(context, base, objective, loader, training, adapt, ranks, compares, folder)
         run.early_stopping = loader.early_stopping
         loader.policy = policy_of(run, config, method, completions.fixed)
         if isinstance(completions, RatedCompletions):
@@ -126,11 +127,8 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
         progress(0, None, "batches", note=f"the first rollouts, {size}; their rewards: {_weights(config)}")
     steps, together, why = kept_settings(context, ranks, derived)
     run = run_on(replace(config, steps=steps, prompts=together), checkpoint)
-    if config.held_out_files:
-        groups = sft_groups(config.held_out_files, config.length, checkpoint, context.base)
-        run.validate = validation_of(run, groups.batches(1), {"data": groups.digest}, Imitation(), 1)
     if held_out and isinstance(completions, SampledCompletions):
-        run.validate = validation_of_rollouts(run, replace(completions, prompts=held_out), run.validate)
+        run.validate = validation_of_rollouts(run, replace(completions, prompts=held_out))
         if config.train.parallel.generates:
             run.sample = samples_of(run, list(dict.fromkeys(row.ids for row in held_out))[:SHOWN])
     loader = cast(RolloutLoader, run.loader)
@@ -151,9 +149,8 @@ def online(config: OnlineConfig, context: StageContext) -> StageResult:
     def report() -> Report:
         numbers = {**loader.metrics, "held_out": len(held_out), "rollout_share": loader.stall_share}
         yield run_section(reasons, doubts, tables=(Table(("the algorithm", "value"), chosen),)), numbers
-        if measures:
-            of = f"{len(held_out):,} rows" if held_out else "held_out_files"
-            yield held_out_section(context.output / LOG, of)
+        if held_out:
+            yield held_out_section(context.output / LOG, f"{len(held_out):,} rows")
         yield rollouts_section(context.output / LOG), {}
         if config.suites:
             yield suite_section(config, context, find_base(config.base, context))
@@ -261,8 +258,8 @@ def check(config: OnlineConfig, base: Path) -> None:
             reward.check(items_of(rows))
     if config.environment:
         episodes_of(config, lambda: OWN_FORM)
-    for files in filter(None, (config.replay, config.held_out_files)):
-        read_demonstrations(files, base)
+    if config.replay:
+        read_demonstrations(config.replay, base)
 
 
 def outside_digest(config: OnlineConfig, base: Path) -> str:

@@ -54,19 +54,15 @@ def continue_text(
             start = len(ids) + len(continuation) - len(new)
             view = cache.view(slot, torch.arange(start, start + len(new), device=weight.device)[None])
             hidden = model.hidden(torch.tensor([new], device=weight.device), cache=view)[:, -1]  # (1, width)
-            new = [_draw(model.logits(hidden)[0], temperature, generator)]
+            logits = model.logits(hidden)[0]  # (vocabulary,)
+            new = [int(logits.argmax())]
+            if temperature:
+                chances = (logits.cpu().float() / temperature).softmax(dim=-1)
+                new = [int(torch.multinomial(chances, 1, generator=generator))]
             if new[0] in stop:
                 break
             continuation += new
     return continuation
-
-
-def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
-    """`logits` (vocabulary,)."""
-    if not temperature:
-        return int(logits.argmax())
-    chances = (logits.cpu().float() / temperature).softmax(dim=-1)
-    return int(torch.multinomial(chances, 1, generator=generator))
 
 
 SEQUENCES = 64  # at most; of a larger held-out part, the first ones of its order

@@ -41,16 +41,19 @@ def _train(run: Run) -> Position:
         run.restore(saved[-1])
     lost = not saved and (run.folder / LOG).exists()
     run.log = RunLog(run.folder, run.position.step) if run.ranks.first else NoLog()
-    if saved:
-        _log_resumption(run)
-    elif lost:
+    if saved or lost:
         text = "restarts: what ran here before ended before it was saved (train.checkpoint says how often that is)"
-        run.log.write("event", 0, text=text)
-        run.progress(0, run.loader.steps, "batches", 0, text)
+        if saved:
+            age = max(time.time() - run.checkpoints.path(run.position.step).stat().st_mtime, 0)
+            text = f"continues from {_place(run)}, saved {readable_duration(age)} ago"
+        run.log.write("event", run.position.step, text=text)
+        run.progress(run.position.cursor, run.loader.steps, "batches", run.position.cursor, text)
     try:
         if run.compares and run.config.validate and not run.position.cursor:
             _validate_and_sample(run)
         clock = _Clock(run)
+        mixture = any(isinstance(module, MixtureOfExperts) for module in run.model.modules())
+        mixture &= run.config.parallel.pipeline == 1
         with interruptions() as interruption:
             while not run.ended and not _interrupted(run, interruption):
                 taken = step(run)
@@ -62,9 +65,12 @@ def _train(run: Run) -> Position:
                 if number % run.config.log == 0 or last:
                     numbers = _step_numbers(run, taken)
                     run.log.write("step", number, cursor=run.position.cursor, **numbers, **clock.rates())
-                if last or (run.config.validate and number % run.config.validate == 0):
-                    _log_expert_load(run)
-                if run.config.validate and (number % run.config.validate == 0 or last):
+                looks = bool(run.config.validate) and number % run.config.validate == 0
+                if mixture and (last or looks):  # in this process's examples
+                    load = expert_load(run.model, run.objective, run.last_examples, run.device)
+                    for layer, use in load.items():
+                        run.log.write("experts", number, layer=layer, **asdict(use))
+                if looks or (last and run.config.validate):
                     _validate_and_sample(run)
                 if run.ranks.any(clock.save_is_due()):
                     run.save()
@@ -143,14 +149,6 @@ def _place(run: Run) -> str:
     return f"step {run.position.step:,}, batch {run.position.cursor:,} of {run.loader.steps:,}"
 
 
-def _log_resumption(run: Run) -> None:
-    age = max(time.time() - run.checkpoints.path(run.position.step).stat().st_mtime, 0)
-    text = f"continues from {_place(run)}, saved {readable_duration(age)} ago"
-    run.log.write("event", run.position.step, text=text)
-    done = run.position.cursor
-    run.progress(done, run.loader.steps, "batches", done, text)
-
-
 def _validate_and_sample(run: Run) -> None:
     """Log the validation, and continuations of texts; with the averaged weights where there are any, as these are what
     is delivered."""
@@ -166,14 +164,6 @@ def _validate_and_sample(run: Run) -> None:
         ends = not number or run.ended
         for beginning, continuation in run.sample() if run.sample and (ends or not run.compares) else ():
             run.log.write("sample", number, beginning=beginning, text=continuation)
-
-
-def _log_expert_load(run: Run) -> None:
-    """Log how each layer of a mixture uses its experts, in this process's examples of the last step."""
-    mixture = any(isinstance(module, MixtureOfExperts) for module in run.model.modules())
-    if mixture and run.config.parallel.pipeline == 1:
-        for layer, use in expert_load(run.model, run.objective, run.last_examples, run.device).items():
-            run.log.write("experts", run.position.step, layer=layer, **asdict(use))
 
 
 def _skip_batch(run: Run) -> None:

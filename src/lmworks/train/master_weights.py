@@ -141,16 +141,14 @@ class Weights:
                 if name not in mine:
                     mine[name] = torch.zeros_like(local(self.weights[name]), dtype=torch.float32)
             if self._divided:
-                shares = ddp_zero1.sum_and_divide((self._given_up(mine, name) for name in names), group)
+                for name in names:  # their memory goes as the shares come
+                    self._sums.pop(name, None)
+                    self.weights[name].grad = None
+                shares = ddp_zero1.sum_and_divide((mine.pop(name) for name in names), group)
                 self._sums.update(zip(names, shares, strict=True))
             else:
                 ddp_zero1.sum_gradients([mine[name] for name in names], group)
                 self._sums.update({name: mine[name] for name in names})
-
-    def _given_up(self, gradients: dict[str, Tensor], name: str) -> Tensor:
-        self._sums.pop(name, None)
-        self.weights[name].grad = None
-        return gradients.pop(name)
 
     def gradients(self) -> Iterator[tuple[str, Tensor]]:
         """(name, gradient of the whole step) of every weight that has one."""

@@ -87,11 +87,12 @@ def _last_numbers(
     metrics: dict[str, Any] = {}
     rows = []
     if steps:
-        last = steps[-1]
+        last, clocks = steps[-1], [line["seconds"] for line in steps]  # of each start of the run, from 0
+        seconds = clocks[-1] + sum(before for before, after in pairwise(clocks) if after < before)
         metrics |= {"loss": last["loss"], "tokens_per_second": round(last["tokens_per_second"])}
         rows.append(("loss of the last step", f"{last['loss']:.3f}"))
         rows.append(("tokens a second", f"{last['tokens_per_second']:,.0f}"))
-        rows.append(("time, with validations", readable_duration(_seconds(steps))))
+        rows.append(("time, with validations", readable_duration(seconds)))
         if "utilisation" in last:
             metrics["utilisation"] = last["utilisation"]
             rows.append(("of what matrix products reach here", f"{last['utilisation']:.0%}"))
@@ -113,12 +114,6 @@ def _last_numbers(
         else:
             metrics |= {"validation_n": last["n"], "validation_signature": last["signature"]}
     return metrics, tuple(rows)
-
-
-def _seconds(steps: list[dict[str, Any]]) -> float:
-    """Seconds of all starts of the run, whose clocks begin at 0."""
-    clocks = [line["seconds"] for line in steps]
-    return clocks[-1] + sum(before for before, after in pairwise(clocks) if after < before)
 
 
 def doubt_of_steps(steps: int, of: str, remedies: str, few: int = FEW_STEPS) -> list[str]:

@@ -51,7 +51,10 @@ def pretrain(config: PretrainConfig, context: StageContext, derived: Derived | N
     shards, held_out = find_shards(context)
     tokenizer, template = find_vocabulary(config.tokenizer, context, shards)
     ranks = join(config.train.parallel)
-    derived = derived or _derived(config, tokenizer, tokens_of(shards), context, ranks)
+    if derived is None:
+        measure, available = partial(measured_speed, progress=context.progress), tokens_of(shards)
+        make = partial(derive, config, tokenizer.vocabulary_size, available, measure)
+        derived = from_mapping(Derived, kept_settings(context, ranks, lambda: to_mapping(make())))
     shape = derived.model
     if isinstance(config.objective, MultiToken):
         shape = with_further_tokens(shape, config.objective.depth)
@@ -196,32 +199,18 @@ def _peak_flops(run: Run) -> float | None:
     return None if measured is None else measured.products
 
 
-def _derived(
-    config: PretrainConfig, tokenizer: Tokenizer, available: int, context: StageContext, ranks: Ranks
-) -> Derived:
-    def make() -> dict[str, Any]:
-        measure = partial(measured_speed, progress=context.progress)
-        return to_mapping(derive(config, tokenizer.vocabulary_size, available, measure))
-
-    return from_mapping(Derived, kept_settings(context, ranks, make))
-
-
 def find_shards(context: StageContext) -> tuple[dict[str, Path], dict[str, Path]]:
     """The inputs with token shards: those to train on, and those that were held out. ValueError where there are none to
     train on, or a text is in both."""
     shards, held_out = {}, {}
     for name, folder in context.inputs.items():
         if (folder / INDEX).exists():
-            (held_out if _setting(folder, "part", "training") == "held_out" else shards)[name] = folder
+            setting = read_manifest(folder).config if (folder / MANIFEST).exists() else {}  # of the stage that made it
+            (held_out if setting.get("part") == "held_out" else shards)[name] = folder
     if not shards:
         raise ValueError("there are no token shards to train on: read from a stage data.tokenize with part=training")
     check_held_out(shards, held_out)
     return shards, held_out
-
-
-def _setting(folder: Path, name: str, otherwise: str) -> str:
-    """A setting of the stage that made the shards in this folder."""
-    return read_manifest(folder).config.get(name, otherwise) if (folder / MANIFEST).exists() else otherwise
 
 
 def tokens_of(shards: Mapping[str, Path]) -> int:

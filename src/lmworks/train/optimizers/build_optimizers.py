@@ -32,18 +32,16 @@ def build_optimizers(
         case configs.Muon(_, momentum, steps, decay, rest):
             rate = configs.peak_rate(config)
             rest = rest if rest.rate is not None else replace(rest, rate=rate)
-            matrices = {name: weight for name, weight in weights.items() if _is_projection(name, weight)}
+            # Linear maps inside of blocks: embeddings, heads and tables of positions are matrices, too.
+            inside = {
+                name: weight for name, weight in weights.items() if ".blocks." in name and name.endswith(".weight")
+            }
+            matrices = {name: weight for name, weight in inside.items() if weight.dim() == 2}
             others = {name: weight for name, weight in weights.items() if name not in matrices}
             muon = [Muon(matrices.values(), rate, momentum, decay, steps, whole)] if matrices else []
             return muon + (build_optimizers(rest, others) if others else [])
         case unknown:
             assert_never(unknown)
-
-
-def _is_projection(name: str, weight: Tensor) -> bool:
-    """Whether Muon takes it: a linear map inside of a block. Embeddings, heads and tables of positions are matrices
-    too."""
-    return ".blocks." in name and name.endswith(".weight") and weight.dim() == 2
 
 
 def _by_decay(weights: Iterable[Tensor], decay: float) -> list[dict[str, Any]]:

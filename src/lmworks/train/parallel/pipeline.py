@@ -6,8 +6,9 @@ step may be smaller, every device has them all, so that positions and masks are 
 sums of several losses, to be divided by the counts of the whole step.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -94,7 +95,7 @@ def pipeline_losses(
 ) -> PipelineLosses:
     """The losses of any number of micro-batches, without gradients; arguments as in `pipeline_gradients`."""
     order = forward_only(place.parallel.pipeline, place.parallel.chunks, len(micro_batches))
-    device = _Device(model, place, check_pipelined(objective), micro_batches, {}, 1.0, lambda: None, 0)
+    device = _Device(model, place, check_pipelined(objective), micro_batches)
     return device.run(steps([order] * place.parallel.pipeline, place.rank))
 
 
@@ -137,31 +138,28 @@ class _Kept:
     root: Tensor | GradientEdge | None
 
 
+@dataclass(eq=False)
 class _Device:
-    """One device in one step."""
+    """One device in one step: see `pipeline_gradients`."""
 
-    def __init__(
-        self,
-        model: Transformer,
-        place: PipelineRank,
-        objective: OnHiddenStates,
-        micro_batches: Sequence[Any],
-        counts: Mapping[str, int],
-        scale: float,
-        accumulate: Callable[[], None],
-        idle: int,
-    ) -> None:
-        self.model, self.place, self.objective, self.micro_batches = model, place, objective, micro_batches
-        self.counts, self.scale, self.accumulate = counts, scale, accumulate
-        self.counting = len(micro_batches) - idle
+    model: Transformer
+    place: PipelineRank
+    objective: OnHiddenStates
+    micro_batches: Sequence[Any]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    scale: float = 1.0
+    accumulate: Callable[[], None] = lambda: None
+    idle: int = 0
+
+    def __post_init__(self) -> None:
+        self.counting = len(self.micro_batches) - self.idle
         self.arriving: dict[Action, tuple[Tensor, dist.Work]] = {}
         self.leaving: list[tuple[Tensor, dist.Work]] = []  # whose memory must not go yet
         self.kept: dict[tuple[int, int], _Kept] = {}  # by micro-batch and chunk
         self.most_kept = 0
-        self.targets: dict[str, int] = {}
-        for examples in micro_batches[: self.counting]:
-            for name, count in objective.counts(examples).items():
-                self.targets[name] = self.targets.get(name, 0) + count
+        self.targets = Counter[str]()
+        for examples in self.micro_batches[: self.counting]:
+            self.targets.update(self.objective.counts(examples))
         self.sums: dict[tuple[str, str], Tensor] = {}
 
     def run(self, order: list[Step]) -> PipelineLosses:
@@ -177,7 +175,7 @@ class _Device:
         dist.broadcast_object_list(
             sums, group=self.place.group, group_src=self.place.last, device=torch.device(self.place.device)
         )
-        return PipelineLosses(sums[0], self.targets, self.most_kept / self.place.parallel.chunks)
+        return PipelineLosses(sums[0], dict(self.targets), self.most_kept / self.place.parallel.chunks)
 
     def meet(self) -> None:
         """ValueError where the devices have not the same number of micro-batches: they would wait forever. NCCL wants

@@ -106,7 +106,9 @@ def shard_tensors(model: Transformer, mesh: DeviceMesh, sequence: bool = False) 
         within = _SequenceRegion if sequence else _Region
         override_methods(region, within, tensor_group=group)
         if isinstance(region, Attention):
-            override_methods(region, _Heads, tensor_group=group, own_heads=_own_heads(region.config, mesh))
+            heads = region.config.heads // mesh.size()
+            own_heads = slice(heads * mesh.get_local_rank(), heads * (mesh.get_local_rank() + 1))
+            override_methods(region, _Heads, tensor_group=group, own_heads=own_heads)
     if sequence:
         for stack in stacks:
             override_methods(stack, _DividedSequence, tensor_group=group, begins=True, ends=True)
@@ -227,8 +229,10 @@ def _divisions(model: Transformer, mesh: DeviceMesh) -> dict[int, _Division]:
             if name in table:
                 found[id(weight)] = table[name]
         if isinstance(module, Attention) and module.config.kv_heads < mesh.size():
+            # The rows of the key head that this device's queries share.
+            head = module.config.kv_heads * mesh.get_local_rank() // mesh.size()
+            rows = slice(module.config.head_dim * head, module.config.head_dim * (head + 1))
             for projection in (module.key, module.value):
-                rows = _own_key_rows(module.config, mesh)
                 found |= {id(weight): _Division(rows=rows) for weight in projection.parameters()}
     return found
 
@@ -246,14 +250,3 @@ def _read(weight: nn.Parameter, mesh: DeviceMesh, division: _Division, summed: b
     if division.once:
         part = part / mesh.size()  # the same on all devices: compiled, they would else send in different orders
     return part
-
-
-def _own_heads(attention: configs.Attention, mesh: DeviceMesh) -> slice:
-    heads = attention.heads // mesh.size()
-    return slice(heads * mesh.get_local_rank(), heads * (mesh.get_local_rank() + 1))
-
-
-def _own_key_rows(attention: configs.Attention, mesh: DeviceMesh) -> slice:
-    """The rows of the key head that this device's queries share, where there are fewer key heads than devices."""
-    head = attention.kv_heads * mesh.get_local_rank() // mesh.size()
-    return slice(attention.head_dim * head, attention.head_dim * (head + 1))

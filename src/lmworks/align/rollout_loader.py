@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from lmworks.align.advantages import generalised_advantages, group_advantages, whiten, without_signal
 from lmworks.align.completions import Draw, RatedCompletions, SampledCompletions, rollout_sequences
@@ -119,7 +118,12 @@ class RolloutLoader:
             teaches &= ~self._silent(draw)[:, None]
         mask = batch.mask & torch.from_numpy(teaches).flatten()[:, None]
         if isinstance(algorithm, PPOConfig):
-            added = self._with_critic(columns, mask, rewards, algorithm)
+            scores = torch.from_numpy(np.nan_to_num(rewards)).float().flatten()
+            each = token_rewards(scores, columns["old"], columns["reference"], mask, self.beta)
+            gains = generalised_advantages(each, columns["values"], mask, algorithm.gamma, algorithm.lam)
+            self.beta = next_beta(self.beta, self.metrics.get("kl", 0.0), algorithm.kl_target)
+            advantages = whiten(gains, mask, self.ranks) if algorithm.whiten else gains
+            added = {"advantages": advantages, "returns": (gains + columns["values"]) * mask}
         else:
             if self.beta and algorithm.kl == "reward":
                 change = ((columns["old"] - columns["reference"]) * batch.mask).sum(-1)
@@ -212,17 +216,6 @@ class RolloutLoader:
         columns |= {"values": values} if critic is not None else {}
         return replace(batch, columns=columns)
 
-    def _with_critic(
-        self, columns: Mapping[str, Tensor], mask: Tensor, rewards: NDArray[np.float64], algorithm: PPOConfig
-    ) -> dict[str, Tensor]:
-        """Advantages and returns, by the values of the critic."""
-        scores = torch.from_numpy(np.nan_to_num(rewards)).float().flatten()
-        each = token_rewards(scores, columns["old"], columns["reference"], mask, self.beta)
-        found = generalised_advantages(each, columns["values"], mask, algorithm.gamma, algorithm.lam)
-        self.beta = next_beta(self.beta, self.metrics.get("kl", 0.0), algorithm.kl_target)
-        advantages = whiten(found, mask, self.ranks) if algorithm.whiten else found
-        return {"advantages": advantages, "returns": (found + columns["values"]) * mask}
-
     def _measure(self, first: Draw, draw: Draw, batch: Sequences) -> None:
         numbers = self._numbers(draw)
         numbers |= {
@@ -236,7 +229,10 @@ class RolloutLoader:
             (largest,) = self.ranks.most([self.metrics["gap_max"]])
             gap = {"gap_max": largest} | ({"beta": self.beta} if isinstance(self.config.algorithm, PPOConfig) else {})
             sampled = -batch.columns["sampled"][batch.mask].double().numpy()
-            numbers |= {"kl": [self.metrics["kl"]], "entropy": sampled, "distinct_2": [_distinct_pairs(batch)]}
+            rows = [ids[own].tolist() for ids, own in zip(batch.ids, batch.mask, strict=True)]
+            pairs = [pair for row in rows for pair in pairwise(row)]
+            distinct = len(set(pairs)) / len(pairs) if pairs else 0.0
+            numbers |= {"kl": [self.metrics["kl"]], "entropy": sampled, "distinct_2": [distinct]}
         self.metrics = {**self._means(numbers), **gap}
         self.early_stopping.watch(self.metrics)
 
@@ -302,10 +298,3 @@ def _pairs(batch: Sequences, rewards: NDArray[np.float64]) -> GroupBatch:
     real = torch.arange(batch.ids.shape[1]) < batch.lengths[rows][:, :, None]
     sums = batch.columns["reference"].double().sum(-1).float()
     return GroupBatch(batch.ids[rows], real, batch.mask[rows], {REFERENCE: sums[rows]})
-
-
-def _distinct_pairs(batch: Sequences) -> float:
-    """Distinct pairs of neighbouring sampled tokens among all of them."""
-    rows = [ids[own].tolist() for ids, own in zip(batch.ids, batch.mask, strict=True)]
-    pairs = [pair for row in rows for pair in pairwise(row)]
-    return len(set(pairs)) / len(pairs) if pairs else 0.0

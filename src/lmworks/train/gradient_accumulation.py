@@ -1,11 +1,9 @@
 """Gradient accumulation: the gradients of one optimizer step, summed over its micro-batches."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import metric_names, reported
@@ -62,9 +60,21 @@ def compute_gradients(
     needed = int(ranks.most([len(pieces)])[0])
     if ranks.config.chunks > 1:
         needed = -(-needed // ranks.config.pipeline) * ranks.config.pipeline
+    zero = torch.zeros((), device=device)
     padded, counting = [*pieces, *pieces[-1:] * (needed - len(pieces))], len(pieces)
+    sums: dict[tuple[str, str], Any] = {}  # as `losses.reported` has them
     if ranks.config.pipeline == 1:
-        sums = _sequential(model, weights, objective, padded, counting, counts, scale, device)
+        for number, piece in enumerate(padded):
+            losses = objective.losses(model, to_device(piece, device))
+            total = sum((loss.sum / max(counts[name], 1) for name, loss in losses.items()), zero)
+            keep_gathered(model, number + 1 < needed)
+            if total.requires_grad:  # not where no sequence has a target
+                (total * (scale if number < counting else 0.0)).backward()
+            if needed > 1:
+                weights.accumulate()
+            if number < counting:
+                for key, value in reported(losses).items():
+                    sums[key] = sums.get(key, 0.0) + value
         weights.sum_over_ranks()
     else:
         place = PipelineRank(ranks.config, ranks.along("pipeline").get_group(), weights.dtype, device)
@@ -74,34 +84,7 @@ def compute_gradients(
         sum_shared(model.config, place, dict(weights.gradients()))
     totals = ranks.total([float(value) for value in sums.values()])
     means = {key: total / max(counts[key[0]], 1) for key, total in zip(sums, totals, strict=True)}
-    losses = {name: means[name, "loss"] for name in counts}
+    nats = {name: means[name, "loss"] for name in counts}
     metrics = {name: means[key] for key, name in metric_names(means).items()}
     norm = float(weights.gradient_norm()) / scale
-    return StepGradients(losses, metrics, total_loss(objective, losses), sum(counts.values()), norm, scale)
-
-
-def _sequential(
-    model: Transformer,
-    weights: Weights,
-    objective: Objective,
-    pieces: Sequence[Any],
-    counting: int,
-    counts: Mapping[str, int],
-    scale: float,
-    device: torch.device | str,
-) -> dict[tuple[str, str], Tensor]:
-    """Forward and backward of each micro-batch, of which those after the first `counting` add nothing: the sums that
-    `losses.reported` gives."""
-    sums: dict[tuple[str, str], Tensor] = {}
-    for number, piece in enumerate(pieces):
-        losses = objective.losses(model, to_device(piece, device))
-        total = sum((loss.sum / max(counts[name], 1) for name, loss in losses.items()), torch.zeros((), device=device))
-        keep_gathered(model, number + 1 < len(pieces))
-        if total.requires_grad:  # not where no sequence has a target
-            (total * (scale if number < counting else 0.0)).backward()
-        if len(pieces) > 1:
-            weights.accumulate()
-        if number < counting:
-            for key, value in reported(losses).items():
-                sums[key] = sums.get(key, 0.0) + value
-    return sums
+    return StepGradients(nats, metrics, total_loss(objective, nats), sum(counts.values()), norm, scale)

@@ -79,7 +79,7 @@ class Weights:
         self.parts = {
             name: part.rows(*self._rows(name, part.size[0])) if self._divided else part for name, part in slices.items()
         }
-        self._held = find_holders(self.parts, dict.fromkeys(self.parts, torch.float32), ranks)
+        self._holders = find_holders(self.parts, ranks)
         self.optimizers = build_optimizers(optimizer, self.masters, self._full_tensor_of)
         self._rates = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
         self._group_of = {  # the number of a weight's optimizer, and its settings in it
@@ -161,7 +161,7 @@ class Weights:
     def gradient_norm(self) -> Tensor:
         """The Euclidean norm of all gradients together, on all processes, () float32."""
         norms = [
-            torch.linalg.vector_norm(gradient, dtype=torch.float32) / self._held.copies(name, self.parts[name]) ** 0.5
+            torch.linalg.vector_norm(gradient, dtype=torch.float32) / len(self._holders[name, self.parts[name]]) ** 0.5
             for name, gradient in self.gradients()
         ]
         zero = torch.zeros((), device=next(iter(self.masters.values())).device)
@@ -247,12 +247,12 @@ class Weights:
     @property
     def names(self) -> set[str]:
         """The names of all trained weights, also of those that other processes hold."""
-        return {name for name, _ in self._held.holders}
+        return {name for name, _ in self._holders}
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The whole weights of which the processes hold `tensors`, `masters` or alike, as copies on the first one's
         CPU; nothing on the others. All processes call it."""
-        return gather_whole(tensors, self._held, self.ranks)
+        return gather_whole(tensors, self._holders, self.ranks)
 
     def state(self) -> dict[str, Tensor]:
         """The optimizers' state, `NUMBER/KEY/WEIGHT` → tensor: names that no layout of ranks is part of."""
@@ -279,7 +279,7 @@ class Weights:
         for key, (name, value) in tensors.items():
             part = self.parts[name]
             of_weight = tuple(value.shape) == part.size
-            if self._held.owner(name, part) == self.ranks.rank and (
+            if self._holders[name, part][0] == self.ranks.rank and (
                 value.numel() if of_weight else not any(part.start)
             ):
                 owned[key] = value

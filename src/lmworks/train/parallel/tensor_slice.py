@@ -7,7 +7,6 @@ every layout, so what eight processes wrote, three can read, or one.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,57 +64,41 @@ def full_tensor_of(values: Tensor, weight: Tensor) -> Tensor:
     return placed.full_tensor()
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Who holds what, the same on all processes.
-
-    holders  (name, part) → the ranks that hold it, ascending. The first of them is its owner, who writes the part where
-             it is written once.
-    dtypes   of the weights, by name.
-    """
-
-    holders: Mapping[tuple[str, TensorSlice], tuple[int, ...]]
-    dtypes: Mapping[str, torch.dtype]
-
-    def copies(self, name: str, part: TensorSlice) -> int:
-        return len(self.holders[name, part])
-
-    def owner(self, name: str, part: TensorSlice) -> int:
-        return self.holders[name, part][0]
+# (name, slice) of a weight → the ranks that hold it, ascending, the same on all processes. The first of them is its
+# owner, who writes the slice where it is written once.
+Holders = Mapping[tuple[str, TensorSlice], Sequence[int]]
 
 
-def find_holders(parts: Mapping[str, TensorSlice], dtypes: Mapping[str, torch.dtype], ranks: Ranks) -> Held:
+def find_holders(slices: Mapping[str, TensorSlice], ranks: Ranks) -> Holders:
     """The holders of all slices, from those of each process; all processes call it."""
     if ranks.mesh is None:
-        return Held(dict.fromkeys(parts.items(), (0,)), dtypes)
+        return dict.fromkeys(slices.items(), (0,))
     everyone: list[Any] = [None] * ranks.size
-    dist.all_gather_object(everyone, {name: (part, dtypes[name]) for name, part in parts.items()})
+    dist.all_gather_object(everyone, dict(slices))
     holders: dict[tuple[str, TensorSlice], list[int]] = {}
-    known: dict[str, torch.dtype] = {}
-    for rank, found in enumerate(everyone):
-        for name, (part, dtype) in found.items():
-            holders.setdefault((name, part), []).append(rank)
-            known[name] = dtype
-    return Held({item: tuple(found) for item, found in holders.items()}, known)
+    for rank, held in enumerate(everyone):
+        for item in held.items():
+            holders.setdefault(item, []).append(rank)
+    return holders
 
 
-def gather_whole(tensors: Mapping[str, Tensor], held: Held, ranks: Ranks) -> dict[str, Tensor]:
+def gather_whole(tensors: Mapping[str, Tensor], holders: Holders, ranks: Ranks) -> dict[str, Tensor]:
     """The whole weights, on the first process's CPU, as copies; nothing on the others. All processes call it.
 
-    `tensors` are what this process holds of those in `held`. One part travels at a time.
+    `tensors`, float32, are what this process holds of those in `holders`. One slice travels at a time.
     """
     whole: dict[str, Tensor] = {}
-    for (name, part), (owner, *_) in held.holders.items():
+    for (name, part), (owner, *_) in holders.items():
         values = tensors[name].detach() if ranks.rank == owner else None
         if owner != 0 and prod(part.size):
             if values is not None:
                 dist.send(values.contiguous(), 0)
             elif ranks.first:
-                values = torch.empty(part.size, dtype=held.dtypes[name], device=ranks.device)
+                values = torch.empty(part.size, device=ranks.device)
                 dist.recv(values, owner)
         if ranks.first and values is not None:
             if name not in whole:
-                whole[name] = torch.empty(part.whole, dtype=values.dtype)
+                whole[name] = torch.empty(part.whole)
             whole[name][part.slices] = values.cpu()
     return whole
 

@@ -6,15 +6,15 @@ import torch
 from lmworks.model.presets import gopher
 from lmworks.model.transformer import Transformer
 from lmworks.train.optimizer_config import AdamW, Muon, Sgd
-from lmworks.train.optimizers import lion, muon
-from lmworks.train.optimizers.build_optimizers import build_optimizers
+from lmworks.train.optimizers import muon
+from lmworks.train.optimizers.build_optimizers import Lion, build_optimizers
 
 
 def test_lion_is_algorithm_2():
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(4, 3, generator=generator)
     ours = weight.clone()
-    optimizer = lion.Lion([ours], 0.01, (0.9, 0.99), 0.5)
+    optimizer = Lion([ours], 0.01, (0.9, 0.99), 0.5)
     momentum = torch.zeros(4, 3)
     for _ in range(5):
         gradient = torch.randn(4, 3, generator=generator)

@@ -48,16 +48,16 @@ class Draw:
 
     def with_others(self, at: NDArray[np.bool_], others: "Draw") -> "Draw":
         """With others in place of the prompts `at` (prompts,)."""
-        groups, places = list(self.groups), np.flatnonzero(at)
-        for place, group in zip(places, others.groups, strict=True):
-            groups[place] = group
+        groups, numbers = list(self.groups), np.flatnonzero(at)
+        for number, group in zip(numbers, others.groups, strict=True):
+            groups[number] = group
 
-        def put(own: Numbers, further: Numbers) -> Numbers:
-            own = own.copy()
-            own[places] = further
-            return own
+        def put(values: Numbers, further: Numbers) -> Numbers:
+            values = values.copy()
+            values[numbers] = further
+            return values
 
-        parts = {name: put(own, others.parts[name]) for name, own in self.parts.items()}
+        parts = {name: put(values, others.parts[name]) for name, values in self.parts.items()}
         return Draw(groups, put(self.rewards, others.rewards), put(self.right, others.right), parts)
 
 
@@ -100,44 +100,47 @@ class SampledCompletions:
         turns = None
         if self.episodes is not None:
             (environment, _, constraint), renderer = self.episodes
-            asked = [as_messages(each.item.prompt, "user") for each in prompts]
+            asked = [as_messages(prompt.item.prompt, "user") for prompt in prompts]
             turns = Turns(environment, renderer, asked, config.length, config.turns, [p.item for p in prompts])
             sampling = replace(sampling, constraint=constraint)
-        ids = [each.ids for each in prompts]
+        ids = [prompt.ids for prompt in prompts]
         groups = roll_out(policy.engine, ids, size, sampling, key, adapter, places, turns)
         if sampling.constraint is not None:  # the policy's own distribution is what is learned, at temperature 1
-            groups = [[replace(one, log_probabilities=one.model_log_probabilities) for one in g] for g in groups]
+            groups = [
+                [replace(rollout, log_probabilities=rollout.model_log_probabilities) for rollout in g] for g in groups
+            ]
         items = [prompt.item for prompt in prompts for _ in range(size)]
         rollouts = [rollout for group in groups for rollout in group]
-        given, values, parts, rule = np.array([one.reward for one in rollouts], np.float64), [], {}, None
-        rest = [n for n, one in enumerate(rollouts) if one.reward is None]  # an environment that failed gave NaN
+        given, values, parts, rule = np.array([rollout.reward for rollout in rollouts], np.float64), [], {}, None
+        # An environment that failed gave NaN.
+        unrewarded = [number for number, rollout in enumerate(rollouts) if rollout.reward is None]
         if self.reward is not None:
-            values = self.reward([items[n] for n in rest], [Response(rollouts[n].text) for n in rest])
+            values = self.reward([items[n] for n in unrewarded], [Response(rollouts[n].text) for n in unrewarded])
             parts = getattr(self.reward, "parts", {})
             rule = getattr(self.reward, "rule", None)  # None: a plain function, which says itself what is right
         right = values if rule is None else parts.get(rule, [])
 
         def numbers(values: Sequence[Value], otherwise: Numbers) -> Numbers:
-            found = otherwise.copy()
+            filled = otherwise.copy()
             if len(values):
-                found[rest] = [math.nan if isinstance(value, Unscored) else float(value) for value in values]  # type: ignore[arg-type]
-            return found.reshape(len(places), size)
+                filled[unrewarded] = [math.nan if isinstance(value, Unscored) else float(value) for value in values]  # type: ignore[arg-type]
+            return filled.reshape(len(places), size)
 
         none, rewards = np.full_like(given, np.nan), numbers(values, given)
         if config.overlong:
-            lengths = np.array([sum(one.sampled) for one in rollouts]).reshape(rewards.shape)
+            lengths = np.array([sum(rollout.sampled) for rollout in rollouts]).reshape(rewards.shape)
             rewards -= np.clip((lengths - config.max_completion_length) / config.overlong + 1, 0, 1)
         return Draw(groups, rewards, numbers(right, given), {n: numbers(v, none) for n, v in parts.items()})
 
 
 def drawn(places: Sequence[int], batch: int, again: int, config: OnlineConfig, count: int) -> list[int]:
     """The numbers of `count` prompts that stand at these places of a batch: every prompt once before any twice."""
-    found = []
+    numbers = []
     for place in places:
         epoch, within = divmod(batch * config.prompts + place, count)
         order = Permutation(count, f"{config.seed} {epoch} {again} prompts")
-        found.append(int(order(np.array([within]))[0]))
-    return found
+        numbers.append(int(order(np.array([within]))[0]))
+    return numbers
 
 
 def rollout_sequences(rollouts: Sequence[Rollout]) -> Sequences:
@@ -169,14 +172,14 @@ class RatedCompletions:
         groups, ratings = dict[str, list[Rollout]](), dict[str, list[float]]()
         tokens = group_completions(rows, checkpoint.chat, config.length, left_out)
         assert tokens.learned is not None
-        parts = zip(*(np.split(each, tokens.ends[:-1]) for each in (tokens.tokens, tokens.learned)), strict=True)
+        parts = zip(*(np.split(column, tokens.ends[:-1]) for column in (tokens.tokens, tokens.learned)), strict=True)
         for (ids, learned), rating in zip(parts, tokens.columns["rating"].tolist(), strict=True):
             prompt, none = repr(ids[: learned.argmax()].tolist()), (0.0,) * len(ids)
-            one = Rollout(tuple(ids.tolist()), tuple(learned.tolist()), none, none, "", "stop", 0, 0)
-            groups.setdefault(prompt, []).append(one)
+            rollout = Rollout(tuple(ids.tolist()), tuple(learned.tolist()), none, none, "", "stop", 0, 0)
+            groups.setdefault(prompt, []).append(rollout)
             ratings.setdefault(prompt, []).append(rating)
         compares = getattr(config.algorithm, "advantage", "batch") != "batch"
-        if compares and not any(len(set(found)) > 1 for found in ratings.values()):
+        if compares and not any(len(set(values)) > 1 for values in ratings.values()):
             raise ValueError(
                 "no prompt has completions with two ratings, which this method compares: take algorithm.kind=ppo or "
                 "algorithm.name=reinforce, which compare with those of other prompts"
@@ -186,19 +189,21 @@ class RatedCompletions:
     def measure(self, policy: Policy) -> None:
         """Set ln p of all completions, under the policy as it is now: call it before the first step."""
         for group in self.completions:
-            found = policy.log_probabilities(policy.reference, rollout_sequences(group), self.config.temperature)[0]
-            for number, (one, line) in enumerate(zip(group, found.tolist(), strict=True)):
-                own = tuple(line[: len(one.ids)])
-                group[number] = replace(one, log_probabilities=own, model_log_probabilities=own)
+            log_probabilities = policy.log_probabilities(
+                policy.reference, rollout_sequences(group), self.config.temperature
+            )[0]
+            for number, (rollout, line) in enumerate(zip(group, log_probabilities.tolist(), strict=True)):
+                of_rollout = tuple(line[: len(rollout.ids)])
+                group[number] = replace(rollout, log_probabilities=of_rollout, model_log_probabilities=of_rollout)
 
     def draw(self, places: Sequence[int], batch: int, again: int, policy: Policy, adapter: str) -> Draw:
         """Groups of `group_size` completions, of prompts with more of them some; with fewer, one stands there again
         without a reward, so that it counts for nothing."""
         size, groups, rewards = self.config.algorithm.group_size, [], []
         for number in drawn(places, batch, again, self.config, len(self.completions)):
-            own, rating = self.completions[number], self.ratings[number]
-            chosen = [(batch * size + n) % len(own) for n in range(min(size, len(own)))]
+            rollouts, rating = self.completions[number], self.ratings[number]
+            chosen = [(batch * size + index) % len(rollouts) for index in range(min(size, len(rollouts)))]
             missing = size - len(chosen)
-            groups.append([own[n] for n in chosen] + [own[0]] * missing)
-            rewards.append([rating[n] for n in chosen] + [np.nan] * missing)
+            groups.append([rollouts[index] for index in chosen] + [rollouts[0]] * missing)
+            rewards.append([rating[index] for index in chosen] + [np.nan] * missing)
         return Draw(groups, np.array(rewards), np.full((len(places), size), np.nan))

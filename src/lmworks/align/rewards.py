@@ -86,17 +86,17 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         """ValueError, with the row and the remedy, for an item that a reward cannot measure; RewardShapeError for a
         function that does not give a number for each of the first items, each with an empty response."""
         for name in self.weights.keys() - {VERIFIER}:
-            place = located(name, self._base)
-            check_items(self._given.get(name) or verifier(place), items)
-            if ":" in name and (problem := self._sandbox.call(_try, (place, items[:2]), START_SECONDS)):
+            whole_name = located(name, self._base)
+            check_items(self._given.get(name) or verifier(whole_name), items)
+            if ":" in name and (problem := self._sandbox.call(_try, (whole_name, items[:2]), START_SECONDS)):
                 raise RewardShapeError(problem)
         for number, item in enumerate(items, 1) if VERIFIER in self.weights else ():
             name = _own_verifier(item)
             try:
-                own = verifier(located(name, self._base))
+                metric_of_row = verifier(located(name, self._base))
             except (LookupError, ValueError) as error:
                 raise ValueError(f"row {number}: {error}") from None
-            check_items(own, [item], number)
+            check_items(metric_of_row, [item], number)
 
     def __call__(self, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
         """Weighted sums, one for each item's response; `Unscored` where a part of a weight other than 0 is."""
@@ -111,8 +111,8 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         if name in self._lists:
             return self._in_sandbox(located(name, self._base), items, responses)
         names = [located(_own_verifier(item) if name == VERIFIER else name, self._base) for item in items]
-        programs = [place for place, own in enumerate(names) if own == _PROGRAMS]
-        asked = [items[place] for place in programs], [responses[place] for place in programs]
+        programs = [number for number, verifier_name in enumerate(names) if verifier_name == _PROGRAMS]
+        asked = [items[number] for number in programs], [responses[number] for number in programs]
         run = dict(zip(programs, _numbers(verifier(_PROGRAMS), *asked), strict=True)) if programs else {}
         rows = enumerate(zip(names, items, responses, strict=True))
         return [run[n] if n in run else self._in_sandbox(name, [item], [said])[0] for n, (name, item, said) in rows]
@@ -201,15 +201,16 @@ def _of_lists(
     given: dict[str, Any] = {key: [item.fields.get(key) for item in items] for key in columns}
     given["answer"] = [item.references[0] if item.references else None for item in items]
     spoken = [not isinstance(item.prompt, str) for item in items]
-    texts = [one.text for one in responses]
+    texts = [response.text for response in responses]
     given["prompts"] = [
         item.prompt if isinstance(item.prompt, str) else [{"role": m.role, "content": m.content} for m in item.prompt]
         for item in items
     ]
     given["completions"] = [
-        [{"role": "assistant", "content": text}] if own else text for text, own in zip(texts, spoken, strict=True)
+        [{"role": "assistant", "content": text}] if has_messages else text
+        for text, has_messages in zip(texts, spoken, strict=True)
     ]
-    if not any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values()):
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
         given = {key: value for key, value in given.items() if key in signature.parameters}
     values = function(**given)
     if not hasattr(values, "__len__") or isinstance(values, str | dict) or len(values) != len(items):
@@ -261,5 +262,6 @@ def _try(asked: tuple[str, Sequence[Item]]) -> str:
 def _numbers(given: Metric, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
     values = given.measure(items, responses)
     numbers = [value if isinstance(value, Unscored) else item_value(given, value) for value in values]
-    finite = [isinstance(one, Unscored) or math.isfinite(one) for one in numbers]
-    return [one if fits else Unscored(f"{given.name} gave {one}") for one, fits in zip(numbers, finite, strict=True)]
+    finite = (isinstance(number, Unscored) or math.isfinite(number) for number in numbers)
+    pairs = zip(numbers, finite, strict=True)
+    return [number if fits else Unscored(f"{given.name} gave {number}") for number, fits in pairs]

@@ -93,13 +93,13 @@ class RolloutLoader:
             self._clock = before[0] or began, before[1] + time.monotonic() - began
         self.step += 1
         assert self._buffer is not None
-        parts = algorithm.num_mini_batches
-        if parts == 1:
+        mini_batches = algorithm.num_mini_batches
+        if mini_batches == 1:
             return self._buffer
-        epoch, number = divmod(update, parts)  # equal parts of all processes' completions, redrawn in each epoch
+        epoch, number = divmod(update, mini_batches)  # equal parts of all processes' completions, redrawn in each epoch
         size = algorithm.group_size
         order = Permutation(self.config.prompts * size, f"{self.config.seed} {batch} {epoch} parts")
-        rows = order(np.arange(number, order.size, parts)) - self._places[0] * size
+        rows = order(np.arange(number, order.size, mini_batches)) - self._places[0] * size
         return select_rows(self._buffer, torch.from_numpy(rows[(rows >= 0) & (rows < len(self._buffer))]))
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class RolloutLoader:
     def _roll_out(self) -> Sequences | GroupBatch:
         assert self.policy is not None
         first, draw = self._draw(self.policy.refresh(self.step))
-        batch = self._with_log_probabilities(rollout_sequences([one for group in draw.groups for one in group]))
+        batch = self._with_log_probabilities(rollout_sequences([rollout for group in draw.groups for rollout in group]))
         self._measure(first, draw, batch)
         algorithm, columns, rewards = self.config.algorithm, batch.columns, draw.rewards
         if isinstance(algorithm, OnlineDPOConfig):
@@ -119,8 +119,8 @@ class RolloutLoader:
         mask = batch.mask & torch.from_numpy(teaches).flatten()[:, None]
         if isinstance(algorithm, PPOConfig):
             scores = torch.from_numpy(np.nan_to_num(rewards)).float().flatten()
-            each = token_rewards(scores, columns["old"], columns["reference"], mask, self.beta)
-            gains = generalised_advantages(each, columns["values"], mask, algorithm.gamma, algorithm.lam)
+            token_reward = token_rewards(scores, columns["old"], columns["reference"], mask, self.beta)
+            gains = generalised_advantages(token_reward, columns["values"], mask, algorithm.gamma, algorithm.lam)
             self.beta = next_beta(self.beta, self.metrics.get("kl", 0.0), algorithm.kl_target)
             advantages = whiten(gains, mask, self.ranks) if algorithm.whiten else gains
             added = {"advantages": advantages, "returns": (gains + columns["values"]) * mask}
@@ -174,7 +174,7 @@ class RolloutLoader:
         """(groups, size): whether a completion has a reward, and is not left out as truncated."""
         known, algorithm = np.isfinite(draw.rewards), self.config.algorithm
         if isinstance(algorithm, GRPOConfig) and algorithm.mask_truncated:
-            return known & [[one.finish_reason != "length" for one in group] for group in draw.groups]
+            return known & [[rollout.finish_reason != "length" for rollout in group] for group in draw.groups]
         return known
 
     def _silent(self, draw: Draw) -> NDArray[np.bool_]:
@@ -220,16 +220,18 @@ class RolloutLoader:
         numbers = self._numbers(draw)
         numbers |= {
             "length": batch.mask.sum(-1).numpy(),
-            "truncated": [one.finish_reason == "length" for group in draw.groups for one in group],
+            "truncated": [rollout.finish_reason == "length" for group in draw.groups for rollout in group],
         }
         if getattr(self.config.algorithm, "dynamic_sampling", False):
-            numbers |= {f"drawn/{name}": each for name, each in self._numbers(first).items() if "reward/" not in name}
+            numbers |= {
+                f"drawn/{name}": values for name, values in self._numbers(first).items() if "reward/" not in name
+            }
         gap = {}
         if not self.completions.fixed:  # of the policy's own
             (largest,) = self.ranks.most([self.metrics["gap_max"]])
             gap = {"gap_max": largest} | ({"beta": self.beta} if isinstance(self.config.algorithm, PPOConfig) else {})
             sampled = -batch.columns["sampled"][batch.mask].double().numpy()
-            rows = [ids[own].tolist() for ids, own in zip(batch.ids, batch.mask, strict=True)]
+            rows = [ids[sampled_tokens].tolist() for ids, sampled_tokens in zip(batch.ids, batch.mask, strict=True)]
             pairs = [pair for row in rows for pair in pairwise(row)]
             distinct = len(set(pairs)) / len(pairs) if pairs else 0.0
             numbers |= {"kl": [self.metrics["kl"]], "entropy": sampled, "distinct_2": [distinct]}
@@ -250,15 +252,17 @@ class RolloutLoader:
 
     def _means(self, numbers: Mapping[str, ArrayLike]) -> dict[str, float]:
         """Means over all processes, of rewards the standard deviations, too; nothing of which there is no value."""
-        values = [np.asarray(each, np.float64) for each in numbers.values()]
-        known = [each[np.isfinite(each)] for each in values]
-        totals = iter(self.ranks.total([float(n) for each in known for n in (len(each), each.sum(), each @ each)]))
-        found = {}
+        values = [np.asarray(column, np.float64) for column in numbers.values()]
+        known = [column[np.isfinite(column)] for column in values]
+        totals = iter(
+            self.ranks.total([float(n) for column in known for n in (len(column), column.sum(), column @ column)])
+        )
+        means = {}
         for name, count, total, squares in zip(numbers, totals, totals, totals, strict=True):
-            found |= {name: total / count} if count else {}
+            means |= {name: total / count} if count else {}
             if count and name.startswith("reward"):
-                found[f"{name}/std"] = math.sqrt(max(squares / count - (total / count) ** 2, 0.0))
-        return found
+                means[f"{name}/std"] = math.sqrt(max(squares / count - (total / count) ** 2, 0.0))
+        return means
 
     # -----------------------------------------------------------------------------------------------------------------
     # Where the run stands
@@ -266,11 +270,14 @@ class RolloutLoader:
     def state(self) -> dict[str, Any]:
         """Step, controllers, and each process's rollouts that are still to be learned from, as JSON. All processes call
         it."""
-        kept = self._buffer if self.step % self.config.algorithm.updates else None
+        buffer = self._buffer if self.step % self.config.algorithm.updates else None
         buffers: list[Any] = [None] * self.world_size
-        if kept is not None:
-            parts = {name: getattr(kept, name).tolist() for name in ("ids", "mask", "lengths")}
-            buffers[self.rank] = {**parts, "columns": {name: each.tolist() for name, each in kept.columns.items()}}
+        if buffer is not None:
+            tensors = {name: getattr(buffer, name).tolist() for name in ("ids", "mask", "lengths")}
+            buffers[self.rank] = {
+                **tensors,
+                "columns": {name: values.tolist() for name, values in buffer.columns.items()},
+            }
             if self.world_size > 1:
                 dist.all_gather_object(buffers, buffers[self.rank])
         return {"step": self.step, "beta": self.beta, "metrics": self.metrics, "buffers": buffers}
@@ -283,9 +290,9 @@ class RolloutLoader:
         if (buffers := state["buffers"])[0] is not None:
             if len(buffers) != self.world_size:
                 raise ValueError(f"the rollouts were saved by {len(buffers)} processes: resume with as many")
-            kept = buffers[self.rank]
-            columns = {name: torch.tensor(values) for name, values in kept["columns"].items()}
-            ids, mask, lengths = (torch.tensor(kept[name]) for name in ("ids", "mask", "lengths"))
+            saved = buffers[self.rank]
+            columns = {name: torch.tensor(values) for name, values in saved["columns"].items()}
+            ids, mask, lengths = (torch.tensor(saved[name]) for name in ("ids", "mask", "lengths"))
             self._buffer = Sequences(ids, mask, lengths, columns)
         return self.step
 

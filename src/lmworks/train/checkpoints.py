@@ -80,8 +80,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints there are, ascending."""
-        found = (re.fullmatch(r"step-(\d+)", path.name) for path in self.folder.glob("step-*"))
-        return sorted(int(match[1]) for match in found if match)
+        names = (re.fullmatch(r"step-(\d+)", path.name) for path in self.folder.glob("step-*"))
+        return sorted(int(match[1]) for match in names if match)
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
@@ -122,13 +122,13 @@ class Checkpoints:
             optimizers, average = (read_shards(folder / STATE, name) for name in (OPTIMIZERS, AVERAGE))
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder} cannot be resumed from: {error}") from error
-        own = folder / STATE / TRAINED
-        weights = LazyTensors(open_safetensors(own)) if own.exists() else load(folder, dtype="stored").weights
+        trained = folder / STATE / TRAINED
+        weights = LazyTensors(open_safetensors(trained)) if trained.exists() else load(folder, dtype="stored").weights
         return RunState(weights, optimizers, average, state)
 
     def _write(self, step: int, checkpoint: Checkpoint, saved: RunState[Shard]) -> None:
-        parts = self.folder / f".step-{step:08d}.parts"
-        self._write_own(parts, saved)
+        unfinished = self.folder / f".step-{step:08d}.parts"
+        self._write_own(unfinished, saved)
         if not self.ranks.first:
             self._until(lambda: self.path(step).exists())
             return
@@ -139,11 +139,11 @@ class Checkpoints:
                 replace(checkpoint, weights=weights, dtype=None, device="cpu").save(whole)
             else:
                 whole.mkdir()
-                write_tensor_file(dict(saved.weights), parts / TRAINED, None)
-            write_json(parts / "state.json", saved.state)
-            if not self._until(lambda: len(list(parts.glob(f"{OPTIMIZERS}*"))) == self.ranks.size):
+                write_tensor_file(dict(saved.weights), unfinished / TRAINED, None)
+            write_json(unfinished / "state.json", saved.state)
+            if not self._until(lambda: len(list(unfinished.glob(f"{OPTIMIZERS}*"))) == self.ranks.size):
                 return
-            parts.rename(whole / STATE)
+            unfinished.rename(whole / STATE)
             publish(whole, self.path(step))
         for old in self.steps()[: -self.keep]:
             shutil.rmtree(self.path(old))

@@ -76,15 +76,16 @@ TEMPERATURE = 0.7  # at 0, a model that has learnt little says the same word aga
 
 def check_held_out(shards: Mapping[str, Path], held_out: Mapping[str, Path]) -> None:
     """ValueError where a held-out text is trained on too, by their hashes: what is learnt by heart scores well."""
-    kept = {name: np.unique(np.concatenate(list(_hashes(folder)))) for name, folder in held_out.items()}
+    hashes_of = {name: np.unique(np.concatenate(list(_hashes(folder)))) for name, folder in held_out.items()}
     for trained, folder in shards.items():
-        for name, own in kept.items():
+        for name, of_held_out in hashes_of.items():
             # A shard at a time: of a large corpus, all hashes together would take gigabytes.
-            common = [np.intersect1d(own, hashes) for hashes in _hashes(folder)]
+            common = [np.intersect1d(of_held_out, hashes) for hashes in _hashes(folder)]
             if count := len(np.unique(np.concatenate(common))):
                 raise ValueError(
-                    f"{count:,} of the {len(own):,} texts of {name} are in {trained}, which is trained on: give both "
-                    "stages data.tokenize the same held_out, one with part=training and one with part=held_out"
+                    f"{count:,} of the {len(of_held_out):,} texts of {name} are in {trained}, which is trained on: "
+                    "give both stages data.tokenize the same held_out, one with part=training and one with "
+                    "part=held_out"
                 )
 
 
@@ -159,11 +160,11 @@ def samples_of(run: Run, beginnings: Sequence[Sequence[int]]) -> Callable[[], li
     stop = run.checkpoint.chat.stop_ids if spoken else tokenizer.eos_ids
 
     def samples() -> list[tuple[str, str]]:
-        found = [
+        continuations = [
             continue_text(run.model, ids, CONTINUED, stop, TEMPERATURE, seed) for seed, ids in enumerate(beginnings)
         ]
         shown = [_last_turn(tokenizer, ids) if spoken else tokenizer.decode(ids, False) for ids in beginnings]
-        return [(text, tokenizer.decode(answer, False)) for text, answer in zip(shown, found, strict=True)]
+        return [(text, tokenizer.decode(answer, False)) for text, answer in zip(shown, continuations, strict=True)]
 
     return samples
 
@@ -181,16 +182,16 @@ def _last_turn(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
 def beginnings_of(folders: Iterable[Path], most: int) -> list[list[int]]:
     """The beginnings of the first held-out texts, in at most `most` tokens: a conversation up to the first token that
     is to be learnt, which is its question, any other text with its first tokens."""
-    found: list[list[int]] = []
+    beginnings: list[list[int]] = []
     for dataset in map(TokenDataset, folders):
         for start, stop in pairwise(dataset.offsets.tolist()):
-            if len(found) == _BEGINNINGS:
-                return found
+            if len(beginnings) == _BEGINNINGS:
+                return beginnings
             learned = dataset.mask(start, stop).nonzero()[0]
             length = int(learned[0]) if len(learned) and learned[0] else min(_SHOWN, stop - start, most)
             if len(learned) and 0 < length <= most:
-                found.append(dataset.read(start, start + length).tolist())
-    return found
+                beginnings.append(dataset.read(start, start + length).tolist())
+    return beginnings
 
 
 def bytes_of_token(tokenizer: Tokenizer, vocabulary: int) -> Tensor | None:

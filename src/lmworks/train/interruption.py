@@ -35,8 +35,8 @@ def interruptions() -> Iterator[Interruption]:
 
     def keep(number: int, frame: FrameType | None) -> None:
         interruption.signal = number
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for other, handler in before.items():
+            signal.signal(other, handler)
 
     for number in before:
         signal.signal(number, keep)

@@ -81,11 +81,11 @@ class Weights:
         }
         self._holders = find_holders(self.parts, ranks)
         self.optimizers = build_optimizers(optimizer, self.masters, self._full_tensor_of)
-        self._rates = [[group["lr"] for group in each.param_groups] for each in self.optimizers]
+        self._rates = [[group["lr"] for group in built.param_groups] for built in self.optimizers]
         self._group_of = {  # the number of a weight's optimizer, and its settings in it
             self._name_of[master]: (number, group)
-            for number, each in enumerate(self.optimizers)
-            for group in each.param_groups
+            for number, built in enumerate(self.optimizers)
+            for group in built.param_groups
             for master in group["params"]
         }
         self._sums: dict[str, Tensor] = {}  # float32 gradients of the parts before this one, or of all ranks
@@ -100,11 +100,11 @@ class Weights:
 
     def _by_replicas(self, names: Iterable[str]) -> dict[dist.ProcessGroup, list[str]]:
         """Names of weights by who holds the same and sees other tokens; those that nobody else holds are left out."""
-        found: dict[dist.ProcessGroup, list[str]] = {}
+        groups: dict[dist.ProcessGroup, list[str]] = {}
         for name in names:
             if (group := self.ranks.replicas_of(name)) is not None:
-                found.setdefault(group, []).append(name)
-        return found
+                groups.setdefault(group, []).append(name)
+        return groups
 
     # -----------------------------------------------------------------------------------------------------------------
     # Gradients
@@ -174,8 +174,8 @@ class Weights:
     @torch.no_grad()
     def update(self, multiplier: float, factor: float = 1.0) -> None:
         """One step of the optimizers, at `multiplier` times their rates, with gradients times `factor`."""
-        for each, rates in zip(self.optimizers, self._rates, strict=True):
-            for group, rate in zip(each.param_groups, rates, strict=True):
+        for optimizer, rates in zip(self.optimizers, self._rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * multiplier
         names, left = list[str](), list[tuple[str, Tensor]]()
         for name, gradient in self.gradients():
@@ -186,8 +186,8 @@ class Weights:
             for name, gradient in bucket:
                 whole = gradient.float()
                 self.masters[name].grad = whole if factor == 1 else whole.mul_(factor)
-            for each in self.optimizers:
-                each.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             for name, _ in bucket:
                 if self.low:
                     self._mine(name, local(self.weights[name])).copy_(self.masters[name])
@@ -221,7 +221,7 @@ class Weights:
         what it had, to the bit. All processes enter it."""
         with torch.no_grad():
             release(self.model)
-            own = {name: local(weight).clone() for name, weight in self.weights.items()}
+            before = {name: local(weight).clone() for name, weight in self.weights.items()}
             for name, other in others.items():
                 self._mine(name, local(self.weights[name])).copy_(other)
             self._gather(others)
@@ -231,7 +231,7 @@ class Weights:
             with torch.no_grad():
                 release(self.model)
                 for name, weight in self.weights.items():
-                    local(weight).copy_(own[name])
+                    local(weight).copy_(before[name])
 
     def _full_tensor_of(self, master: Tensor, values: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
         """The whole tensor of which the processes hold `values`, as they hold a master, and which part is here."""
@@ -258,8 +258,8 @@ class Weights:
         """The optimizers' state, `NUMBER/KEY/WEIGHT` → tensor: names that no layout of ranks is part of."""
         return {
             f"{number}/{key}/{self._name_of[master]}": value
-            for number, each in enumerate(self.optimizers)
-            for master, state in each.state.items()
+            for number, optimizer in enumerate(self.optimizers)
+            for master, state in optimizer.state.items()
             for key, value in state.items()
             if isinstance(value, Tensor)
         }
@@ -300,8 +300,8 @@ class Weights:
             if self.low:
                 self._mine(name, local(self.weights[name])).copy_(master)
         self._gather(self.weights)
-        for each in self.optimizers:
-            each.state.clear()
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
         for path, value in state.items():
             number, key, name = path.split("/", 2)
             if name not in self.masters:
@@ -309,8 +309,8 @@ class Weights:
             if self._group_of[name][0] != int(number):
                 raise ValueError(f"the saved state of {name} is another optimizer's")
             master, part = self.masters[name], self.parts[name]
-            own = value[part.slices] if tuple(value.shape) == part.whole else value[()]  # or a number
-            self.optimizers[int(number)].state[master][key] = own.to(master.device, copy=True)
+            values = value[part.slices] if tuple(value.shape) == part.whole else value[()]  # or a number
+            self.optimizers[int(number)].state[master][key] = values.to(master.device, copy=True)
 
 
 def _gradient(weight: Tensor) -> Tensor:

@@ -170,8 +170,9 @@ class Run:
         """A checkpoint of this moment, from which another process continues to the same end."""
         numbers = {name: asdict(counter) for name, counter in self._counters().items()}
         state = {"position": asdict(self.position), "loader": self.loader.state(), **self._form(), **numbers}
-        own = self.weights
-        saved = RunState(own.whole(own.masters), own.shard_of_state(), own.shard_of(self.average.weights), state)
+        weights = self.weights
+        average = weights.shard_of(self.average.weights)
+        saved = RunState(weights.whole(weights.masters), weights.shard_of_state(), average, state)
         self.checkpoints.save(self.position.step, self.checkpoint, saved)
 
     def restore(self, step: int) -> None:
@@ -184,10 +185,10 @@ class Run:
         if saved.state["position"].keys() != position or not self._counters().keys() <= saved.state.keys():
             folder = self.checkpoints.path(step).parent
             raise ValueError(f"{folder} is of another version of lmworks: continue there, or delete it to begin again")
-        own = self.weights
-        own.load({name: saved.weights[name] for name in own.names if name in saved.weights}, saved.optimizers)
-        names = own.masters.keys() & saved.average.keys()
-        self.average.load({name: saved.average[name][own.parts[name].slices] for name in names})
+        weights = self.weights
+        weights.load({name: saved.weights[name] for name in weights.names if name in saved.weights}, saved.optimizers)
+        names = weights.masters.keys() & saved.average.keys()
+        self.average.load({name: saved.average[name][weights.parts[name].slices] for name in names})
         self.position = Position(**saved.state["position"])
         for name, counter in self._counters().items():
             vars(counter).update({key: saved.state[name][key] for key in saved.state[name].keys() - {"config"}})
@@ -212,8 +213,8 @@ class Run:
         """The checkpoint with its weights as they were `trained`. All processes call it, unless they give these; on
         others than the first it has no weights. ValueError for a run that trained an adapter."""
         trained = self.trained() if trained is None else trained
-        kept = self.checkpoint.weights if self.ranks.first else {}
-        if self.ranks.first and not trained.keys() <= kept.keys():
+        base = self.checkpoint.weights if self.ranks.first else {}
+        if self.ranks.first and not trained.keys() <= base.keys():
             raise ValueError("the run trained an adapter next to the model: `save_adapter` writes it")
-        frozen = {name: kept[name].float() for name in kept if name not in trained}
+        frozen = {name: base[name].float() for name in base if name not in trained}
         return replace(self.checkpoint, weights={**frozen, **trained})

@@ -88,12 +88,12 @@ def row_groups(rows: Sequence[Row], tokenizer: Tokenizer, length: int) -> TokenG
     """A group for each row: its pairs of texts, with the column `start` and `end` (places of the answer's first and
     last token; 0, [CLS]: none) or `label`. `TokenGroups.cut` counts pairs that lost an end; an answer in it is none."""
     pairs = [_pairs_of(row) for row in rows]
-    joined = iter(join_pairs(tokenizer, [pair for own in pairs for pair in own], length))
+    joined = iter(join_pairs(tokenizer, [pair for texts in pairs for pair in texts], length))
     groups, cut = [], 0
-    for row, own in zip(rows, pairs, strict=True):
-        found = [next(joined) for _ in own]
-        cut += sum(not pair.whole for pair in found)
-        groups.append(TokenGroup([pair.ids for pair in found], columns=_columns(row, found)))
+    for row, texts in zip(rows, pairs, strict=True):
+        inputs = [next(joined) for _ in texts]
+        cut += sum(not pair.whole for pair in inputs)
+        groups.append(TokenGroup([pair.ids for pair in inputs], columns=_columns(row, inputs)))
     return join_groups(groups, cut)
 
 
@@ -167,9 +167,9 @@ class CrossEncoding(Objective[PairExamples]):
         columns = {name: values[present] for name, values in examples.columns.items()}  # (pairs,)
         losses, right = [], []
         for rows, longest in rows_by_length(mask.sum(-1)):
-            kept = mask[rows, :longest]
-            output = model(ids[rows, :longest], attention_mask=kept).float()
-            loss, correct = self._loss(output, kept, {name: values[rows] for name, values in columns.items()})
+            real = mask[rows, :longest]
+            output = model(ids[rows, :longest], attention_mask=real).float()
+            loss, correct = self._loss(output, real, {name: values[rows] for name, values in columns.items()})
             losses.append(loss)
             right.append(correct)
         nats = torch.cat(losses)
@@ -179,23 +179,23 @@ class CrossEncoding(Objective[PairExamples]):
         """The nats of each pair and whether it is right, (pairs,); `output` is what the model's head gives."""
         if self.task == "reader":
             logits = output.masked_fill(~mask[..., None], -torch.inf)  # (pairs, length, 2)
-            wanted = torch.stack((columns["start"], columns["end"]), dim=-1).long()  # (pairs, 2)
-            nats = F.cross_entropy(logits, wanted, reduction="none").sum(-1)
-            return nats, (logits.argmax(1) == wanted).all(-1)
+            targets = torch.stack((columns["start"], columns["end"]), dim=-1).long()  # (pairs, 2)
+            nats = F.cross_entropy(logits, targets, reduction="none").sum(-1)
+            return nats, (logits.argmax(1) == targets).all(-1)
         if self.task == "reranker":
             score = output.squeeze(-1)
             nats = F.binary_cross_entropy_with_logits(score, columns["label"], reduction="none")
             return nats, (score > 0) == (columns["label"] > 0)
-        wanted = columns["label"].long()
-        return F.cross_entropy(output, wanted, reduction="none"), output.argmax(-1) == wanted
+        targets = columns["label"].long()
+        return F.cross_entropy(output, targets, reduction="none"), output.argmax(-1) == targets
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # From JSON
 
 
-def _columns_of(found: Any, where: str, names: Sequence[str]) -> Mapping[str, Any]:
-    row = columns_of(found, where)
+def _columns_of(record: Any, where: str, names: Sequence[str]) -> Mapping[str, Any]:
+    row = columns_of(record, where)
     if not set(names) <= row.keys():
         raise ValueError(f"{where}: a row needs {', '.join(names)}; got {', '.join(row)}")
     for name in names[:2]:
@@ -204,8 +204,8 @@ def _columns_of(found: Any, where: str, names: Sequence[str]) -> Mapping[str, An
     return row
 
 
-def _reading(found: Any, where: str) -> Reading:
-    row = _columns_of(found, where, ("question", "context", "answers"))
+def _reading(record: Any, where: str) -> Reading:
+    row = _columns_of(record, where, ("question", "context", "answers"))
     answers = row["answers"] if isinstance(row["answers"], Mapping) else {}
     texts, starts = answers.get("text"), answers.get("answer_start")
     if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
@@ -217,15 +217,15 @@ def _reading(found: Any, where: str) -> Reading:
     return Reading(row["question"], row["context"], spans)
 
 
-def _ranked(found: Any, where: str) -> Ranking:
-    row = pair_of(Ranking, found, where)
+def _ranked(record: Any, where: str) -> Ranking:
+    row = pair_of(Ranking, record, where)
     if not all(map(str.strip, row.positives)) or set(row.right) & set(row.negatives):
         raise ValueError(f"{where}: positives are texts that are not empty, and no negatives")
     return row
 
 
-def _entailment(found: Any, where: str) -> Entailment:
-    row = _columns_of(found, where, ("premise", "hypothesis", "label"))
+def _entailment(record: Any, where: str) -> Entailment:
+    row = _columns_of(record, where, ("premise", "hypothesis", "label"))
     if row["label"] not in LABELS:
         raise ValueError(f"{where}: label is one of {', '.join(LABELS)}, got {row['label']!r}")
     return Entailment(row["premise"], row["hypothesis"], row["label"])

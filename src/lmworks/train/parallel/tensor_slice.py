@@ -134,7 +134,7 @@ def read_shards(folder: Path, name: str) -> dict[str, "Pieces"]:
     _, _, files = paths[0].stem.rpartition("-of-") if paths else ("", "", "")
     if paths and len(paths) != (expected := int(files) if files.isdigit() else 1):
         raise ValueError(f"{folder} holds {len(paths)} of the {expected} files of {name}")
-    found: dict[str, list[tuple[Any, TensorSlice]]] = {}
+    tensors: dict[str, list[tuple[Any, TensorSlice]]] = {}
     for path in paths:
         try:
             file: Any = safe_open(path, "pt")
@@ -142,13 +142,13 @@ def read_shards(folder: Path, name: str) -> dict[str, "Pieces"]:
             for key in file.keys():  # noqa: SIM118 - a method of the file, which is no mapping
                 size = tuple(file.get_slice(key).get_shape())
                 whole, start = divided.get(key, (size, (0,) * len(size)))
-                found.setdefault(key, []).append((file, TensorSlice(tuple(whole), tuple(start), size)))
+                tensors.setdefault(key, []).append((file, TensorSlice(tuple(whole), tuple(start), size)))
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged: {error}") from error
-    for key, pieces in found.items():
+    for key, pieces in tensors.items():
         if sum(prod(part.size) for _, part in pieces) != prod(pieces[0][1].whole):
             raise ValueError(f"{folder}: the parts of {key} are not those of the whole")
-    return {key: Pieces(key, pieces) for key, pieces in found.items()}
+    return {key: Pieces(key, pieces) for key, pieces in tensors.items()}
 
 
 class Pieces:
@@ -157,19 +157,19 @@ class Pieces:
     def __init__(self, key: str, pieces: Sequence[tuple[Any, TensorSlice]]) -> None:
         self.key, self.pieces, self.shape = key, pieces, pieces[0][1].whole
 
-    def __getitem__(self, places: tuple[slice, ...]) -> Tensor:
-        wanted = [place.indices(size)[:2] for place, size in zip(places, self.shape, strict=True)]
-        if not wanted:
+    def __getitem__(self, slices: tuple[slice, ...]) -> Tensor:
+        bounds = [part_slice.indices(size)[:2] for part_slice, size in zip(slices, self.shape, strict=True)]
+        if not bounds:
             return self.pieces[0][0].get_tensor(self.key)
-        value = self.pieces[0][0].get_slice(self.key)[tuple(slice(0, 1) for _ in wanted)]  # for its dtype
-        result = value.new_empty([max(high - low, 0) for low, high in wanted])
+        value = self.pieces[0][0].get_slice(self.key)[tuple(slice(0, 1) for _ in bounds)]  # for its dtype
+        result = value.new_empty([max(high - low, 0) for low, high in bounds])
         for file, part in self.pieces:
             common = [
                 (max(low, start), min(high, start + size))
-                for (low, high), start, size in zip(wanted, part.start, part.size, strict=True)
+                for (low, high), start, size in zip(bounds, part.start, part.size, strict=True)
             ]
             if all(low < high for low, high in common):
                 there = tuple(slice(a - start, b - start) for (a, b), start in zip(common, part.start, strict=True))
-                here = tuple(slice(a - low, b - low) for (a, b), (low, _) in zip(common, wanted, strict=True))
+                here = tuple(slice(a - low, b - low) for (a, b), (low, _) in zip(common, bounds, strict=True))
                 result[here] = file.get_slice(self.key)[there]
         return result

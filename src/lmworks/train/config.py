@@ -111,7 +111,11 @@ class TrainConfig:
             raise ValueError("samples are beginnings of texts, and one of them is empty: give it a word")
         if self.samples and self.validate is None:
             raise ValueError("samples are written at each validation: set validate to the steps between two of them")
-        self.parallel.check_samples(self.samples)
+        if self.samples and not self.parallel.generates:
+            raise ValueError(
+                "samples are continued by a process that has the whole model, which this layout divides: leave samples "
+                "out, or divide by data alone, with zero 0 or 1"
+            )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

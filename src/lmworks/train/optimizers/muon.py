@@ -68,25 +68,20 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             waiting: dict[torch.Size, list[_Momentum]] = defaultdict(list)
             for weight in group["params"]:
-                if weight.grad is None:
+                if (gradient := weight.grad) is None:
                     continue
-                matrix, mine = self._whole(weight, self._nesterov(weight, group["momentum"]))
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                momentum = state["momentum"]
+                momentum.mul_(group["momentum"]).add_(gradient)
+                matrix, mine = self._whole(weight, gradient.add(momentum, alpha=group["momentum"]))  # Nesterov's
                 same_shape = waiting[matrix.shape]
                 same_shape.append(_Momentum(weight, matrix.bfloat16(), mine))
                 if len(same_shape) * matrix.numel() >= BATCHED_VALUES:
                     _update(waiting.pop(matrix.shape), group)
             for same_shape in waiting.values():
                 _update(same_shape, group)
-
-    def _nesterov(self, weight: Tensor, decay: float) -> Tensor:
-        """Nesterov's momentum."""
-        state = self.state[weight]
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        momentum, gradient = state["momentum"], weight.grad
-        assert gradient is not None
-        momentum.mul_(decay).add_(gradient)
-        return gradient.add(momentum, alpha=decay)
 
 
 class _Momentum(NamedTuple):

@@ -1,6 +1,5 @@
 """Over how many processes a training run is laid out, and how, as data, free of torch."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,14 +56,6 @@ class ParallelConfig:
     def generates(self) -> bool:
         """Whether the model runs as one process's does, with a cache of keys."""
         return self.tensor == self.context == self.pipeline == 1 and (self.zero < 2 or self.shards == 1)
-
-    def check_samples(self, samples: Sequence[str]) -> None:
-        """ValueError for beginnings of texts that no process could continue."""
-        if samples and not self.generates:
-            raise ValueError(
-                "samples are continued by a process that has the whole model, which this layout divides: leave samples "
-                "out, or divide by data alone, with zero 0 or 1"
-            )
 
     @property
     def shards(self) -> int:

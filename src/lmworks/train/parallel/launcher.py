@@ -68,7 +68,12 @@ def _launch(task: Task, processes: int, progress: Report) -> StageResult:
             print(f"{failure}. All are started again, {restart} of {RESTARTS} times", file=sys.stderr)
         with interruptions() as interruption, _torchrun(file, processes) as process:
             for line in _read_lines(process, interruption, task.folder / ANSWER):
-                _forward_progress(line, progress)
+                try:
+                    done, total, unit, kept, note = json.loads(line)["progress"]
+                except (ValueError, KeyError, TypeError):  # what anything else printed
+                    print(line.decode("utf-8", "replace"), file=sys.stderr)
+                else:
+                    progress(done, total, unit, kept, note)
         answer = Answer.read(task.folder)
         if answer is not None and answer.error is not None:
             raise ERRORS[answer.error](answer.message)
@@ -140,15 +145,6 @@ def _read_lines(process: subprocess.Popen[bytes], interruption: Interruption, an
             return
         *lines, unread = (unread + read).split(b"\n")
         yield from lines
-
-
-def _forward_progress(line: bytes, progress: Report) -> None:
-    try:
-        done, total, unit, kept, note = json.loads(line)["progress"]
-    except (ValueError, KeyError, TypeError):  # what anything else printed
-        print(line.decode("utf-8", "replace"), file=sys.stderr)
-    else:
-        progress(done, total, unit, kept, note)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from lmworks.model import config as configs
 from lmworks.model.stack import Stack
 from lmworks.model.transformer import Embedding, Transformer
-from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.model_division import check_layout, chunk_layers, head_reads_tokens
+from lmworks.train.parallel.config import ParallelConfig, check_layout, chunk_layers, head_reads_tokens
 from lmworks.train.parallel.module_override import override_methods
 
 

@@ -27,8 +27,7 @@ from lmworks.model.mixture_of_experts import FeedForward
 from lmworks.model.stack import Block, Stack
 from lmworks.model.transformer import Embedding, Transformer
 from lmworks.train.parallel.collectives import add, add_and_divide, divide, enter, gather, join
-from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.model_division import check_layout
+from lmworks.train.parallel.config import ParallelConfig, check_layout
 from lmworks.train.parallel.module_override import override_methods, read_parameters
 from lmworks.train.parallel.vocabulary_parallel import DividedHead, VocabularyEmbedding
 

@@ -5,7 +5,7 @@ all-reduce twice that (Patarasu & Yuan 2009). Whether it costs time depends on w
 """
 
 from lmworks.model import config as configs
-from lmworks.train.parallel.model_division import head_reads_tokens
+from lmworks.train.parallel.config import head_reads_tokens
 from lmworks.train.planning.device_share import DeviceShare, device_share
 from lmworks.train.planning.layout import NUMBERS, Layout, Numbers
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from lmworks.model import config as configs
 from lmworks.model.model_costs import Size, block_sizes, feed_forward_size, norms_size, sizes_of_parts
-from lmworks.train.parallel.model_division import check_layout, chunk_layers, head_reads_tokens
+from lmworks.train.parallel.config import check_layout, chunk_layers, head_reads_tokens
 from lmworks.train.planning.layout import Layout
 
 

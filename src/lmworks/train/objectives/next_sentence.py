@@ -3,6 +3,7 @@ text follow on the first?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ class NextSentence(OnHiddenStates[TextPairs]):
 
     def examples(self, batch: Batch, seed: int) -> TextPairs:
         """ValueError where no other document holds text."""
-        pairs: list[tuple[Ids, ...]] = []  # ids as seen and as they were, which are asked for, and token types
+        pairs: list[tuple[NDArray[Any], ...]] = []  # ids as seen and as they were, which are asked for, and token types
         relations = []
         for row, piece, key in pieces_of(batch):
             text = self._text(batch.ids[row, piece].numpy())

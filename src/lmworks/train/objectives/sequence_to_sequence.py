@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ def rewritings(pairs: Sequence[tuple[Ids, Ids]], start: int) -> Rewritings:
     return Rewritings(sources, read, decoder_ids.where(written, 0), targets, written)
 
 
-def padded(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[NDArray[Any]]) -> tuple[Tensor, Tensor]:
     """Rows as one tensor (rows, longest) int64, 0 at padding, and which of its places are no padding, bool."""
     lengths = np.array([len(row) for row in rows], np.int64)
     real = np.arange(max(lengths, default=1)) < lengths[:, None]

@@ -141,7 +141,7 @@ def draw_spans(
     for length in lengths.tolist():
         # The first span may be longer than the rate allows: a row in which nothing is hidden teaches nothing.
         small = np.diff(borders) <= left if spans else np.ones(len(firsts), bool)
-        while length and not len(places := _begins(length, inside & seen, seen, documents[firsts], small)):
+        while not len(places := _begins(length, inside & seen, seen, documents[firsts], small)) and length:
             length -= 1
         if not length:
             break

@@ -25,7 +25,7 @@ from lmworks.evaluate.metric import Response
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.download import PACKAGED, locate
-from lmworks.train.objectives.cross_encoding import (
+from lmworks.train.objectives.cross_encoder_objective import (
     LABELS,
     Entailment,
     Ranking,

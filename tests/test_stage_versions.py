@@ -40,7 +40,7 @@ MODULES = {
     "train/objectives/causal",
     "train.sweep": "train/sweep/stage train/sweep/ladder train/sweep/findings",
     "train.embedder": "train/stage_embedder train/loop train/objectives/contrastive",
-    "train.cross_encoder": "train/stage_cross_encoder train/objectives/cross_encoding",
+    "train.cross_encoder": "train/stage_cross_encoder train/objectives/cross_encoder_objective",
     "align.offline": "align/stage_offline align/dpo align/kto align/reward_model align/reward_report",
     "align.critique_and_revision": "align/critique_and_revision",
     "align.online": "align/stage_online align/rollout_loader align/completions align/grpo align/advantages align/ppo",

@@ -9,7 +9,7 @@ from lmworks.evaluate.cross_encoder_scores import measure
 from lmworks.evaluate.metric import Response
 from lmworks.evaluate.string_metrics import exact_match, token_f1
 from lmworks.records import Scored
-from lmworks.train.objectives.cross_encoding import Entailment, Ranking, Reading
+from lmworks.train.objectives.cross_encoder_objective import Entailment, Ranking, Reading
 
 CONTEXT = "the Nile runs north, a river of 6,650 km in Africa, to the Mediterranean Sea."
 

@@ -9,7 +9,7 @@ from kit.rows import each_row
 from lmworks.ground.config import AnswerConfig
 from lmworks.ground.corpus_rows import corpus_rows
 from lmworks.ground.grounded_answer import open_finder
-from lmworks.train.objectives.cross_encoding import Ranking, Reading, read_rows
+from lmworks.train.objectives.cross_encoder_objective import Ranking, Reading, read_rows
 from lmworks.workspace import artefact_of, read_current
 
 

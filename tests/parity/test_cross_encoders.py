@@ -19,7 +19,7 @@ from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert
 from lmworks.model.transformer import Transformer
 from lmworks.tokenizer.text_pair import join_pairs
-from lmworks.train.objectives.cross_encoding import CrossEncoding, Entailment, Ranking, Reading, row_groups
+from lmworks.train.objectives.cross_encoder_objective import CrossEncoding, Entailment, Ranking, Reading, row_groups
 
 TOKENIZER = byte_tokenizer({"cls_token": "[CLS]", "sep_token": "[SEP]"})
 HEADS = {

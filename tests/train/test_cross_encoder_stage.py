@@ -22,7 +22,7 @@ from lmworks.model.initialisation import PUBLISHED, initialise
 from lmworks.model.presets import bert
 from lmworks.model.transformer import Transformer
 from lmworks.recipe import load as load_recipe
-from lmworks.train.objectives.cross_encoding import group_of, read_rows
+from lmworks.train.objectives.cross_encoder_objective import group_of, read_rows
 from lmworks.train.stage_cross_encoder import LEAST_HELD_OUT
 from slow_cases import slow
 

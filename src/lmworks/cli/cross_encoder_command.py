@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lmworks.evaluate.cross_encoder_scores import HeadScores
     from lmworks.generate.cross_encoder import CrossEncoder
-    from lmworks.train.objectives.cross_encoding import Row
+    from lmworks.train.objectives.cross_encoder_objective import Row
 
 Task = Literal["reader", "reranker", "verifier"]
 
@@ -57,7 +57,7 @@ def train(
     from lmworks.evaluate.cross_encoder_scores import evaluate_head, write_scores
     from lmworks.progress import stage_progress
     from lmworks.report import Section, Table, print_sections
-    from lmworks.train.objectives.cross_encoding import group_of, read_rows
+    from lmworks.train.objectives.cross_encoder_objective import group_of, read_rows
     from lmworks.train.stage_cross_encoder import CARD, LEAST_HELD_OUT
     from lmworks.workspace import read_current
 

@@ -23,7 +23,16 @@ from lmworks.evaluate.ranking_metrics import average_precision
 from lmworks.evaluate.string_metrics import exact_match_metric, token_f1_metric
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.records import Score
-from lmworks.train.objectives.cross_encoding import LABELS, Entailment, Label, Ranking, Reading, Row, Task, group_of
+from lmworks.train.objectives.cross_encoder_objective import (
+    LABELS,
+    Entailment,
+    Label,
+    Ranking,
+    Reading,
+    Row,
+    Task,
+    group_of,
+)
 from lmworks.train.stage_cross_encoder import CARD
 
 BINS = 128  # of log-odds, for the AUROC: exact where there are no more different ones

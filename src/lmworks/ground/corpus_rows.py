@@ -22,7 +22,7 @@ from lmworks.records import Message
 from lmworks.retrieve.index import IndexedChunk
 from lmworks.retrieve.search import fused, read_query
 from lmworks.retrieve.text_block import UNITS
-from lmworks.train.objectives.cross_encoding import Task
+from lmworks.train.objectives.cross_encoder_objective import Task
 
 DEPTH, NEGATIVES = 20, 4  # hits that are looked through for negatives, and how many of them a row has
 LONGEST = 160  # characters of an answer
@@ -54,8 +54,8 @@ def corpus_rows(
     limit: int = 400,
     progress: Report = no_report,
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """`limit` questions at most as rows of `train.objectives.cross_encoding`, and why others were left out. The
-    finder's reranker judges what is found again, or, where it has none, its search. ValueError for a verifier."""
+    """`limit` questions at most as rows of `train.objectives.cross_encoder_objective`, and why others were left out.
+    The finder's reranker judges what is found again, or, where it has none, its search. ValueError for a verifier."""
     if task == "verifier":
         raise ValueError("passages do not say what follows from them: give labelled rows to a verifier, by --rows")
     index, chance, left_out = finder.index, random.Random(0), Counter[str]()

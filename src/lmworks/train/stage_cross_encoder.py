@@ -14,7 +14,7 @@ from lmworks.model.config import ClassificationHead, Head, SpanHead
 from lmworks.train.config import CrossEncoderConfig
 from lmworks.train.fit import adapts, fit, new_run
 from lmworks.train.held_out import validation_of
-from lmworks.train.objectives.cross_encoding import LABELS, CrossEncoding, group_of, read_rows, row_groups
+from lmworks.train.objectives.cross_encoder_objective import LABELS, CrossEncoding, group_of, read_rows, row_groups
 from lmworks.train.optimizer_config import peak_rate
 from lmworks.train.run_report import NOT_HELD_OUT, doubt_of_steps, run_section
 from lmworks.train.settings import at_rate, batch_and_steps

@@ -265,7 +265,11 @@ def _convert(hint: Any, value: Any, path: list[str]) -> Any:
         return _convert_union(hint, arguments, value, path)
     if origin is Literal:
         if value not in arguments:
-            raise ConfigError(path, _not_one_of(value, arguments))
+            # The empty word, where it is among them, says that there is none.
+            listed = ", ".join(repr(word) for word in arguments if word != "") + " or '' for none" * ("" in arguments)
+            words = [word for word in arguments if word and isinstance(word, str)]
+            near = "".join(f"; did you mean {w!r}?" for w in difflib.get_close_matches(str(value), words, n=1))
+            raise ConfigError(path, f"{value!r} is not one of {listed}{near}")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -286,13 +290,6 @@ def _convert(hint: Any, value: Any, path: list[str]) -> Any:
             value if isinstance(value, typing.cast(type, hint)) else from_mapping(typing.cast(type, hint), value, path)
         )
     return _convert_scalar(hint, value, path)
-
-
-def _not_one_of(value: Any, words: Sequence[Any]) -> str:
-    """Which words there are, and the nearest; the empty one, where it is among them, says that there is none."""
-    listed = ", ".join(repr(word) for word in words if word != "") + (" or '' for none" if "" in words else "")
-    near = difflib.get_close_matches(str(value), [word for word in words if word and isinstance(word, str)], n=1)
-    return f"{value!r} is not one of {listed}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _convert_union(hint: Any, arguments: tuple[Any, ...], value: Any, path: list[str]) -> Any:

@@ -142,15 +142,12 @@ def escaped(text: str) -> str:
 
 
 def _text_html(pieces: Sequence[Piece], name: str) -> str:
-    shown = "".join(_piece_html(piece) for piece in pieces)
+    shown = ""
+    for piece in pieces:
+        element, inner = _ELEMENT[piece.change], escaped(piece.text)
+        shown += f"<{element}>{inner}</{element.split()[0]}>" if element else inner
     # An empty first line of a <pre> would be swallowed, so it is a <div>; the keyboard scrolls what is long.
     return f'<div class="text" dir="auto" tabindex="0" role="group" aria-label="{escaped(name)}">{shown}</div>'
-
-
-def _piece_html(piece: Piece) -> str:
-    element = _ELEMENT[piece.change]
-    text = escaped(piece.text)
-    return f"<{element}>{text}</{element.split()[0]}>" if element else text
 
 
 def passage_text(pieces: Iterable[Piece], *, colour: bool) -> "RichText":

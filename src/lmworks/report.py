@@ -120,33 +120,25 @@ summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 def to_html(title: str, lead: str, sections: Sequence[Section]) -> str:
     """One page with its style and figures inside: no script, no font, nothing fetched from anywhere."""
     contents = "".join(f'<li><a href="#s{i}">{escaped(s.title)}</a></li>' for i, s in enumerate(sections))
-    body = "".join(_section_html(i, section) for i, section in enumerate(sections))
+    body = ""
+    for i, section in enumerate(sections):
+        folds = (f"<details><summary>{escaped(f.title)}</summary>{_parts_html(f)}</details>" for f in section.folds)
+        parts = _parts_html(section) + "".join(folds)
+        body += f'<section id="s{i}"><h2>{escaped(section.title)}</h2>{parts}</section>'
+    alarms = "".join(f"<li>{escaped(alarm)}</li>" for section in sections for alarm in section.alarms)
+    alarm = f'<div class="alarm" role="alert"><p>Look at this first</p><ul>{alarms}</ul></div>' if alarms else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="generator" content="lmworks">'
         f"<title>{escaped(title)}</title><style>{STYLE}</style></head><body><main>"
         f'<h1>{escaped(title)}</h1><p class="lead">{escaped(lead)}</p>'
-        f"{_alarms_html(sections)}<nav><ul>{contents}</ul></nav>{body}</main></body></html>\n"
+        f"{alarm}<nav><ul>{contents}</ul></nav>{body}</main></body></html>\n"
     )
-
-
-def _alarms_html(sections: Sequence[Section]) -> str:
-    alarms = [alarm for section in sections for alarm in section.alarms]
-    if not alarms:
-        return ""
-    items = "".join(f"<li>{escaped(alarm)}</li>" for alarm in alarms)
-    return f'<div class="alarm" role="alert"><p>Look at this first</p><ul>{items}</ul></div>'
-
-
-def _section_html(number: int, section: Section) -> str:
-    folds = "".join(
-        f"<details><summary>{escaped(fold.title)}</summary>{_parts_html(fold)}</details>" for fold in section.folds
-    )
-    return f'<section id="s{number}"><h2>{escaped(section.title)}</h2>{_parts_html(section)}{folds}</section>'
 
 
 def _parts_html(part: Fold) -> str:
-    text = f"<p>{_prose_html(part.text)}</p>" if part.text else ""
+    prose = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped(part.text))  # what stands between backticks is code
+    text = f"<p>{prose}</p>" if part.text else ""
     tables = "".join(_table_html(table) for table in part.tables)
     figures = "".join(
         f"<figure>{_scroll(figure.svg, figure.caption)}<figcaption>{escaped(figure.caption)}</figcaption></figure>"
@@ -155,11 +147,6 @@ def _parts_html(part: Fold) -> str:
     if len(part.figures) > 2:  # two next to each other where there is room
         figures = f'<div class="figures">{figures}</div>'
     return text + tables + figures + "".join(passage_html(passage) for passage in part.passages)
-
-
-def _prose_html(text: str) -> str:
-    """Prose as HTML; what stands between backticks is code."""
-    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped(text))
 
 
 def _table_html(table: Table) -> str:

@@ -71,11 +71,6 @@ def _gpt2() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
 
 
-def _smollm() -> pre_tokenizers.PreTokenizer:
-    """GPT-2's words, with every digit a word of its own."""
-    return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _gpt2()])
-
-
 def _default() -> pre_tokenizers.PreTokenizer:
     """llama.cpp's fallback: GPT-2's words between runs of punctuation, with numbers in groups of three."""
     words = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
@@ -93,5 +88,6 @@ PRE_TOKENIZERS: dict[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
     "gpt-2": _gpt2,
     "llama-bpe": WordRule("gpt4", "three").pre_tokenizer,  # Dubey et al. 2024
     "qwen2": WordRule("gpt4", "one").pre_tokenizer,
-    "smollm": _smollm,
+    # GPT-2's words, with every digit a word of its own.
+    "smollm": lambda: pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _gpt2()]),
 }

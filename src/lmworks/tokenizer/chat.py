@@ -200,8 +200,9 @@ class ChatRenderer:
     # Where the characters come from
 
     def _layout(self, conversation: _Conversation) -> _Layout:
-        for message in conversation.messages:
-            self._check_metadata(message)
+        for message in conversation.messages:  # contents are guarded by marks, and nothing else of a message
+            metadata = [message.role, message.name, message.tool_call_id, message.tool_calls]
+            self._check_no_special(metadata, "role, name or tool calls of a message")
         self._check_no_special(conversation.tools, "functions")
         text = self._fill(conversation, [message.content for message in conversation.messages])
         for fragments in self._ways_to_cut(conversation.messages):
@@ -248,7 +249,8 @@ class ChatRenderer:
     ) -> str:
         rows = []
         for message, content in zip(conversation.messages, contents, strict=True):
-            row: dict[str, Any] = {"role": message.role, "content": self._content(content)}
+            shown = [{"type": "text", "text": content}] if self._in_parts else content
+            row: dict[str, Any] = {"role": message.role, "content": shown}
             row = self.tool_form.row({**row, "tool_calls": message.tool_calls}) if message.tool_calls else row
             row |= {"name": message.name} if message.name is not None else {}
             row |= {"tool_call_id": message.tool_call_id} if message.tool_call_id is not None else {}
@@ -264,9 +266,6 @@ class ChatRenderer:
         functions = {"tools": [dict(tool) for tool in tools]} if tools else {}
         conversation = {**functions, "messages": rows, "add_generation_prompt": add_generation_prompt}
         return {**self.tokenizer.roles, **self.settings, **conversation}
-
-    def _content(self, text: str) -> str | list[dict[str, str]]:
-        return [{"type": "text", "text": text}] if self._in_parts else text
 
     @cached_property
     def _in_parts(self) -> bool:
@@ -355,11 +354,6 @@ class ChatRenderer:
                     f"the chat template leaves out what message {index + 1} says, of the role {message.role!r}: it "
                     "does not know this role, or not in this place"
                 )
-
-    def _check_metadata(self, message: Message) -> None:
-        """Only contents are guarded by marks; the rest of a message must not hold a special token at all."""
-        metadata = [message.role, message.name, message.tool_call_id, message.tool_calls]
-        self._check_no_special(metadata, "role, name or tool calls of a message")
 
     def _check_no_special(self, value: Any, where: str) -> None:
         for text in _texts_in(value):

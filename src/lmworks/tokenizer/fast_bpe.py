@@ -63,7 +63,9 @@ class CompiledEncoding:
         if not len(ends):
             return []
         ids, id_ends = np.empty(ends[-1], np.int32), np.empty(len(texts), np.int64)
-        encoder = self._idle.pop() if self._idle else self._new_encoder()
+        encoder = self._idle.pop() if self._idle else self._library.lmworks_encoder_new(self._vocabulary, *self._rule)
+        if not encoder:
+            raise MemoryError("not enough memory to encode")
         try:
             joined = b"".join(texts)
             result = self._library.lmworks_encoder_encode(
@@ -83,12 +85,6 @@ class CompiledEncoding:
         with ThreadPoolExecutor(threads) as pool:
             results = pool.map(self.encode, library.batches(texts, size // (threads * 4) + 1))
             return [ids for result in results for ids in result]
-
-    def _new_encoder(self) -> int:
-        encoder = self._library.lmworks_encoder_new(self._vocabulary, *self._rule)
-        if not encoder:
-            raise MemoryError("not enough memory to encode")
-        return encoder
 
 
 # ---------------------------------------------------------------------------------------------------------------------

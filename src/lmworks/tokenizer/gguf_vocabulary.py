@@ -83,11 +83,14 @@ def write_tokenizer(tokenizer: Tokenizer, rows: int) -> dict[str, Any]:
     tokens = [names.get(index, f"[PAD{index}]") for index in range(max(rows, max(names) + 1))]
     merges = [" ".join(merge) for merge in model["merges"]]
     byte_level = (state["decoder"] or {}).get("type") == "ByteLevel"
+    types = {token["content"]: CONTROL if token["special"] else USER_DEFINED for token in state["added_tokens"]}
+    if not byte_level:
+        types |= {f"<0x{byte:02X}>": BYTE for byte in range(256)} | {model["unk_token"]: UNKNOWN}
     values: dict[str, Any] = {
         "model": "gpt2" if byte_level else "llama",
         "pre": _pre_tokenizer(state) if byte_level else "default",
         "tokens": tokens,
-        "token_type": _types(tokens, names, state, byte_level),
+        "token_type": [types.get(token, NORMAL) if i in names else UNUSED for i, token in enumerate(tokens)],
         "add_space_prefix": not byte_level and _space_prefix(state),
     }
     if byte_level:
@@ -101,23 +104,11 @@ def write_tokenizer(tokenizer: Tokenizer, rows: int) -> dict[str, Any]:
     values |= {f"{name}_token_id": index for name, index in zip(_ENDS_OF_TURN, ends, strict=False)}
     for role, token in tokenizer.roles.items():
         values[f"{_ROLES[role]}_token_id"] = tokenizer.backend.token_to_id(token)
-    return {_PREFIX + key: value for key, value in (values | _framing(tokenizer)).items()}
-
-
-def _types(tokens: list[str], names: Mapping[int, str], state: dict[str, Any], byte_level: bool) -> list[int]:
-    added = {token["content"]: CONTROL if token["special"] else USER_DEFINED for token in state["added_tokens"]}
-    if not byte_level:
-        added |= {f"<0x{byte:02X}>": BYTE for byte in range(256)}
-        added |= {state["model"]["unk_token"]: UNKNOWN}
-    return [added.get(token, NORMAL) if index in names else UNUSED for index, token in enumerate(tokens)]
-
-
-def _framing(tokenizer: Tokenizer) -> dict[str, bool]:
     before, after = tokenizer.frame
-    first, last = before == [tokenizer.bos_id], after == [tokenizer.eos_id]
-    if len(before) != first or len(after) != last:
+    values["add_bos_token"], values["add_eos_token"] = before == [tokenizer.bos_id], after == [tokenizer.eos_id]
+    if len(before) != values["add_bos_token"] or len(after) != values["add_eos_token"]:
         raise ValueError(f"a GGUF file can frame a text by the tokens that begin and end one, not by {before, after}")
-    return {"add_bos_token": first, "add_eos_token": last}
+    return {_PREFIX + key: value for key, value in values.items()}
 
 
 def _pre_tokenizer(state: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jinja2
@@ -41,7 +41,13 @@ class ChatTemplate:
         try:
             return self._template.render({"strftime_now": (now or datetime.now()).strftime, **variables, **helpers})
         except jinja2.UndefinedError as error:
-            raise ChatTemplateError(_undefined(str(error))) from error
+            if role := re.match(r"'(\w+_token)' is undefined", str(error)):
+                raise ChatTemplateError(
+                    f"the chat template writes a special token by its role, {role[1]}, and the tokenizer names none "
+                    "for it: state it in tokenizer_config.json, or choose another template"
+                ) from error
+            told = "the chat template does not know what to do with these messages"
+            raise ChatTemplateError(f"{told}: {error}") from error
         except jinja2.TemplateError as error:
             raise ChatTemplateError(f"the chat template refuses these messages: {error}") from error
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
@@ -71,7 +77,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _Generation]
     )
-    environment.filters["tojson"] = _tojson
+    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)  # jinja's own escapes it for HTML
     environment.globals["raise_exception"] = _raise_exception
     return environment
 
@@ -88,20 +94,6 @@ def _searched(tree: nodes.Template) -> Iterator[str]:
     for node in candidates:
         if isinstance(node, nodes.Const) and isinstance(node.value, str) and node.value.strip():
             yield node.value
-
-
-def _undefined(problem: str) -> str:
-    if role := re.match(r"'(\w+_token)' is undefined", problem):
-        return (
-            f"the chat template writes a special token by its role, {role[1]}, and the tokenizer names none for it: "
-            "state it in tokenizer_config.json, or choose another template"
-        )
-    return f"the chat template does not know what to do with these messages: {problem}"
-
-
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    """JSON as it is: jinja's own filter escapes it for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
 
 
 def _raise_exception(message: str) -> None:

@@ -110,18 +110,13 @@ def digit_classes() -> np.ndarray:
     table = character_classes().copy()
     for plane in _PLANES:
         points = np.array([code for code in range(plane << 16, (plane + 1) << 16) if not 0xD800 <= code < 0xE000])
-        text = "".join(f"a{chr(code)}" for code in points.tolist())  # only a number stands alone between letters
+        # Only a number stands alone between letters.
+        text = "".join(f"a{chr(code)}" for code in points.tolist()) + "a"
         cuts = pre_tokenizers.Digits(individual_digits=True).pre_tokenize_str(text)
         alone = [start // 2 for _, (start, end) in cuts if end - start == 1 and start % 2]
-        alone = [index for index in alone if index != len(points) - 1 or _is_digit(text[-1])]
         table[points[alone]] = 2
     table.setflags(write=False)
     return table
-
-
-def _is_digit(character: str) -> bool:
-    cuts = pre_tokenizers.Digits(individual_digits=True).pre_tokenize_str(f"a{character}a")
-    return len(cuts) == 3
 
 
 def _classify(text: str) -> np.ndarray:

@@ -65,7 +65,7 @@ def reachability(tokenizer: Tokenizer) -> Reachability:
             kinds[index] = "no token" if name is None else "special"
         elif isinstance(text, str):
             waiting[index] = text
-        elif not _in_utf8(text):
+        elif not any(is_utf8(head + text + tail) for head in _HEADS for tail in _TAILS):
             reasons[index] = "no UTF-8 text holds its bytes"
         elif not _merges_to_itself(tokenizer, name):
             reasons[index] = "its merges lead elsewhere"
@@ -111,10 +111,6 @@ def _merges_to_itself(tokenizer: Tokenizer, name: str) -> bool:
     return [token.value for token in model.tokenize(name)] == [name]
 
 
-def _in_utf8(spelled: bytes) -> bool:
-    return any(is_utf8(head + spelled + tail) for head in _HEADS for tail in _TAILS)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Rows that look untrained
 
@@ -150,7 +146,10 @@ def undertrained(embedding: np.ndarray, reach: Reachability, tied: bool) -> Unde
                 "no token is known to be unused: every token is reached by some text, and no row is padding"
             )
         reference = embedding[unused].astype(np.float64).mean(axis=0)
-        values, method = _cosine_distances(embedding, reference), "cosine distance to the mean of the unused rows"
+        products = np.einsum("ij,j->i", embedding, reference, dtype=np.float64)
+        lengths = _norms(embedding) * np.linalg.norm(reference)
+        cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)  # 0 for a row of zeros
+        values, method = 1 - cosines, "cosine distance to the mean of the unused rows"
     else:
         values, method = _norms(embedding), "Euclidean norm of the row"
     indicator = np.full(ids, np.nan)
@@ -170,10 +169,3 @@ def unused_rows(reach: Reachability, rows: int) -> np.ndarray:
 
 def _norms(embedding: np.ndarray) -> np.ndarray:
     return np.sqrt(np.einsum("ij,ij->i", embedding, embedding, dtype=np.float64))  # without a copy of the whole
-
-
-def _cosine_distances(embedding: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """1 - cosine of each row and `reference`; 1 for a row of zeros."""
-    products = np.einsum("ij,j->i", embedding, reference, dtype=np.float64)
-    lengths = _norms(embedding) * np.linalg.norm(reference)
-    return 1 - np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)

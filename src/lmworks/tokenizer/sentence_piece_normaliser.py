@@ -66,7 +66,10 @@ def normaliser(
     if before and not rules.squeeze:
         steps.append(normalizers.Prepend(" " if rules.table else space))
     if rules.table:
-        steps += _charsmap_steps(rules.table, symbols)
+        table, replacing = _read_charsmap(rules.table)
+        if changed := [symbol for symbol in symbols if table.normalise(symbol) != symbol]:
+            raise ValueError(f"the user-defined symbol {changed[0]!r} is changed by the normalisation: not supported")
+        steps += replacing
     if rules.squeeze:
         steps += [normalizers.Replace(Regex(r"\A +"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
         steps += [normalizers.Prepend(" ")] if before else []
@@ -80,14 +83,6 @@ def normaliser(
         names = "|".join(re.escape(name) for name in whole)
         steps.append(normalizers.Replace(Regex(rf"\A{space}(?=(?:{names})\z)"), ""))
     return normalizers.Sequence(steps) if steps else None
-
-
-def _charsmap_steps(blob: bytes, symbols: Sequence[str]) -> list[normalizers.Normalizer]:
-    table, steps = _read_charsmap(blob)
-    changed = [symbol for symbol in symbols if table.normalise(symbol) != symbol]
-    if changed:
-        raise ValueError(f"the user-defined symbol {changed[0]!r} is changed by the normalisation: not supported")
-    return steps
 
 
 @lru_cache(maxsize=2)  # most models have one of two published tables

@@ -1,7 +1,7 @@
 """Prose into sentences, as ranges of the text: made for technical writing, with its abbreviations, names and lists."""
 
 import re
-from collections.abc import Callable, Sequence
+from bisect import bisect
 
 # An end of a sentence: marks, closing quotes and brackets, then white space.
 _END = re.compile(r"(?<![.!?…])(?P<marks>[.!?…]+)[\"'”’)\]*`]*(?=\s)")
@@ -42,10 +42,11 @@ def sentence_ranges(text: str, start: int = 0, end: int | None = None) -> list[t
     """
     end = len(text) if end is None else end
     breaks = {match.end() for match in _BREAK.finditer(text, start, end)}
-    covered = [(match.start(), match.end()) for match in _CODE_SPAN.finditer(text, start, end)]
-    inside = _inside(covered)
+    code = [match.span() for match in _CODE_SPAN.finditer(text, start, end)]
     for match in _END.finditer(text, start, end):
-        if not inside(match.start()) and _is_end(text, start, end, match):
+        before = bisect(code, (match.start(), end)) - 1  # the last span that begins before the marks
+        in_code = before >= 0 and match.start() < code[before][1]
+        if not in_code and _is_end(text, start, end, match):
             breaks.add(match.end())
     ranges: list[tuple[int, int]] = []
     previous = start
@@ -84,17 +85,3 @@ def _is_end(text: str, start: int, end: int, match: re.Match[str]) -> bool:
     if len(last) == 1 and last.isalpha() and word and word[0].isupper() and following[:1].isupper():
         return False  # an initial: J. Smith
     return not _NUMBERED_ITEM.search(before)
-
-
-def _inside(ranges: Sequence[tuple[int, int]]) -> Callable[[int], bool]:
-    """A test whether an offset lies in one of the ordered ranges; offsets must be asked in order."""
-    iterator = iter(ranges)
-    current = next(iterator, None)
-
-    def test(offset: int) -> bool:
-        nonlocal current
-        while current and current[1] <= offset:
-            current = next(iterator, None)
-        return current is not None and current[0] <= offset
-
-    return test

@@ -55,7 +55,9 @@ def split_special_tokens(backend: tokenizers.Tokenizer, roles: Collection[str] =
     if not suspects:
         return
     model = json.loads(backend.to_str())["model"]
-    unknown = _unknown(model)
+    unknown = model.get("unk_token") or ""
+    if model["type"] == "Unigram" and model["unk_id"] is not None:
+        unknown = model["vocab"][model["unk_id"]][0]
     dropped = _isolate_dropped(backend, model, suspects)
     for _ in range(len(suspects) + 1):
         if not (leaking := _reached_names(backend, suspects, unknown, dropped)):
@@ -145,7 +147,7 @@ def _isolate_dropped(backend: tokenizers.Tokenizer, model: Mapping[str, Any], na
     forms = [(start, end) for start in before for end in after]
     letters = {token for token in vocabulary if len(token) == 1}
     known = sorted(c for c in letters if all(start + c + end in vocabulary for start, end in forms))
-    if _written_in_bytes(backend):
+    if any(step["type"] == "ByteLevel" for step in _steps(backend)):  # the model sees letters that stand for bytes
         missing = [byte for letter, byte in byte_letters().items() if letter not in known and byte not in _NO_UTF8]
         if not missing:
             return ""
@@ -156,11 +158,6 @@ def _isolate_dropped(backend: tokenizers.Tokenizer, model: Mapping[str, Any], na
     if not any(step.get("pattern") == {"Regex": pattern} for step in _steps(backend)):  # a saved tokenizer has it
         _add_step(backend, pattern)
     return probe
-
-
-def _written_in_bytes(backend: tokenizers.Tokenizer) -> bool:
-    """True where the model sees the letters that stand for bytes, and no others."""
-    return any(step["type"] == "ByteLevel" for step in _steps(backend))
 
 
 def _steps(backend: tokenizers.Tokenizer) -> list[Mapping[str, Any]]:
@@ -213,13 +210,6 @@ def _texts(name: str) -> list[str]:
     if all(letter in letters for letter in name):
         texts.add(bytes(letters[letter] for letter in name).decode("utf-8", "ignore"))
     return sorted({*texts, *(text[1:] for text in texts if text.startswith(" "))} - {""})
-
-
-def _unknown(model: Mapping[str, Any]) -> str:
-    """The name of the unknown token, "" where there is none."""
-    if model["type"] == "Unigram":
-        return "" if model["unk_id"] is None else model["vocab"][model["unk_id"]][0]
-    return model.get("unk_token") or ""
 
 
 def _inside_words(backend: tokenizers.Tokenizer, name: str) -> str:

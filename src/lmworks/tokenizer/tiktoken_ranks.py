@@ -49,10 +49,6 @@ def _o200k() -> pre_tokenizers.PreTokenizer:
     )
 
 
-def _fill_in_the_middle(first: int) -> dict[str, int]:
-    return {f"<|fim_{part}|>": first + place for place, part in enumerate(("prefix", "middle", "suffix"))}
-
-
 _GPT2 = RankEncoding(50256, PRE_TOKENIZERS["gpt-2"], {_END: 50256})
 # The rules of cl100k and Qwen are GGUF's `llama-bpe` and `qwen2`. Today's `tiktoken` has spaces at the end of a text in
 # one word with the newlines before them; no token of these vocabularies reaches from a newline into such spaces, so the
@@ -62,7 +58,15 @@ ENCODINGS = {
     "r50k": _GPT2,
     "p50k": RankEncoding(50280, PRE_TOKENIZERS["gpt-2"], {_END: 50256}),
     "cl100k": RankEncoding(
-        100256, PRE_TOKENIZERS["llama-bpe"], {_END: 100257, **_fill_in_the_middle(100258), "<|endofprompt|>": 100276}
+        100256,
+        PRE_TOKENIZERS["llama-bpe"],
+        {
+            _END: 100257,
+            "<|fim_prefix|>": 100258,
+            "<|fim_middle|>": 100259,
+            "<|fim_suffix|>": 100260,
+            "<|endofprompt|>": 100276,
+        },
     ),
     "o200k": RankEncoding(199998, _o200k, {_END: 199999, "<|endofprompt|>": 200018}),
     "qwen": RankEncoding(

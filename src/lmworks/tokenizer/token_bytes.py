@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 
 import numpy as np
 
@@ -22,7 +21,13 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
     of a text (`drops_first_space`). ValueError for a tokenizer whose tokens are not plain bytes (WordPiece).
     """
     state = json.loads(tokenizer.backend.to_str())
-    spell = _speller(state)
+    kinds = {step["type"] for step in steps_of(state["decoder"])}
+    if "ByteLevel" not in kinds and "Metaspace" not in kinds and not {"Replace", "Fuse"} <= kinds:
+        raise ValueError(
+            f"the bytes of tokens are not known for the decoder {sorted(kinds)}: use a model whose tokenizer is "
+            "byte-level or SentencePiece BPE"
+        )
+    spell = _byte_level if "ByteLevel" in kinds else _sentence_piece
     added = {token["content"]: token["special"] for token in state["added_tokens"]}
     silent = {*tokenizer.roles.values(), *(name for name, special in added.items() if special)}
     silent.add(state["model"].get("unk_token") or "")
@@ -37,18 +42,6 @@ def drops_first_space(tokenizer: Tokenizer, spelled: list[bytes]) -> bool:
     """True where decoding drops a space that the first token begins with; `spelled` is `token_bytes(tokenizer)`."""
     probe = next((token for token, text in enumerate(spelled) if text[:1] == b" " and text.strip().isalpha()), None)
     return probe is not None and not tokenizer.decode([probe]).startswith(" ")
-
-
-def _speller(state: dict) -> Callable[[str], bytes]:
-    kinds = {step["type"] for step in steps_of(state["decoder"])}
-    if "ByteLevel" in kinds:
-        return _byte_level
-    if "Metaspace" in kinds or {"Replace", "Fuse"} <= kinds:
-        return _sentence_piece
-    raise ValueError(
-        f"the bytes of tokens are not known for the decoder {sorted(kinds)}: use a model whose tokenizer is byte-level "
-        "or SentencePiece BPE"
-    )
 
 
 def _byte_level(name: str) -> bytes:
@@ -74,11 +67,7 @@ def is_utf8(spelled: bytes) -> bool:
 
 def token_names(tokenizer: Tokenizer) -> list[str | None]:
     """The name of each id in the vocabulary, None for an id without a token."""
-    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
-    names: list[str | None] = [None] * (max(vocabulary.values()) + 1)
-    for name, index in vocabulary.items():
-        names[index] = name
-    return names
+    return [tokenizer.backend.id_to_token(index) for index in range(tokenizer.vocabulary_size)]
 
 
 def token_texts(tokenizer: Tokenizer) -> list[str | bytes]:

@@ -39,7 +39,8 @@ def read_tokenizer_folder(folder: Path) -> tuple[tokenizers.Tokenizer, dict[str,
     path = folder / "tokenizer.json"
     config = read_json(folder / "tokenizer_config.json")
     named = read_json(folder / "special_tokens_map.json") | config
-    roles = {role: _content(named[role]) for role in ROLES if named.get(role) is not None}
+    stored = {role: named[role] for role in ROLES if named.get(role) is not None}  # a string, or a record that holds it
+    roles = {role: token if isinstance(token, str) else token["content"] for role, token in stored.items()}
     if not path.exists():
         return _read_sentence_piece(_sentence_piece_path(folder), config, roles)
     try:
@@ -75,11 +76,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError(f"{path.name} holds a JSON {type(document).__name__}, not an object")
     return document
-
-
-def _content(token: str | Mapping[str, Any]) -> str:
-    """A special token is stored as its string, or as a record that holds it."""
-    return token if isinstance(token, str) else token["content"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -119,7 +115,13 @@ def _read_sentence_piece(
         tokens = _added_tokens(kind, config, read_json(path.with_name("added_tokens.json")), len(model.pieces))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the tokens that {path.name} is to be given are damaged: {error!r}") from error
-    _add(backend, path, tokens)
+    for index, token in tokens:
+        (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+        if (given := backend.token_to_id(token.content)) != index:
+            raise ValueError(
+                f"the added token {token.content!r} is to have the id {index}, and next to {path.name} it gets "
+                f"{given}: ids of added tokens that leave gaps are not supported"
+            )
     named = {**model.roles, **roles}
     named = {role: token for role, token in named.items() if role in roles or backend.token_to_id(token) is not None}
     first, last = (
@@ -153,13 +155,3 @@ def _token(record: Mapping[str, Any]) -> AddedToken:
     """Looked for in the text as it is, whatever the record says: so does the tokenizer that reads SentencePiece."""
     flags = {name: bool(record.get(name, False)) for name in ("single_word", "lstrip", "rstrip", "special")}
     return AddedToken(record["content"], normalized=False, **flags)
-
-
-def _add(backend: tokenizers.Tokenizer, path: Path, tokens: list[tuple[int, AddedToken]]) -> None:
-    for index, token in tokens:
-        (backend.add_special_tokens if token.special else backend.add_tokens)([token])
-        if backend.token_to_id(token.content) != index:
-            raise ValueError(
-                f"the added token {token.content!r} is to have the id {index}, and next to {path.name} it gets "
-                f"{backend.token_to_id(token.content)}: ids of added tokens that leave gaps are not supported"
-            )

@@ -133,6 +133,8 @@ class _Draft:
                 f"this tokenizer leaves out merges at random (dropout = {self._state['model']['dropout']}): set it to "
                 "null in tokenizer.json"
             )
+        # Whether a character without a token becomes tokens of its bytes, as in SentencePiece's BPE.
+        self._falls_back = bool(self._state["model"].get("byte_fallback"))
         # What stands for something else than its letters: no part of a merge.
         self._apart = {name for name in self._old if BYTE.fullmatch(name)} if self._falls_back else set()
         self._apart |= {*tokenizer.special_ids, *tokenizer.roles.values(), self._state["model"].get("unk_token")} - {
@@ -141,11 +143,6 @@ class _Draft:
         self._pieces: dict[str, Names] = {}  # new name -> old names, in the order of the new ids
         self._merges: list[tuple[str, str]] = []
         self._whole: dict[str, tuple[int, ...]] = {}
-
-    @property
-    def _falls_back(self) -> bool:
-        """True where a character without a token becomes tokens of its bytes, as in SentencePiece's BPE."""
-        return bool(self._state["model"].get("byte_fallback"))
 
     # -----------------------------------------------------------------------------------------------------------------
     # Choosing
@@ -241,7 +238,10 @@ class _Draft:
         if self._state["model"]["type"] == "BPE":
             self._write(self._state["model"], first, whole)
         backend = tokenizers.Tokenizer.from_str(json.dumps(self._state))
-        backend.add_tokens([_whole_token(token, self._state["normalizer"] is not None) for token in whole])
+        normalized = self._state["normalizer"] is not None
+        # A word is looked for in the normalised text and only as a whole word, anything else as it is and everywhere.
+        added = [(token, token.isalnum()) for token in whole]
+        backend.add_tokens([AddedToken(t, single_word=word, normalized=word and normalized) for t, word in added])
         extended = Tokenizer(backend, self._tokenizer.roles, self._tokenizer.eos_ids)
         self._check(extended, whole)
         return Extension(extended, pieces, len(self._pieces))
@@ -282,12 +282,6 @@ def _unknown(tokenizer: Tokenizer, text: str) -> bool:
     return unknown is not None and tokenizer.backend.token_to_id(unknown) in tokenizer.encode(text)
 
 
-def _whole_token(token: str, normalized: bool) -> AddedToken:
-    """A word is looked for in the normalised text and only as a whole word, anything else as it is and everywhere."""
-    word = token.isalnum()
-    return AddedToken(token, single_word=word, normalized=word and normalized)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Documents to measure on
 
@@ -302,7 +296,8 @@ def hold_out(text: Text, share: float) -> tuple[Text, Text]:
     """
     if not 0 < share < 1:
         raise ValueError(f"the share of documents to hold out lies between 0 and 1, got {share}")
-    different = sorted({passage for passage in text.passages if passage.strip()}, key=_order)
+    different = list({passage for passage in text.passages if passage.strip()})
+    different.sort(key=lambda passage: hashlib.sha256(passage.encode("utf-8", "surrogatepass")).digest())
     count = max(math.ceil(share * len(different)), LEAST_HELD_OUT)
     if len(different) - count < LEAST_HELD_OUT:
         raise ValueError(
@@ -313,7 +308,3 @@ def hold_out(text: Text, share: float) -> tuple[Text, Text]:
     sides = ([passage for passage in text.passages if (passage in held) == side] for side in (False, True))
     chosen_from, measured_on = (Text(tuple(passages), text.unit) for passages in sides)
     return chosen_from, measured_on
-
-
-def _order(document: str) -> bytes:
-    return hashlib.sha256(document.encode("utf-8", "surrogatepass")).digest()

@@ -48,7 +48,7 @@ class Weights:
         weights.update(multiplier, factor)
 
     masters     name → float32 weight, what this process updates of it.
-    parts       name → which part of the whole weight that is.
+    slices      name → which slice of the whole weight that is.
     optimizers  of the masters.
     summed      whether the backward of a part sums its gradients over the replicas, as with ZeRO 2 and 3.
 
@@ -75,11 +75,11 @@ class Weights:
         else:
             self.masters = {name: self._mine(name, local(weight)) for name, weight in self.weights.items()}
         self._name_of = {master: name for name, master in self.masters.items()}
-        slices = {name: slice_of(weight) for name, weight in self.weights.items()}
-        self.parts = {
-            name: part.rows(*self._rows(name, part.size[0])) if self._divided else part for name, part in slices.items()
+        whole = {name: slice_of(weight) for name, weight in self.weights.items()}
+        self.slices = {
+            name: part.rows(*self._rows(name, part.size[0])) if self._divided else part for name, part in whole.items()
         }
-        self._holders = find_holders(self.parts, ranks)
+        self._holders = find_holders(self.slices, ranks)
         self.optimizers = build_optimizers(optimizer, self.masters, self._full_tensor_of)
         self._rates = [[group["lr"] for group in built.param_groups] for built in self.optimizers]
         self._group_of = {  # the number of a weight's optimizer, and its settings in it
@@ -161,7 +161,7 @@ class Weights:
     def gradient_norm(self) -> Tensor:
         """The Euclidean norm of all gradients together, on all processes, () float32."""
         norms = [
-            torch.linalg.vector_norm(gradient, dtype=torch.float32) / len(self._holders[name, self.parts[name]]) ** 0.5
+            torch.linalg.vector_norm(gradient, dtype=torch.float32) / len(self._holders[name, self.slices[name]]) ** 0.5
             for name, gradient in self.gradients()
         ]
         zero = torch.zeros((), device=next(iter(self.masters.values())).device)
@@ -180,7 +180,12 @@ class Weights:
         names, left = list[str](), list[tuple[str, Tensor]]()
         for name, gradient in self.gradients():
             names.append(name)
-            if not self._update_in_one_pass(name, gradient, factor):
+            number, group = self._group_of[name]
+            optimizer, low = self.optimizers[number], self._mine(name, local(self.weights[name])) if self.low else None
+            # A kernel, where there is one, also rounds; the gradient's memory is free then.
+            if isinstance(optimizer, AdamW) and optimizer.update(group, self.masters[name], gradient, factor, low):
+                self._drop_gradient(name)
+            else:
                 left.append((name, gradient))
         for bucket in ddp_zero1.buckets(left, itemgetter(1)) if self.low else [left]:  # float32 copies at a time
             for name, gradient in bucket:
@@ -193,17 +198,6 @@ class Weights:
                     self._mine(name, local(self.weights[name])).copy_(self.masters[name])
                 self._drop_gradient(name)
         self._gather(names)
-
-    def _update_in_one_pass(self, name: str, gradient: Tensor, factor: float) -> bool:
-        """Whether there is a kernel that did, with the rounding; the gradient's memory is free then."""
-        number, group = self._group_of[name]
-        if not isinstance(optimizer := self.optimizers[number], AdamW):
-            return False
-        rounded = self._mine(name, local(self.weights[name])) if self.low else None
-        if not optimizer.update(group, self.masters[name], gradient, factor, rounded):
-            return False
-        self._drop_gradient(name)
-        return True
 
     def _drop_gradient(self, name: str) -> None:
         self.masters[name].grad = self.weights[name].grad = None
@@ -239,7 +233,7 @@ class Weights:
         weight = self.weights[name]
         if self._divided and (group := self.ranks.replicas_of(name)) is not None:
             values = ddp_zero1.gather_rows(values, len(local(weight)), group)
-        return full_tensor_of(values, weight), self.parts[name].slices
+        return full_tensor_of(values, weight), self.slices[name].slices
 
     # -----------------------------------------------------------------------------------------------------------------
     # State
@@ -277,7 +271,7 @@ class Weights:
         part the numbers next to the weight."""
         owned, parts = {}, {}
         for key, (name, value) in tensors.items():
-            part = self.parts[name]
+            part = self.slices[name]
             of_weight = tuple(value.shape) == part.size
             if self._holders[name, part][0] == self.ranks.rank and (
                 value.numel() if of_weight else not any(part.start)
@@ -293,7 +287,7 @@ class Weights:
         if differing := sorted(self.names ^ masters.keys()):
             raise ValueError(f"the saved weights are of another model: {', '.join(differing[:5])} differ")
         for name, master in self.masters.items():
-            part = self.parts[name]
+            part = self.slices[name]
             if tuple(masters[name].shape) != part.whole:
                 raise ValueError(f"the saved weights are of another model: the shape of {name} differs")
             master.copy_(masters[name][part.slices])
@@ -308,7 +302,7 @@ class Weights:
                 continue  # another process's
             if self._group_of[name][0] != int(number):
                 raise ValueError(f"the saved state of {name} is another optimizer's")
-            master, part = self.masters[name], self.parts[name]
+            master, part = self.masters[name], self.slices[name]
             values = value[part.slices] if tuple(value.shape) == part.whole else value[()]  # or a number
             self.optimizers[int(number)].state[master][key] = values.to(master.device, copy=True)
 

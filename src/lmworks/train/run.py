@@ -188,7 +188,7 @@ class Run:
         weights = self.weights
         weights.load({name: saved.weights[name] for name in weights.names if name in saved.weights}, saved.optimizers)
         names = weights.masters.keys() & saved.average.keys()
-        self.average.load({name: saved.average[name][weights.parts[name].slices] for name in names})
+        self.average.load({name: saved.average[name][weights.slices[name].slices] for name in names})
         self.position = Position(**saved.state["position"])
         for name, counter in self._counters().items():
             vars(counter).update({key: saved.state[name][key] for key in saved.state[name].keys() - {"config"}})

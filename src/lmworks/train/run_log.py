@@ -1,7 +1,6 @@
-"""The log of a run: a line of JSON for each logged step, validation or event, and the same for TensorBoard."""
+"""The log of a run: a line of JSON for each logged step, validation or event."""
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,7 @@ LOG = "log.jsonl"
 
 
 class RunLog:
-    """Appends to `folder`/log.jsonl, and to TensorBoard's event files next to it where that is installed.
-
-    A resumed run drops the lines after its step: these steps will be taken again.
-    """
+    """Appends to `folder`/log.jsonl. A resumed run drops the lines after its step: these steps will be taken again."""
 
     def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -22,11 +18,6 @@ class RunLog:
         kept = [line for line in read_log(self._path) if line["step"] <= step] if self._path.exists() else []
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = self._path.open("a", encoding="utf-8")
-        self._board = None
-        with suppress(ImportError):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def has(self, kind: str, step: int) -> bool:
         """Whether there is a line of this kind about the step."""
@@ -36,17 +27,9 @@ class RunLog:
         """`kind` is what the line is about: "step", "validation", "sample", "event"."""
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self._file.flush()
-        if self._board is not None:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(f"{kind}/{name}", value, step)
-                elif isinstance(value, str):
-                    self._board.add_text(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
         self._file.close()
-        if self._board is not None:
-            self._board.close()
 
 
 class NoLog:

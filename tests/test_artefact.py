@@ -43,8 +43,7 @@ def test_a_finished_folder_appears_and_a_failed_one_leaves_nothing(tmp_path):
 def test_an_existing_artefact_is_never_overwritten(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").write_text("old")
-    told = "never overwritten: choose a new name, or delete it first"
-    with pytest.raises(FileExistsError, match=told), writing(tmp_path / "kept") as folder:
+    with pytest.raises(FileExistsError, match="kept"), writing(tmp_path / "kept") as folder:
         (folder / "file").write_text("new")
     assert (tmp_path / "kept" / "file").read_text() == "old"
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -200,7 +199,7 @@ def test_a_build_refuses_a_cached_input_that_was_changed(toy):
     made = run(toy)["values"].folder
     (made / "numbers.txt").write_text("1\n2\n3\n5\n")
     assert all(outcome.cached for outcome in run(toy).values())  # nothing has to be made from it
-    with pytest.raises(DamagedError, match=r"numbers\.txt is not what it was"):
+    with pytest.raises(DamagedError, match=r"numbers\.txt"):
         run(toy, "sum.offset=5")
 
 
@@ -328,13 +327,6 @@ def test_progress_is_plain_lines_where_there_is_no_terminal_and_counts_cached_st
     lines = stream.getvalue().splitlines()
     assert lines[0] == "stage 1 of 2 · values  cached" and lines[1].startswith("stage 2 of 2 · sum     done in")
     assert "\x1b" not in stream.getvalue()
-
-
-def test_stages_are_numbered_in_columns():
-    labels = builds._labels([SimpleNamespace(name=name) for name in ("a", "long", *"bcdefghi")])
-    assert labels[0] == "stage  1 of 10 · a   " and labels[9] == "stage 10 of 10 · i   "
-    assert {len(label) for label in labels} == {len(labels[1])}
-    assert builds._labels([]) == []
 
 
 class TestModelsThatAStageMakes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.extras import extra_of
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
@@ -23,7 +23,7 @@ def metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: REQUIREMENTS)
 
 
-@each_row(
+@for_each(
     ("module", "extra"),
     [("fastapi", "serve"), ("mammoth", "corpus"), ("sacrebleu", "evaluate"), ("sklearn", "corpus"), ("ray", "ray"),
      ("reasoning_gym", "reasoning"), ("numpy", ""), ("nowhere", "")],

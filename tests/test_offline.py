@@ -7,7 +7,7 @@ import sys
 import loopback
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 
 OUTSIDE = ("192.0.2.1", 80)  # TEST-NET-1 (RFC 5737): belongs to nobody
 
@@ -33,7 +33,7 @@ def test_child_processes_are_guarded_too():
     assert "about to leave this machine" in result.stderr
 
 
-@each_row(
+@for_each(
     ("address", "local"),
     [
         (("127.0.0.1", 1), True),

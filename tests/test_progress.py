@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks import progress
 from lmworks.progress import MEASURED, readable_duration, stage_progress
 
@@ -99,7 +99,7 @@ def test_plain_lines_are_ten_seconds_apart(clock):
     assert len(lines) == 5 and lines[-1].startswith("stage 2 of 3 · index: 50 of 60")
 
 
-@each_row("width", [80, 120])
+@for_each("width", [80, 120])
 def test_a_terminal_shows_all_that_is_told_in_lines_that_fit(clock, width):
     stream = StringIO()
     console = Console(file=stream, force_terminal=True, width=width, color_system=None)
@@ -114,8 +114,8 @@ def test_a_terminal_shows_all_that_is_told_in_lines_that_fit(clock, width):
     assert "stage2of5·calibration50of200questionssearched,5.0/s,about30sleft" in words
 
 
-@each_row("terminal", [True, False])
-@each_row(("kept", "note"), [(3, "continues from [step 3]"), (0, "restarts: [nothing] was saved")])
+@for_each("terminal", [True, False])
+@for_each(("kept", "note"), [(3, "continues from [step 3]"), (0, "restarts: [nothing] was saved")])
 def test_how_earlier_work_is_gone_on_with_stays_to_be_read(clock, terminal, kept, note):
     stream = StringIO()
     console = Console(file=stream, force_terminal=terminal, width=60, color_system=None)
@@ -138,7 +138,7 @@ def test_a_narrow_terminal_shows_all_of_a_note(clock):
     assert "100of2,000batches,10.0/s,about3minleft·loss3.000·12,345tokens/s·46%ofpeak" in words
 
 
-@each_row(
+@for_each(
     ("seconds", "told"), [(0, "0 s"), (95, "95 s"), (100, "2 min"), (5_700, "95 min"), (6_000, "2 h"), (2e5, "2 days")]
 )
 def test_durations_are_in_the_unit_that_suits(seconds, told):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import toy_stages
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks import recipe as recipes
 from lmworks.recipe import RecipeError, find, later_stages, load, packaged
 
@@ -41,7 +41,7 @@ def test_scratch_makes_all_that_is_quick_before_it_trains_and_indexes():
     assert {*order[:5]} == {"documents", "vocabulary", "tokens", "held_out", "dialogues"}
 
 
-@each_row(
+@for_each(
     ("name", "later"), [("assistant", {"evaluation"}), ("documents", {"evaluation"}), ("scratch", {"evaluation"}),
                         ("clean", set())]
 )  # fmt: skip
@@ -71,7 +71,7 @@ def test_files_of_overrides_are_relative_to_the_working_folder(toy, monkeypatch,
     assert load(recipe, ["values.file=values.txt"]).stages[0].config.file == Path("values.txt")
 
 
-@each_row(
+@for_each(
     ("old", "new", "line", "problem"),
     [
         (
@@ -100,7 +100,7 @@ def test_an_error_names_the_line_and_what_is_allowed(toy, old, new, line, proble
     assert "\n" not in str(caught.value)
 
 
-@each_row(
+@for_each(
     ("override", "problem"),
     [
         ("value.factor=3", 'unknown stage "value"; did you mean "values"?'),
@@ -116,7 +116,7 @@ def test_an_override_is_blamed_for_its_own_error(toy, override, problem):
     assert override in str(caught.value)
 
 
-@each_row(
+@for_each(
     ("override", "meant"),
     [
         ("kind=book", '"documents.kind"'),

@@ -2,17 +2,13 @@
 
 import io
 import re
-import shutil
 from collections import Counter
 
-import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.report import Figure, Section, Table, dot_plot, print_table, to_html
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def ticks(svg: str) -> list[float]:
@@ -37,29 +33,7 @@ def test_what_is_wide_can_be_scrolled_by_the_keyboard():
     assert '<meta name="generator" content="lmworks">' in page
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_a_narrow_screen_shows_figures_that_can_be_read_and_does_not_slide(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    caption = "A caption that is longer than a narrow screen is wide, and so has to break into lines, not to be cut"
-    columns = tuple(f"a long name of column {number}" for number in range(6))
-    table = Table(columns, (tuple("x" * 30 for _ in columns),), caption)
-    figure = Figure(dot_plot({"a": {"one": (1.0, 0.5, 2.0)}}, x="x"), caption)
-    (tmp_path / "page.html").write_text(to_html("T", "", [Section("S", "", (table,), (figure,))]), "utf-8")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.goto(f"file://{tmp_path}/page.html")
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        heights = page.evaluate(
-            "[...document.querySelectorAll('svg text')].map((text) => text.getBoundingClientRect().height)"
-        )
-        assert min(heights) >= 10  # CSS pixels
-        right = page.evaluate("document.querySelector('caption span').getBoundingClientRect().right")
-        assert right <= 390
-        browser.close()
-
-
-@each_row("width", [30, 60, 80, 200])
+@for_each("width", [30, 60, 80, 200])
 def test_a_terminal_breaks_no_word_of_a_table(width):
     """Nor goes a line beyond its edge."""
     stages = ("evaluation_of_answers", "retrieve.index"), ("[train]", "train.cross_encoder"), ("日本語", "読む 書く")

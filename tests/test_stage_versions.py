@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 import lmworks
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.artefact import MANIFEST, REPORT, SECTIONS, hash_json
 from lmworks.build import build
 from lmworks.recipe import load
@@ -109,7 +109,7 @@ def now(tmp_path_factory):
     return current(made(tmp_path_factory.mktemp("stages")))
 
 
-@each_row("use", STAGES)
+@for_each("use", STAGES)
 def test_what_a_stage_makes_changes_with_its_version(use, now):
     recorded, found = json.loads(RECORDED.read_text("utf-8"))[use], now[use]
     if "made" in found and found["version"] == recorded["version"]:

@@ -9,7 +9,7 @@ from contenders.servers import Stream
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.rows import each_row
+from kit.tables import for_each
 
 _TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:17:03.9799600,4808,10
@@ -21,7 +21,7 @@ _ARRIVALS = st.lists(st.floats(0.001, 50), min_size=1, max_size=30).map(
 )
 
 
-@each_row("name", ["trace.csv", "trace.csv.gz"])
+@for_each("name", ["trace.csv", "trace.csv.gz"])
 def test_reads_the_first_requests_of_a_trace(tmp_path, name) -> None:
     path = tmp_path / name
     path.write_bytes(gzip.compress(_TRACE.encode()) if name.endswith("gz") else _TRACE.encode())
@@ -62,7 +62,7 @@ def test_arrivals_come_at_the_rate_in_their_own_pattern(arrivals, rate) -> None:
     assert [a.seconds for a in stretched] == pytest.approx([a.seconds * factor for a in arrivals])
 
 
-@each_row("seconds", [[0.0], [0.0, 0.0]])
+@for_each("seconds", [[0.0], [0.0, 0.0]])
 def test_no_rate_without_time(seconds) -> None:
     with pytest.raises(ValueError, match="two requests"):
         at_rate([Arrival(second, 1, 1) for second in seconds], 1.0)

@@ -6,10 +6,10 @@ import first_steps
 import objectives_on_text
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 
 
-@each_row("benchmark", [first_steps, objectives_on_text])
+@for_each("benchmark", [first_steps, objectives_on_text])
 def test_the_folder_of_what_is_found_is_made_first(benchmark, tmp_path, monkeypatch):
     found = tmp_path / "missing" / "found.json"
     monkeypatch.setattr(sys, "argv", ["benchmark", "--data", str(tmp_path / "nowhere"), "--json", str(found)])

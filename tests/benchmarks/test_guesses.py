@@ -6,7 +6,7 @@ import torch
 from contenders.guesses import MissingSpans, of_masked, of_next_tokens
 from contenders.ngram import Between, KneserNey
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.train.objectives.corruption_vocabulary import Vocabulary
 from lmworks.train.objectives.masked import MaskedLanguageModel, MaskedTokens
 from lmworks.train.objectives.sequence_to_sequence import rewritings
@@ -31,7 +31,7 @@ def masked(seen: list[int], truth: int, documents: list[int]) -> MaskedTokens:
     return MaskedTokens(ids, torch.arange(len(seen))[None], row, targets, chosen)
 
 
-@each_row(("seen", "left", "right"), [([2, MASK, 3], 2, 3), ([MASK, MASK, 3], -1, 3)])
+@for_each(("seen", "left", "right"), [([2, MASK, 3], 2, 3), ([MASK, MASK, 3], -1, 3)])
 def test_a_hidden_token_is_guessed_from_the_neighbours_that_are_seen(seen, left, right) -> None:
     model, objective = Between(TEXTS, SIZE), MaskedLanguageModel(Vocabulary(MASK, np.arange(SIZE) < TOKENS))
     expected = model.from_both(np.array([left]), np.array([right]))[0]

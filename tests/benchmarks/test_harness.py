@@ -7,10 +7,10 @@ import pytest
 from lm_eval_harness.comparison import agreeing, perplexity_error, rows
 from lm_eval_harness.data import choice, passages, problem
 
-from kit.rows import each_row
+from kit.tables import for_each
 
 
-@each_row(
+@for_each(
     ("metric", "value"),
     [("word_perplexity", lambda ratio: np.exp(ratio)), ("bits_per_byte", lambda ratio: ratio / np.log(2))],
 )

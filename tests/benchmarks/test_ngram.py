@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from contenders.ngram import Between, KneserNey
 
-from kit.rows import each_row
+from kit.tables import for_each
 
 VOCABULARY = 5
 TEXTS = [np.random.default_rng(seed).choice(VOCABULARY - 1, 40, p=[0.5, 0.25, 0.15, 0.1]) for seed in range(4)]
@@ -39,7 +39,7 @@ def counts_of(texts, order):
     return counts
 
 
-@each_row("order", [1, 2, 3])
+@for_each("order", [1, 2, 3])
 def test_kneser_ney_is_its_formula_and_a_distribution(order) -> None:
     model, counts = KneserNey(TEXTS, VOCABULARY, order), counts_of(TEXTS, order)
     for context in {context[len(context) - order + 1 :] for context in CONTEXTS}:

@@ -5,7 +5,7 @@ import json
 import pytest
 from contenders.reading_sets import ANSWERABLE, FOREIGN, ON_TOPIC, read_set, sample
 
-from kit.rows import each_row
+from kit.tables import for_each
 
 PLACES = ("Oslo", "Lima", "Bern", "Riga", "Kiev", "Rome")
 
@@ -28,7 +28,7 @@ def _write(path, *, impossible=False, shared=False, offset=0):
     return path
 
 
-@each_row("impossible", [True, False])
+@for_each("impossible", [True, False])
 def test_gold_is_quoted_and_what_is_hidden_or_impossible_has_none(tmp_path, impossible) -> None:
     reading = read_set(_write(tmp_path / "a.json", impossible=impossible), 1000, 0)
     texts = {document.hash: document for document in reading.documents}

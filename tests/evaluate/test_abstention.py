@@ -26,11 +26,6 @@ def test_a_perfect_confidence_has_no_risk_until_the_right_ones_are_used_up():
     assert curve.area == pytest.approx((1 / 3 + 1 / 2) / 4)
 
 
-def test_unequal_lengths_are_refused():
-    with pytest.raises(ValueError, match="as many"):
-        risk_coverage([0.5], [])
-
-
 @pytest.mark.slow
 def test_the_threshold_keeps_its_risk_in_nearly_all_draws() -> None:
     rng = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.attribution import attribute
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.registry import metric
@@ -26,7 +26,7 @@ def log_probabilities(checkpoint: Checkpoint, before: str) -> np.ndarray:
     return logits[len(context) - 1 :].log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)].numpy()
 
 
-@each_row("prompt", ["", "Where does the tower stand?"])
+@for_each("prompt", ["", "Where does the tower stand?"])
 def test_the_gain_of_each_token_and_of_each_passage(tiny: Checkpoint, prompt: str):
     engine, items, responses = (
         Engine(tiny, weights="float32"),

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from transformers.utils import logging
 
+from kit.tables import for_each
 from lmworks.evaluate.bertscore import bert_scores, bertscore
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.registry import metric
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import load
 from lmworks.records import Unscored
-from slow_cases import slow
 
 CANDIDATES = [
     "The tower was built in 1889 by an engineer.",
@@ -29,8 +29,7 @@ REFERENCES = [
 ]
 
 
-@pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize(("layer", "idf"), [(4, True), (6, False), *slow((0, False))])
+@for_each(("fused", "layer", "idf"), [(True, 4, True), (False, 6, False), (True, 0, False)])
 def test_equal_to_bert_score(minilm, fused, layer, idf, monkeypatch):
     monkeypatch.setattr("lmworks.evaluate.bertscore._PAIRS", 2)
     logging.disable_progress_bar()
@@ -44,12 +43,11 @@ def test_equal_to_bert_score(minilm, fused, layer, idf, monkeypatch):
     np.testing.assert_allclose(np.array(found).T, np.stack([part.numpy() for part in expected]), atol=1e-6)
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_the_metric_is_the_references_whatever_the_encoders_weights(minilm, named):
+def test_the_metric_is_the_references_whatever_the_encoders_weights(minilm):
     """An encoder of default weights (8 bits) is 0.01 away."""
     logging.disable_progress_bar()
     f1 = bert_score.score(CANDIDATES, REFERENCES, str(minilm), num_layers=6, device="cpu", nthreads=0)[2]
-    made = metric("bertscore", encoder=str(minilm) if named else TextEncoder(load(minilm)))
+    made = metric("bertscore", encoder=str(minilm))
     items = [Item(str(n), references=(text,)) for n, text in enumerate(REFERENCES)]
     found = made.measure(items, [Response(text) for text in CANDIDATES])
     np.testing.assert_allclose(found, f1.numpy(), atol=1e-6)
@@ -64,8 +62,3 @@ def test_the_best_reference_counts_and_a_baseline_rescales(minilm_checkpoint):
     (rescaled,) = bertscore(encoder, baseline=(0, 0, 0.5)).measure(items[1:], [Response(CANDIDATES[0])])
     assert rescaled == pytest.approx((alone - 0.5) / 0.5)
     assert bertscore(encoder).signature != bertscore(encoder, layer=2).signature
-
-
-def test_a_layer_that_there_is_not_is_refused(minilm_checkpoint):
-    with pytest.raises(ValueError, match="to 6, not 7"):
-        TextEncoder(minilm_checkpoint).framed_tokens(["a"], 7)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.dataset_readers import READERS
 from lmworks.evaluate.metric import check_items
 from lmworks.evaluate.registry import metric
@@ -36,7 +36,7 @@ def test_pass_at_k_asks_for_k_samples():
 
 
 @needs_data
-@each_row("name", ROWS)
+@for_each("name", ROWS)
 def test_a_task_reads_its_file(name):
     made, _ = examples(TASKS[name], DATA)
     assert len(made) == ROWS[name]
@@ -47,7 +47,8 @@ def test_a_task_reads_its_file(name):
 @needs_data
 def test_contexts_are_those_of_lm_evaluation_harness():
     """Its templates (0.4.13), filled by hand with the first row of the published file."""
-    first = {name: examples(TASKS[name], DATA, limit=1)[0][0] for name in ROWS}
+    names = ("winogrande", "boolq", "mmlu", "babi", "truthfulqa-mc2")
+    first = {name: examples(TASKS[name], DATA, limit=1)[0][0] for name in names}
     assert first["winogrande"].contexts == tuple(
         f"Sarah was a much better surgeon than Maria so {name}" for name in ("Sarah", "Maria")
     )
@@ -110,14 +111,14 @@ PUBLISHED = [  # reader, row as its authors or the hub publish it, what is made 
 ]
 
 
-@each_row(("reader", "row", "made"), PUBLISHED)
+@for_each(("reader", "row", "made"), PUBLISHED)
 def test_a_published_form_of_a_row(reader, row, made):
     for text in (json.dumps(row), json.dumps([row]), json.dumps({"rows": [row]}, indent=1)):
         (read,) = READERS[reader]("name", text)
         assert {key: read[key] for key in made} == made
 
 
-@each_row(
+@for_each(
     ("reader", "text", "message"),
     [
         ("arc", '{"question": "Q?"}', r"train, row 1: there is no column 'choices'; its columns are question: add it"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.code_sandbox import run_program, run_programs
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.pass_at_k import unbiased_pass_at_k
@@ -42,7 +42,7 @@ CASES = [  # program, what is said of it; nothing where it runs to its end
 ]
 
 
-@each_row(("program", "problem"), CASES)
+@for_each(("program", "problem"), CASES)
 def test_a_program_runs_to_its_end_or_is_stopped(program, problem):
     began = time.monotonic()
     found = run_program(program, seconds=1 if problem.startswith("took") else 30)
@@ -68,7 +68,7 @@ def test_a_program_sees_no_variable_of_the_user_and_leaves_no_folder(monkeypatch
     assert not Path(problem.removeprefix("ValueError: ")).exists()
 
 
-@each_row(("n", "passed", "k"), [(5, 2, 1), (5, 2, 3), (6, 0, 2), (6, 6, 2), (4, 1, 4)])
+@for_each(("n", "passed", "k"), [(5, 2, 1), (5, 2, 3), (6, 0, 2), (6, 6, 2), (4, 1, 4)])
 def test_pass_at_k_is_the_share_of_choices_in_which_one_passes(n, passed, k):
     draws = [any(one < passed for one in drawn) for drawn in combinations(range(n), k)]
     assert unbiased_pass_at_k(n, passed, k) == pytest.approx(sum(draws) / len(draws))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.critique import (
     bias,
     consistency,
@@ -100,7 +100,7 @@ def test_stated_confidence_is_scored_against_being_right():
     assert found["expected calibration error"] == ["0.300"]
 
 
-@each_row("part", [bias, lambda engine: token_calibration(engine, ["a"])])
+@for_each("part", [bias, lambda engine: token_calibration(engine, ["a"])])
 def test_what_cannot_be_measured_says_why(part: Any):
     blind = SimpleNamespace(capabilities=SimpleNamespace(score=False, missing={"score": "the endpoint gives none"}))
     assert part(blind).text == "Not measured: the endpoint gives none."

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from judge_cases import PlantedEngine, yes_no
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.config import ConfigError
 from lmworks.evaluate.decision_tree import Decision, DecisionTree, Node, read_tree, tree_metric
 from lmworks.evaluate.judge import Judge, rubric
@@ -64,8 +64,8 @@ def test_no_order_of_nodes_or_rows_changes_a_decision(tmp_path):
 YES = Node({"yes": 1, "no": 0}, rule="json")
 
 
-@each_row(
-    "nodes, named",
+@for_each(
+    ("nodes", "named"),
     [
         ({"a": replace(YES, edges={"yes": "b", "no": 0}), "b": replace(YES, edges={"yes": "a", "no": 0})}, "circle"),
         ({"a": YES, "lost": YES}, "node lost"),

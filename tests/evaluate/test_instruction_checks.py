@@ -2,7 +2,7 @@
 
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.dataset_readers import READERS
 from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.instruction_checks import CHECKS, capital_words, followed, word_count
@@ -49,7 +49,7 @@ CASES = [  # instruction, arguments, a text that follows it, one that does not
 ]  # fmt: skip
 
 
-@each_row(("instruction", "arguments", "right", "wrong"), CASES)
+@for_each(("instruction", "arguments", "right", "wrong"), CASES)
 def test_an_instruction_is_followed(instruction, arguments, right, wrong):
     assert followed(instruction, arguments, [right]) and not followed(instruction, arguments, [wrong])
 
@@ -78,7 +78,7 @@ def test_a_response_is_judged_strictly_and_loosely():
     assert isinstance(found, Scored) and found.value == pytest.approx(2 / 6)
 
 
-@each_row(
+@for_each(
     ("text", "count"),
     [  # Punkt's English model as NLTK 3.10 runs it
         ("", 0),

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from judge_cases import PlantedEngine, yes_no
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.judge import Judge, Rubric, rubric
 from lmworks.evaluate.metric import Item, Response, check_items
 from lmworks.evaluate.registry import metric
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Capabilities, Completion, Timings, Token, UnsupportedError
 from lmworks.generate.remote_engine import NoLogProbabilitiesError
+from lmworks.model.checkpoint import assemble
 from lmworks.records import Message, Unscored
-from slow_cases import slow
 
 SCALE = Rubric("scale", "Rate: {response}", {str(i): i for i in range(1, 6)})
 PAIR = Rubric("pair", "Which? {prompt} A: {first} B: {second}", {"A": 1, "tie": 0.5, "B": 0})
@@ -80,8 +80,8 @@ def test_a_pair_is_judged_in_both_orders_and_averaged():
     assert ties.judgements([{"prompt": "p", "first": "x", "second": "y"}])[0].verdict == "tie"
 
 
-@each_row(
-    "change, named",
+@for_each(
+    ("change", "named"),
     [
         ({"verdicts": {"1": 1, "10": 10}}, "'10'"),
         ({"verdicts": {"yes": 1}}, "two different"),
@@ -123,14 +123,16 @@ def test_a_field_in_a_text_stays_a_text():
     assert judge.judgements([{"prompt": "a", "response": "{prompt} b"}])[0].verdict == "yes"
 
 
-@pytest.mark.parametrize("name", ["truthfulness", *slow("quality")])
-def test_real_engine_agrees_with_scores_of_whole_answers(smollm2_checkpoint, name):
+@for_each("name", ["truthfulness", "quality"])
+def test_real_engine_agrees_with_scores_of_whole_answers(tiny, name):
     """ln p of "VERDICT<|im_end|>" after the chat prompt, as the engine scores the template's own rendering."""
-    engine, by = Engine(smollm2_checkpoint, weights="float32"), rubric(name)
+    config = replace(tiny.config, context_length=4096)
+    checkpoint = assemble(config, tiny.model.state_dict(), tiny.tokenizer, tiny.chat_template)
+    engine, by = Engine(checkpoint, weights="float32"), rubric(name)
     judge = Judge(engine, by)
     row = dict.fromkeys(by.fields, "Rain falls from clouds.") | {"prompt": "What is rain?"}
-    prompt = smollm2_checkpoint.chat.render([Message("user", by.render(row))], add_generation_prompt=True)
-    text = smollm2_checkpoint.required_tokenizer
+    prompt = checkpoint.chat.render([Message("user", by.render(row))], add_generation_prompt=True)
+    text = checkpoint.required_tokenizer
     tails = [[*text.encode(verdict), text.special_ids["<|im_end|>"]] for verdict in by.verdicts]
     totals = np.array([score.total for score in engine.score([prompt.ids] * len(tails), tails)])
     expected = np.exp(totals) / np.exp(totals).sum()

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lmworks.artefact import read_json
 from lmworks.build import run_alone
-from lmworks.evaluate.learned_metric import HEAD, learned_quality, load_learned, read_rated, ridge
+from lmworks.evaluate.learned_metric import HEAD, learned_quality, load_learned, ridge
 from lmworks.evaluate.metric import Item, Response
 from lmworks.records import Unscored
 
@@ -82,9 +82,3 @@ def test_an_artefact_measures_alone(artefact):
     assert best == pytest.approx(same) and best > -1.5
     assert isinstance(nothing, Unscored) and isinstance(empty, Unscored)
     assert metric.signature["learned"]
-
-
-def test_a_row_without_its_document_is_refused(tmp_path):
-    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b", "rating": 1}')
-    with pytest.raises(ValueError, match="line 1: provenance"):
-        list(read_rated([tmp_path / "rows.jsonl"]))

@@ -13,7 +13,6 @@ from lmworks.evaluate.likelihood import bits_per_byte, gptscore, perplexity
 from lmworks.evaluate.metric import Item, Response, score
 from lmworks.generate.engine import Engine
 from lmworks.generate.perplexity import rolling_windows
-from lmworks.generate.protocol import UnsupportedError
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.records import Scored, Unscored
 
@@ -81,8 +80,3 @@ def test_gptscore_is_the_mean_over_all_tokens_of_the_response(tiny: Checkpoint):
     expected = log_probabilities(tiny, context, encode("It is high.")).mean()
     assert values[:2] == pytest.approx([expected] * 2, rel=1e-5)
     assert isinstance(values[2], Unscored) and "128" in values[2].reason
-
-
-def test_a_model_that_scores_nothing_is_refused(tiny_embedder: Checkpoint):
-    with pytest.raises(UnsupportedError):
-        gptscore(Engine(tiny_embedder))

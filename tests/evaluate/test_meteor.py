@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from nltk.translate.meteor_score import meteor_score
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.meteor import meteor_words
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.registry import metric
@@ -43,7 +43,7 @@ def test_a_synonym_counts_as_the_word_itself():
     assert value == pytest.approx(1 - 0.5 / 64)
 
 
-@each_row(
+@for_each(
     ("word", "one"),
     [("car", "automobile"), ("geese", "goose"), ("Ran", "run"), ("churches", "church"), ("best", "good")],
 )

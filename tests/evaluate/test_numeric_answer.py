@@ -1,6 +1,6 @@
 """The number that a solution gives, as lm-evaluation-harness extracts it."""
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.dataset_readers import READERS
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.registry import metric
@@ -21,7 +21,7 @@ CASES = [  # response, reference, then: strict, flexible, value
 ]
 
 
-@each_row(("response", "reference", "strict", "flexible", "value"), CASES)
+@for_each(("response", "reference", "strict", "flexible", "value"), CASES)
 def test_the_number_of_a_solution(response, reference, strict, flexible, value):
     names = ("gsm8k-strict", "gsm8k-flexible", "last-number")
     found = [metric(name).measure([Item("1", references=(reference,))], [Response(response)])[0] for name in names]

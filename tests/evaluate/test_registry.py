@@ -4,7 +4,7 @@ import pytest
 import sacrebleu
 
 import lmworks
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.generate.engine import Engine
 from lmworks.records import Scored, Unscored
 
@@ -18,7 +18,7 @@ REFERENCES = [
 ]
 
 
-@each_row(("name", "oracle"), [("bleu", sacrebleu.corpus_bleu), ("chrf", sacrebleu.corpus_chrf)])
+@for_each(("name", "oracle"), [("bleu", sacrebleu.corpus_bleu), ("chrf", sacrebleu.corpus_chrf)])
 def test_the_value_is_that_of_sacrebleu_with_its_interval_and_signature(name, oracle):
     found = lmworks.evaluate.compute(name, PREDICTIONS, REFERENCES)
     assert isinstance(found, Scored) and found.n == 5 and found.interval[0] <= found.value <= found.interval[1]
@@ -33,7 +33,7 @@ def test_items_that_cannot_be_scored_are_left_out_of_n():
     assert isinstance(lmworks.evaluate.compute("repetition@2", ["a"]), Unscored)
 
 
-@each_row(
+@for_each(
     ("arguments", "error", "message"),
     [
         (("blue", ["a"], ["a"]), LookupError, "did you mean bleu.*rouge-lsum"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.span_overlap import covered_share, gold_characters, is_found, is_right, span_f1
 from lmworks.records import Span
 
@@ -34,7 +34,7 @@ def test_f1_is_squads_f1_over_character_positions(predicted, gold):
     assert span_f1(predicted, gold) == pytest.approx(expected, abs=1e-12)
 
 
-@each_row(
+@for_each(
     ("citation", "right"),
     [
         (span(0, 10), True),  # the gold span itself

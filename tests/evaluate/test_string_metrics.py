@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.metric import Item, Response, check_items, score
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.string_metrics import exact_match, levenshtein, levenshtein_similarity, token_f1
@@ -27,7 +27,7 @@ def test_the_best_reference_counts():
         assert value == pytest.approx(best, abs=1e-12)
 
 
-@each_row(
+@for_each(
     ("response", "reference", "exact", "f1"),
     [
         ("The  Eiffel-Tower!", "eiffeltower", 1, 1),
@@ -53,7 +53,7 @@ def test_a_score_of_matches_has_wilsons_interval_and_an_empty_reference_is_refus
         check_items(metric("token-f1"), [items[0], Item("b", references=(" ",))])
 
 
-@each_row("name", ["exact-match", "meteor", "verbatim", "bleu", "ter"])
+@for_each("name", ["exact-match", "meteor", "verbatim", "bleu", "ter"])
 def test_an_item_without_references_has_no_value(name):
     bare, right = metric(name).measure([Item("1"), Item("2", references=("Paris",))], [Response("Paris")] * 2)
     assert bare == Unscored("no reference") and not isinstance(right, Unscored)

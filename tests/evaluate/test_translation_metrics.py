@@ -5,7 +5,7 @@ import sacrebleu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.metric import Item, Response, item_value, score
 from lmworks.evaluate.registry import metric
 from lmworks.records import Scored
@@ -21,7 +21,7 @@ SCORERS = {
 }
 
 
-@each_row("name", SCORERS)
+@for_each("name", SCORERS)
 def test_items_and_corpora_have_the_values_of_sacrebleu(name):
     items, responses = map(list, zip(*text_pairs(), strict=True))
     ours = metric(name)

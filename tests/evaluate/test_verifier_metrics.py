@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.metric import Item, Response, item_value
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.step_metrics import arithmetic, checked_equations
@@ -22,7 +22,7 @@ def value(name: str, text: str, *references: str) -> float:
     return item_value(measured, found)
 
 
-@each_row(
+@for_each(
     ("text", "answer"),
     [
         ("<think>Answer: 3</think>\nAnswer:  42 \nthanks", "42"),
@@ -38,7 +38,7 @@ def test_the_final_answer_is_the_last_one_behind_the_reasoning(text, answer):
     assert value("final-answer", text, answer + "0") == 0
 
 
-@each_row(
+@for_each(
     ("text", "right"),
     [
         ("<think>\na\nb\n</think>\nAnswer: 7\n", True),

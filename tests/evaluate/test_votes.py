@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.results import Result
 from lmworks.evaluate.vote_results import FEWEST, summary
@@ -70,7 +70,7 @@ def test_a_kill_loses_no_vote_that_was_acknowledged(tmp_path):
     assert kept >= {f"{name}{int(n)}" for name, lines in acknowledged.items() for n in lines}
 
 
-@each_row("order", [0, 1])
+@for_each("order", [0, 1])
 def test_a_preference_has_the_chosen_answer_and_its_place(order):
     first, second = (vote(choice=choice, order=order, reason="kind").preference for choice in ("first", "second"))
     assert first and second and first.provenance.rubric == "kind"

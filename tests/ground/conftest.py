@@ -1,7 +1,5 @@
 """A small real index with a hashing encoder, and an engine whose likelihoods are a closed form."""
 
-from pathlib import Path
-
 import pytest
 
 from hashing_encoder import HashingEncoder, make_document
@@ -20,10 +18,10 @@ TEXTS = {
 }
 
 
-@pytest.fixture
-def finder(tmp_path: Path) -> Finder:
+@pytest.fixture(scope="module")
+def finder(tmp_path_factory: pytest.TempPathFactory) -> Finder:
     encoder = HashingEncoder()
-    index = Index.create(tmp_path / "index", encoder, ChunkConfig(60, 120))
+    index = Index.create(tmp_path_factory.mktemp("finder") / "index", encoder, ChunkConfig(60, 120))
     documents = [make_document(text, uri, "markdown") for uri, text in TEXTS.items()]
     index.sync(documents, encoder)
     config = AnswerConfig(search=SearchConfig(k=3))

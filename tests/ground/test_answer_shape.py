@@ -1,6 +1,6 @@
 """The shape of an answer: subjects of sentences that have none, and code where a question asks how."""
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.ground.answer_shape import asks_how, example_for, lacks_subject, opening_of, with_subject
 from lmworks.ground.candidate_sentences import Candidate
 from lmworks.records import Span
@@ -30,7 +30,7 @@ def test_a_sentence_without_a_subject_is_read_with_those_before_it() -> None:
     assert lacks_subject("They were sold.") and not lacks_subject("Items are sold.")
 
 
-@each_row(
+@for_each(
     ("question", "how"),
     [
         ("How do I sort a list?", True),

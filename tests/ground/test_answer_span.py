@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.artefact import write_json
 from lmworks.ground.answer_record import to_answer, to_interaction
 from lmworks.ground.answer_span import LOWEST
@@ -81,7 +81,7 @@ def test_a_sure_span_of_the_cited_sentence_is_the_short_answer_and_the_log_keeps
     assert abstained.abstained and not any(one.short for one in abstained.verdicts)
 
 
-@each_row(
+@for_each(
     ("question", "phrases", "feature"),
     [
         ("How do I make a cat sleep?", PHRASES, "span"),  # asks for a way
@@ -102,7 +102,7 @@ def test_a_calibration_weighs_what_the_heads_say(finder):
         evidence = with_heads(finder, PhraseReader({phrase: 5.0} if phrase else {})).evidence("Which one is it?")
         asked[phrase] = evidence, tuple(bool(phrase) and phrase in one.text for one in evidence.candidates)
     trials = []
-    for number, (phrase, (evidence, right)) in enumerate(8 * list(asked.items())):
+    for number, (phrase, (evidence, right)) in enumerate(4 * list(asked.items())):
         gold = (evidence.candidates[0].evidence,) if phrase else ()
         trials.append(Trial(Question(str(number), "", gold, "calibration"), evidence, right))
     decided, _ = fitted(CalibrationConfig(), trials)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from hashing_encoder import make_document
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.ground.answer_text import Part, answer_parts, answer_text, markdown_parts
 from lmworks.ground.candidate_sentences import Candidate
 from lmworks.records import Document, Retrieved, Span, Verdict
@@ -36,7 +36,7 @@ def cite(document: Document, begins: str) -> tuple[Verdict, Candidate, Retrieved
     return Verdict(text[start:end], "quoted", span, document.uri, 0.9, None, "cited"), candidate, passage
 
 
-@each_row(
+@for_each(
     ("text", "extractor", "begins", "parts"),
     [
         (MARKDOWN, "markdown", "It is", [("Files: It is closed at the end, as this is.", False)]),

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.ground.config import AnswerConfig
 from lmworks.ground.corpus_rows import corpus_rows
 from lmworks.ground.grounded_answer import open_finder
@@ -36,7 +36,7 @@ def asked(sentences) -> list[str]:
     return [f"Is it so that {' '.join(sentence.split()[:6])}?" for sentence in sentences]
 
 
-@each_row("task", ["reader", "reranker"])
+@for_each("task", ["reader", "reranker"])
 def test_questions_lead_back_to_their_passages(finder, task, tmp_path):
     finder.heads = {"reranker": Words(1)}
     made, left_out = corpus_rows(finder, task, asked)

@@ -1,6 +1,6 @@
 """Values of a statement in its evidence: pairs that say the same in two ways, and pairs that do not."""
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.ground.exact_values import missing_values
 
 SAME = (
@@ -46,11 +46,11 @@ OTHER = (
 )
 
 
-@each_row(("statement", "evidence"), SAME)
+@for_each(("statement", "evidence"), SAME)
 def test_the_same_value_is_found_however_it_is_written(statement: str, evidence: str) -> None:
     assert missing_values(statement, evidence) == ()
 
 
-@each_row(("statement", "evidence", "missing"), OTHER)
+@for_each(("statement", "evidence", "missing"), OTHER)
 def test_another_value_is_missing(statement: str, evidence: str, missing: str) -> None:
     assert missing_values(statement, evidence) == (missing,)

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmworks.ground.features import NAMES, measure, word_overlap
-from lmworks.retrieve.search import read_query
+from lmworks.ground.features import NAMES, word_overlap
 
 
 def test_overlap_weighs_words_by_their_rarity(finder):
@@ -62,11 +61,6 @@ def test_columns_are_what_their_names_say(finder):
     openings = {evidence.candidates[place].text for place in np.flatnonzero(columns["opening"])}
     assert {"A cat sleeps for sixteen hours a day.", "Most birds sleep at night, standing on one leg."} <= openings
     assert not any(text.startswith("It") for text in openings)
-
-
-def test_no_candidates_no_rows(finder):
-    query = read_query(finder.index, "question", finder.encoder)
-    assert measure(query, [], [], [], finder.encoder, finder.index).shape == (0, len(NAMES))
 
 
 def test_what_was_asked_before_changes_no_digit(finder):

@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.ground.follow_up import ADDED, standalone
 from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.search import ranked, read_query
 
 
-@each_row(
+@for_each(
     ("earlier", "question", "added"),
     [
         (["What does functools.lru_cache do?"], "and how do I clear it?", ["functools.lru_cache"]),

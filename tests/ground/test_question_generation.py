@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashing_encoder import make_document
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.artefact import StageContext
 from lmworks.config import ConfigError
 from lmworks.corpus.documents import DOCUMENTS, write_documents
@@ -84,7 +84,7 @@ def test_gold_questions_of_other_documents_are_left_out_whole_in_one_line(tmp_pa
     assert made("nothing of them")[1] == ["c"]
 
 
-@each_row(
+@for_each(
     ("rows", "problem"),
     [
         ([row(answerable=False)], "answerable is False, but there are 1 gold quotes"),

@@ -3,29 +3,39 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 
 def for_each(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Call the test with each row of values for these arguments; fixtures are shared by all rows."""
+    """Call the test with each row of values for these arguments.
+
+    `tmp_path` and `monkeypatch` are new for each row; all rows share the other fixtures.
+    """
     arguments, table = (names,) if isinstance(names, str) else names, tuple(rows)
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
-        def over_all_rows(**fixtures: Any) -> None:
+        def over_all_rows(*instance: Any, **fixtures: Any) -> None:
             failures: list[tuple[object, BaseException]] = []
-            for row in table:
+            for number, row in enumerate(table):
                 values = dict(zip(arguments, (row,) if isinstance(names, str) else row, strict=True))
-                try:
-                    test(**fixtures, **values)
-                except (Exception, pytest.fail.Exception) as error:
-                    failures.append((row, error))
+                of_row = dict(fixtures)
+                if "tmp_path" in of_row:
+                    of_row["tmp_path"] = fixtures["tmp_path"] / f"row{number}"
+                    of_row["tmp_path"].mkdir()
+                with fixtures["monkeypatch"].context() if "monkeypatch" in fixtures else nullcontext() as patch:
+                    of_row |= {"monkeypatch": patch} if patch else {}
+                    try:
+                        test(*instance, **of_row, **values)
+                    except (Exception, pytest.fail.Exception) as error:
+                        failures.append((row, error))
             if failures:
                 lines = [f"{str(row)[:300]}: {error!r:.500}" for row, error in failures]
-                told = f"{len(failures)} of {len(table)} rows fail\n" + "\n".join(lines)
-                raise AssertionError(told) from failures[0][1]
+                summary = f"{len(failures)} of {len(table)} rows fail\n" + "\n".join(lines)
+                raise AssertionError(summary) from failures[0][1]
 
         parameters = inspect.signature(test).parameters.values()
         over_all_rows.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.monitor.alerts import Alert, AlertConfig, Rule, Watch, mute, read_config
 from lmworks.monitor.drift import DriftConfig, catch_up, measure, read_rows
 from lmworks.monitor.log import Log
@@ -69,7 +69,7 @@ def test_a_new_topic_is_alarmed_with_its_requests_and_the_day_before_is_not(log)
     assert next(row for row in after if row.signal == "log_probability").recent == 110
 
 
-@each_row(
+@for_each(
     ("end", "said"),
     [(6 * DAY, "days are missing"), (END + 2 * DAY, "more requests of different users"), (-1.0, "days")],
 )

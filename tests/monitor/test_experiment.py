@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from events import event
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.monitor.experiment import add_event, assign, change_course, checked, read_course, read_experiment, start
 from lmworks.monitor.experiment_results import plan, read_out
@@ -151,7 +151,7 @@ def test_a_course_is_started_ramped_and_stopped(log):
         read_course(log.reader, "tune")
 
 
-@each_row(
+@for_each(
     ("changes", "problem"),
     [
         ({"arms": {"one": {"share": 1.0}}}, "two arms"),

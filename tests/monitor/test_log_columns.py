@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 from events import event, full_event, random_events
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.monitor import FilterError, Log, Reader
 from lmworks.monitor.columns import NAMES
 from lmworks.monitor.export import to_parquet
@@ -64,7 +64,7 @@ def plain(value):
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-@each_row("text", ["", "abstained:yes", "experiment:tone", "route:nobody"])
+@for_each("text", ["", "abstained:yes", "experiment:tone", "route:nobody"])
 def test_columns_equal_what_every_payload_gives(logged, decoded, text):
     names = (*NAMES, *PHASES)
     decoded.clear()

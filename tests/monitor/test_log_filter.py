@@ -8,7 +8,7 @@ from events import random_events, words
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.monitor import FilterError, Log
 from lmworks.monitor.filter import Compare, Condition, Equal, Flag, Not, Words, in_quotes, parse, words_of
 from lmworks.records import Interaction, question_of
@@ -110,7 +110,7 @@ def test_any_text_is_a_filter_or_an_error_of_the_filter(logged, text) -> None:
     assert len(conditions) or not text.strip()
 
 
-@each_row(
+@for_each(
     ("text", "position", "says"),
     [
         ("rout:assistant", 0, 'did you mean "route"'),

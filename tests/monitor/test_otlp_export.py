@@ -14,10 +14,10 @@ from events import event, full_event, interactions, random_events
 from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.monitor import FilterError, Log
 from lmworks.monitor.otlp import ExportError, export_otlp, to_spans
 from lmworks.records import Message
@@ -227,7 +227,7 @@ def test_a_collector_gets_everything_in_batches(log) -> None:
     assert _roots(spans) == [row.id for row in log.reader.find(limit=1000)]
 
 
-@each_row(
+@for_each(
     ("answer", "says"),
     [
         ((503, {}, b"busy"), "took 100 interactions, then failed: HTTP Error 503"),
@@ -253,9 +253,3 @@ def test_nobody_there_and_a_filter_that_is_none(log) -> None:
         export_otlp(log.reader, "http://127.0.0.1:9", timeout=5.0)
     with pytest.raises(FilterError):
         export_otlp(log.reader, "http://127.0.0.1:9", "nonsense:1")
-
-
-def test_the_names_of_attributes_are_unique_per_span() -> None:
-    span = next(_spans(to_spans([full_event(1)])))
-    pairs = [ParseDict(pair, KeyValue()) for pair in span["attributes"]]
-    assert len({pair.key for pair in pairs}) == len(pairs)

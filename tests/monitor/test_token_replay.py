@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from events import full_event
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.config import to_mapping
 from lmworks.generate.constraint import FunctionCalls
 from lmworks.generate.engine import Engine
@@ -15,7 +15,7 @@ from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
 from lmworks.monitor import Log
-from lmworks.monitor.token_replay import first_difference, replay
+from lmworks.monitor.token_replay import replay
 from lmworks.records import Interaction, Message
 
 _TEMPLATE = (
@@ -79,8 +79,8 @@ def _logged(tmp_path, engine: Engine, request: Request, **changes) -> Interactio
         return log.reader.get(interaction.id)
 
 
-@each_row("sampling", _SAMPLINGS.values())
-@each_row("chat", [True, False])
+@for_each("sampling", _SAMPLINGS.values())
+@for_each("chat", [True, False])
 def test_the_same_seed_gives_the_same_tokens(tmp_path, engine, checkpoint, sampling, chat) -> None:
     prompt = {"messages": _MESSAGES} if chat else {"prompt_ids": tuple(range(40, 60))}
     interaction = _logged(tmp_path, engine, Request(**prompt, sampling=sampling))
@@ -135,20 +135,15 @@ def test_what_was_cut_off_is_compared_up_to_there(tmp_path, engine, checkpoint) 
     assert replay(short, engine, checkpoint).same  # in an engine with more room
 
 
-def test_changed_weights_are_told(tmp_path, engine, tiny_tokenizer) -> None:
+def test_changed_weights_are_seen(tmp_path, engine, checkpoint, tiny_tokenizer) -> None:
+    """Those of another model, and those that the engine was given since."""
     interaction = _logged(tmp_path, engine, Request(messages=_MESSAGES, sampling=_SAMPLINGS["sampled"]))
     other = _checkpoint(tiny_tokenizer, seed=2)
     again = replay(interaction, Engine(other, weights="float32"), other)
     assert (again.same, again.prompt_same, again.model_same) == (False, True, False)
-    assert again.reason.endswith("other weights than those that were logged")
-
-
-def test_weights_that_were_loaded_since_are_told(tmp_path, checkpoint) -> None:
-    engine = Engine(checkpoint, weights="float32")
-    interaction = _logged(tmp_path, engine, Request(messages=_MESSAGES, sampling=_SAMPLINGS["greedy"]))
-    state = {name: value + 0.01 for name, value in checkpoint.model.state_dict().items()}
-    engine.load_weights(state, version=1)
-    assert not replay(interaction, engine, checkpoint).model_same
+    changed = Engine(checkpoint, weights="float32")
+    changed.load_weights({name: value + 0.01 for name, value in checkpoint.model.state_dict().items()}, version=1)
+    assert not replay(interaction, changed, checkpoint).model_same
 
 
 def test_a_changed_template_is_told(tmp_path, engine, checkpoint, tiny_tokenizer) -> None:
@@ -162,7 +157,7 @@ def test_a_changed_template_is_told(tmp_path, engine, checkpoint, tiny_tokenizer
     assert "has other token ids" in replay(ids, engine, checkpoint).reason
 
 
-@each_row(
+@for_each(
     ("changes", "says"),
     [
         ({"operation": "embeddings"}, "embedded texts"),
@@ -178,10 +173,3 @@ def test_what_cannot_be_replayed_says_why(tmp_path, engine, checkpoint, changes,
     interaction = _logged(tmp_path, engine, Request(messages=_MESSAGES, sampling=_SAMPLINGS["greedy"]), **changes)
     with pytest.raises(ValueError, match=says):
         replay(interaction, engine, checkpoint)
-
-
-def test_the_first_difference() -> None:
-    assert first_difference([1, 2], [1, 2]) is None
-    assert first_difference([1, 2, 3], [1, 4, 3]) == 1
-    assert first_difference([1, 2], [1, 2, 3]) == first_difference([1, 2, 3], [1, 2]) == 2
-    assert first_difference([], [1]) == 0

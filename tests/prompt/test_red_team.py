@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.artefact import write_rows
 from lmworks.prompt.defences import WITHHELD, Defences, train_classifier
 from lmworks.prompt.prompt_file import parse_prompt
@@ -60,7 +60,7 @@ def test_a_model_that_obeys_is_found_out_and_the_rate_is_corrected():
     assert text[0].columns[2:] == ("naive", "safe") and len(text) == 1
 
 
-@each_row("mode", ["delimit", "mark", "encode"])
+@for_each("mode", ["delimit", "mark", "encode"])
 def test_spotlighting_marks_what_comes_from_outside_and_nothing_else(mode):
     """Data marking and encoding are undone by their definitions; a boundary in the text does not end it."""
     defences, given = Defences(spotlight=mode), []

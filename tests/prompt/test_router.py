@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.config import ConfigError
 from lmworks.prompt.prompt_file import parse_prompt
 from lmworks.prompt.router import LearnedRouter, Router, Rule, Target, confidence_features, read_router, routed_prompt
@@ -52,7 +52,7 @@ def test_rules_come_first_and_every_decision_has_its_reason(router):
         assert (decision.target, decision.reason) == (target, reason)
 
 
-@each_row(("old", "new", "names"), [
+@for_each(("old", "new", "names"), [
     ('fallback = "large"\n', "", "no fallback: add fallback"), ('target = "large"', 'target = "huge"', "huge"),
     ('contains = ["traceback"]', "", "nothing that must hold"), ("^(hi", "^((hi", "regular expression"),
     ('model = "l"', 'model = "l"\nspeed = 3', "speed"),

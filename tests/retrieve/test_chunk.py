@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.rows import each_row
 from lmworks.records import Document
 from lmworks.retrieve.chunk import Chunk, chunk
 from lmworks.retrieve.config import ChunkConfig
@@ -138,9 +136,3 @@ def test_the_tokenizer_is_called_a_few_times_only() -> None:
 
     chunk(make("\n\n".join(["# H", "word " * 30] * 100)), ChunkConfig(), count)
     assert len(calls) <= 3
-
-
-@each_row("sizes", [(4, 10), (20, 10)])
-def test_sizes_that_cannot_be_are_refused(sizes: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        ChunkConfig(*sizes)

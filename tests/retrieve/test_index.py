@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.records import Document
 from lmworks.retrieve import index as index_module
 from lmworks.retrieve import index_writer
@@ -152,12 +152,14 @@ def test_what_is_no_index_is_refused(tmp_path: Path, encoder, document: Make) ->
         sync(index, [document("a b c")], encoder)
         with pytest.raises(FileExistsError):
             create(folder, encoder)
+        with pytest.raises(ValueError, match="uri u"):
+            sync(index, [document("a"), document("b")], encoder)
     (folder / VECTORS).write_bytes(b"")
     with Index.open(folder, encoder.fingerprint) as index, pytest.raises(UnusableIndexError, match="holds 0 vectors"):
         index.layout()
 
 
-@each_row("fault", ["shape", "length", "nan"])
+@for_each("fault", ["shape", "length", "nan"])
 def test_vectors_that_cannot_be_compared_are_refused(tmp_path: Path, encoder, document: Make, fault: str) -> None:
     original = encoder.encode_both
 
@@ -191,19 +193,13 @@ def test_a_long_document_is_encoded_in_batches(tmp_path: Path, encoder, document
             assert np.allclose(vector, encoder.encode([found.prefix + found.text], "query")[0])
 
 
-def test_two_documents_of_one_uri_are_refused(tmp_path: Path, encoder, document: Make) -> None:
-    with create(tmp_path, encoder) as index, pytest.raises(ValueError, match="two documents have the uri u"):
-        sync(index, [document("a"), document("b")], encoder)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Interruptions
 
 
-@pytest.mark.parametrize("point", ["_insert", "_write_vectors", "_delete", "_compact"])
-@pytest.mark.parametrize("moments", [[0, 3, 8], *slow([2, 4, 6])])
+@for_each("point", ["_insert", "_write_vectors", "_delete", "_compact"])
 def test_an_error_at_any_point_of_a_commit_is_harmless(
-    tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch, point: str, moments: list[int]
+    tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     monkeypatch.setattr(index_module, "BATCH_CHUNKS", 4)
     documents = corpus(document)
@@ -213,7 +209,7 @@ def test_an_error_at_any_point_of_a_commit_is_harmless(
         sync(straight, target, encoder)
         expected = (state(straight), straight.digest())
     original = getattr(index_writer.Writer, point)
-    for after in moments:
+    for after in (0, 3, 8):
         with create(tmp_path / str(after), encoder) as index:
             sync(index, documents, encoder)
         left = after

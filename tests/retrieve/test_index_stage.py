@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.artefact import StageContext
 from lmworks.corpus.documents import write_documents
 from lmworks.records import Document
@@ -72,7 +72,7 @@ def test_an_update_embeds_what_changed_and_equals_a_fresh_build(tmp_path: Path, 
     assert {path.name: path.read_bytes() for path in first.output.iterdir()} == before, "the artefact is not touched"
 
 
-@each_row("other", ["encoder", "chunks", "damage"])
+@for_each("other", ["encoder", "chunks", "damage"])
 def test_a_previous_index_of_another_kind_is_not_used(tmp_path: Path, encoder, document: Make, other: str) -> None:
     first = context(tmp_path, some(document), "first")
     build_index(CONFIG, first, encoder)

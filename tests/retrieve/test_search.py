@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.records import Document, Span
 from lmworks.retrieve.config import ChunkConfig, SearchConfig
 from lmworks.retrieve.index import Filters, Index
@@ -77,7 +77,7 @@ def bm25(documents: list[Document], question: list[str]) -> dict[str, float]:
     return scores
 
 
-@each_row("question", [["ten"], ["five", "six"], ["four", "ten", "one"], ["two", "absent"]])
+@for_each("question", [["ten"], ["five", "six"], ["four", "ten", "one"], ["two", "absent"]])
 def test_lexical_is_bm25(built, question: list[str]) -> None:
     index, documents, _ = built
     expected = bm25(documents, question)
@@ -112,7 +112,7 @@ def test_equal_scores_are_ordered_by_uri(tmp_path: Path, encoder, document: Make
         assert uris(index, lexical(index, "same", 3)) == ["a", "b", "c"]
 
 
-@each_row("k", [1, 5, 40])
+@for_each("k", [1, 5, 40])
 def test_filters_apply_before_the_choice(built, k: int) -> None:
     index, documents, encoder = built
     query = encoder.encode(["one"], "query")[0]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hashing_encoder import HashingEncoder
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.records import Document
 from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
@@ -114,7 +114,7 @@ def test_it_finds_what_brute_force_finds(index: Index, store: str) -> None:
     assert recall(index, np.arange(COUNT)) >= (1.0 if store == "exact" else 0.97)
 
 
-@each_row("exact_rows", [0, EXACT_ROWS])
+@for_each("exact_rows", [0, EXACT_ROWS])
 def test_filters_apply_before_the_choice(
     index: Index, store: str, exact_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +184,7 @@ def test_a_store_that_finds_too_little_is_not_kept(
 
 
 @needs_usearch
-@each_row("damage", ["documents", "recall", "graph", "width"])
+@for_each("damage", ["documents", "recall", "graph", "width"])
 def test_a_store_of_something_else_is_refused(tmp_path: Path, document: Make, damage: str) -> None:
     built(tmp_path / "a", MATRIX[:50], document, "usearch").close()
     record = json.loads((tmp_path / "a" / STORE).read_text())
@@ -204,7 +204,7 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path, document: Make, da
     Index.open(tmp_path / "a", Lookup(MATRIX).fingerprint, with_store=False).close()
 
 
-@each_row("address", ["postgresql://me:secret@host/db", "postgresql://host/db?password=secret", "faiss"])
+@for_each("address", ["postgresql://me:secret@host/db", "postgresql://host/db?password=secret", "faiss"])
 def test_a_store_that_names_a_password_or_nothing_known_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="store") as error:
         IndexConfig(store=address)
@@ -245,7 +245,7 @@ def test_pgvector_goes_on_after_a_lost_connection(tmp_path: Path, document: Make
         assert found(index, QUERIES[0], 5) == before
 
 
-@each_row(
+@for_each(
     ("problem", "message"),
     [("server", "start the server"), ("extension", "CREATE EXTENSION vector"), ("width", "at most 4000")],
 )

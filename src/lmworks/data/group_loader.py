@@ -15,7 +15,7 @@ from lmworks.data.token_groups import GroupBatch, TokenGroups
 
 
 class GroupLoader:
-    """Iterates over the batches of a run, from `state` on, as rank `rank` of `world_size`.
+    """Iterates over the batches of a run as rank `rank` of `world_size`.
 
     A group is never divided: a batch of rank r holds the groups r·batch // W to (r + 1)·batch // W - 1 of the global
     one. The last step of a run without `steps` may be smaller; one that continues behind it passes over no group.
@@ -23,7 +23,7 @@ class GroupLoader:
     groups  what is shown
     steps   of the run; step  the next to be given out
 
-    `state` is what `state()` gave. A resumed run may have more steps or fewer; ValueError where anything else differs.
+    A resumed run may have more steps or fewer; ValueError where anything else differs.
     """
 
     stall_share = 0.0  # a batch is made in less time than it takes to hand it over
@@ -35,7 +35,6 @@ class GroupLoader:
         groups: TokenGroups,
         rank: int = 0,
         world_size: int = 1,
-        state: Mapping[str, Any] | None = None,
     ) -> None:
         if not world_size <= config.batch <= len(groups):
             raise ValueError(
@@ -51,8 +50,6 @@ class GroupLoader:
         self._planned = len(groups) if config.steps is None else config.steps * config.batch
         self.steps = -(-self._planned // config.batch)
         self.step = 0
-        if state is not None:
-            self.restore(state)
         self._check_ranks(self._planned)
 
     def batch(self, step: int) -> GroupBatch:

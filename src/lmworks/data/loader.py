@@ -129,13 +129,6 @@ class Loader:
     def stall_share(self) -> float:
         return 0.0 if self._first is None else self.stall_seconds / max(time.perf_counter() - self._first, 1e-9)
 
-    def seek(self, step: int) -> None:
-        """Give out step `step` next, whatever came before; IndexError for one outside the run."""
-        if not 0 <= step <= self.steps:
-            raise IndexError(f"step {step} of a run of {self.steps}")
-        self._drop_ahead()
-        self.step = step
-
     def close(self) -> None:
         """End the threads; batches made ahead are dropped."""
         self._drop_ahead()
@@ -171,8 +164,8 @@ class Loader:
         draws = self._planned(state["horizons"])
         if state["step"] > draws.steps:
             raise ValueError(f"the saved position is step {state['step']} of a run of {draws.steps}")
-        self.draws = draws
-        self.seek(state["step"])
+        self._drop_ahead()
+        self.draws, self.step = draws, state["step"]
         return self.step
 
     def _stream(self) -> dict[str, Any]:

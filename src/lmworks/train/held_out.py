@@ -25,6 +25,14 @@ from lmworks.train.objectives.objective import Objective
 from lmworks.train.run import Run
 from lmworks.train.validation import Validation, validate
 
+SEQUENCES = 64  # at most; of a larger held-out part, the first ones of its order
+_TEXTS = 200  # at most, where each is a sequence of its own
+_ROWS = 8  # of a batch that is read
+_BEGINNINGS = 3  # that are continued
+_SHOWN = 16  # tokens of a text that has no question
+CONTINUED = 40  # tokens that the model adds
+TEMPERATURE = 0.7  # at 0, a model that has learnt little says the same word again and again
+
 
 @torch.no_grad()
 def continue_text(
@@ -63,15 +71,6 @@ def continue_text(
                 break
             continuation += new
     return continuation
-
-
-SEQUENCES = 64  # at most; of a larger held-out part, the first ones of its order
-_TEXTS = 200  # at most, where each is a sequence of its own
-_ROWS = 8  # of a batch that is read
-_BEGINNINGS = 3  # that are continued
-_SHOWN = 16  # tokens of a text that has no question
-CONTINUED = 40  # tokens that the model adds
-TEMPERATURE = 0.7  # at 0, a model that has learnt little says the same word again and again
 
 
 def check_held_out(shards: Mapping[str, Path], held_out: Mapping[str, Path]) -> None:

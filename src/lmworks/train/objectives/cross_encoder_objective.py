@@ -71,8 +71,9 @@ def read_rows(files: Sequence[Path], task: Task) -> list[Row]:
     to, both with the row, and for rows of one class alone, from which nothing is learned."""
     parse = {"reader": _reading, "reranker": _ranked, "verifier": _entailment}[task]
     rows: list[Row] = [parse(found, where) for path in files for where, found in rows_of(path)]
-    classes = {_class_of(row) for row in rows}
-    if rows and len(classes) < 2 and task != "reranker":
+    answers = {"answered" if row.answers else "without an answer" for row in rows if isinstance(row, Reading)}
+    classes = answers | {f"of the label {row.label}" for row in rows if isinstance(row, Entailment)}
+    if len(classes) == 1:
         raise ValueError(f"all {len(rows):,} rows are {classes.pop()}: a {task} learns from rows of more than one kind")
     if task == "reranker" and not any(row.negatives for row in rows if isinstance(row, Ranking)):
         raise ValueError("no row has negatives: a reranker learns what does not answer, too (lmworks train --help)")
@@ -125,16 +126,6 @@ def _places(pair: JoinedPair, answers: Sequence[tuple[int, int]]) -> tuple[int, 
         if inside and pair.offsets[inside[-1]][1] >= end:
             return pair.start + inside[0], pair.start + inside[-1]
     return 0, 0
-
-
-def _class_of(row: Row) -> str:
-    match row:
-        case Reading():
-            return "answered" if row.answers else "without an answer"
-        case Entailment():
-            return f"of the label {row.label}"
-        case Ranking():
-            return "pairs"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,16 +13,15 @@ import pytest
 from lmworks.artefact import (
     DamagedError,
     LockedError,
-    Manifest,
     StageContext,
     content_digests,
     content_hash,
     hash_json,
     lock,
     read_manifest,
-    unhashed_files,
     verify,
     write_json,
+    write_manifest,
     write_text,
     writing,
 )
@@ -141,12 +140,7 @@ def artefact(tmp_path):
     for name, text in {"rows.txt": "abc", "deep/more.txt": "def", "base.sqlite": "pages", "clock": "1.0"}.items():
         (folder / name).write_text(text)
     digests = {"base.sqlite": "logical", "clock": None, "gone": None}
-    files = content_digests(folder, digests)
-    manifest = Manifest(
-        "a.stage", 1, "key", content_hash("a.stage", {"x": 1.5}, {}, files), {"x": 1.5}, {}, files=files,
-        unhashed=unhashed_files(folder, digests),
-    )  # fmt: skip
-    write_json(folder / "manifest.json", manifest)
+    write_manifest(folder, "a.stage", 1, {"x": 1.5}, {}, digests, "key")
     write_json(folder / "sections.json", [])
     return folder
 

@@ -86,7 +86,7 @@ def test_documents_of_a_workspace_lead_to_what_that_was_made_from(second):
     (document,) = DocumentStore(second / read_current(second).stages["read"])
     start = document.text.index("or call")
     tree = Tree("")
-    folders = lineage._known(second).folders
+    folders = lineage._known(second)[0]
     span = Span(document.hash, start, start + len("or call"))
     lineage._cleaning_tree(tree, span, second / read_current(second).stages["read"], folders)
     assert f"there at {NOTE.index('or call')}-" in shown(tree)

@@ -73,11 +73,11 @@ class StageContext:
 
     def input(self, stage_file: str) -> Path:
         """The folder of the one input that holds `stage_file`; ValueError when there is none or more than one."""
-        found = [folder for folder in self.inputs.values() if (folder / stage_file).exists()]
-        if len(found) != 1:
+        matching = [folder for folder in self.inputs.values() if (folder / stage_file).exists()]
+        if len(matching) != 1:
             names = ", ".join(self.inputs) or "none"
-            raise ValueError(f"expected exactly one input with {stage_file}, found {len(found)} among: {names}")
-        return found[0]
+            raise ValueError(f"expected exactly one input with {stage_file}, found {len(matching)} among: {names}")
+        return matching[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +166,6 @@ def content_digests(folder: Path, digests: Mapping[str, str | None]) -> dict[str
         if digest is not None:
             result[name] = digest
     return result
-
-
-def unhashed_files(folder: Path, digests: Mapping[str, str | None]) -> tuple[str, ...]:
-    """The files of `digests` that the folder holds: those of which `content_digests` did not hash the bytes."""
-    return tuple(name for name in sorted(digests) if (folder / name).is_file())
 
 
 def content_hash(stage: str, config: Any, parents: Mapping[str, str], files: Mapping[str, str]) -> str:
@@ -287,6 +282,27 @@ def writing(final: Path) -> Iterator[Path]:
         raise
 
 
+def write_manifest(
+    folder: Path,
+    stage: str,
+    version: int,
+    config: Any,
+    parents: Mapping[str, str],
+    digests: Mapping[str, str | None] = {},
+    key: str = "",
+    **others: Any,
+) -> Manifest:
+    """Hash what a stage made and write its manifest, the last of an artefact's files; `digests` are those of
+    `StageResult`, `key` is the content hash unless given, and `others` are further fields."""
+    files = content_digests(folder, digests)
+    unhashed = tuple(name for name in sorted(digests) if (folder / name).is_file())
+    digest = content_hash(stage, config, parents, files)
+    hashes = {"files": files, "unhashed": unhashed}
+    manifest = Manifest(stage, version, key or digest, digest, to_mapping(config), parents, **hashes, **others)
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of an artefact; FileNotFoundError when the folder is none."""
     return from_mapping(Manifest, read_json(folder / MANIFEST), [str(folder)])
@@ -298,29 +314,25 @@ def artefact_name(folder: Path, manifest: Manifest) -> str:
     return folder.parent.name if folder.name == manifest.key else folder.name
 
 
-@dataclass(frozen=True, slots=True)
-class KnownArtefacts:
-    """Artefacts found in folders: content hash → folder. `unreadable`: manifests of something else, or damaged ones."""
-
-    folders: dict[str, Path]
-    unreadable: tuple[Path, ...] = ()
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """A line for each manifest that was left out."""
-        return tuple(f"{path} is no manifest that can be read: it was left out" for path in self.unreadable)
+def manifests_around(folder: Path) -> Iterator[Path]:
+    """The manifests of the artefacts of the workspace that an artefact is in; of one that was made alone, of those next
+    to it."""
+    stages = folder.parent.parent
+    in_workspace = stages.name == STAGE_FOLDERS
+    return stages.glob(f"*/[!.]*/{MANIFEST}") if in_workspace else folder.parent.glob(f"[!.]*/{MANIFEST}")
 
 
-def known_artefacts(manifests: Iterable[Path]) -> KnownArtefacts:
-    """The artefacts of these manifests. One that cannot be read stops nobody who asks for another."""
+def known_artefacts(manifests: Iterable[Path]) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The artefacts of these manifests: content hash → folder; and a line for each manifest that cannot be read, which
+    stops nobody who asks for another."""
     folders: dict[str, Path] = {}
-    unreadable = []
+    warnings = []
     for path in manifests:
         try:
             folders[read_manifest(path.parent).content_hash] = path.parent
         except (OSError, ValueError, TypeError, AttributeError):  # not there, not JSON, or JSON of another shape
-            unreadable.append(path)
-    return KnownArtefacts(folders, tuple(unreadable))
+            warnings.append(f"{path} is no manifest that can be read: it was left out")
+    return folders, tuple(warnings)
 
 
 class DamagedError(ValueError):
@@ -334,23 +346,23 @@ def verify(folder: Path, manifest: Manifest, progress: Report = no_report) -> No
     and the only way to notice a flipped bit or an edited row, which keep the size and may keep the time of the file.
     Files that the manifest does not list are an error, too, since some would be read; hidden ones are not.
     """
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    present = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     remedy = f"copy the folder again, or rebuild it with the stage {manifest.stage}"
     for name in (*manifest.files, *manifest.unhashed):
-        if name not in found:
+        if name not in present:
             raise DamagedError(f"{folder / name} is missing: {remedy}")
     listed = {*manifest.files, *manifest.unhashed, MANIFEST, SECTIONS, REPORT}
-    for name in found:
+    for name in present:
         if name not in listed and not any(part.startswith(".") for part in Path(name).parts):
             raise DamagedError(f"{folder / name} is no part of what the stage {manifest.stage} made: move it away")
     hashed = [name for name in manifest.files if name not in manifest.unhashed]
-    total, done = sum(found[name].stat().st_size for name in hashed), 0
+    total, done = sum(present[name].stat().st_size for name in hashed), 0
     for name in hashed:
-        if hash_file(found[name]) != manifest.files[name]:
+        if hash_file(present[name]) != manifest.files[name]:
             raise DamagedError(
                 f"{folder / name} is not what it was when it was made: it was changed or damaged; {remedy}"
             )
-        done += found[name].stat().st_size
+        done += present[name].stat().st_size
         progress(done, total, "bytes of the input checked")
     if content_hash(manifest.stage, manifest.config, manifest.parents, manifest.files) != manifest.content_hash:
         raise DamagedError(f"{folder / MANIFEST} does not have the hash that it records: {remedy}")

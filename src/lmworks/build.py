@@ -32,16 +32,14 @@ from lmworks.artefact import (
     Manifest,
     StageContext,
     check_new,
-    content_digests,
-    content_hash,
     hash_json,
     library_versions,
     lock,
     read_json,
     read_manifest,
-    unhashed_files,
     verify,
     write_json,
+    write_manifest,
     write_text,
     writing,
 )
@@ -236,22 +234,22 @@ def _roles(use: str, models: Sequence[str]) -> dict[str, str]:
 def read_inputs(folders: Sequence[Path]) -> dict[str, StageOutcome]:
     """Artefacts by the names of their folders, where a workspace is the documents that were made in it last;
     FileNotFoundError for a folder that is none, ConfigError for two of one name."""
-    made = {folder.name: made_folder(folder) or stage_folder(folder) for folder in folders}
-    done = {name: StageOutcome(name, folder, _input_manifest(folder), cached=True) for name, folder in made.items()}
+    done: dict[str, StageOutcome] = {}
+    for named in folders:
+        folder = made_folder(named) or stage_folder(named)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder} to read from")
+        if not (folder / MANIFEST).is_file():
+            fix = "name a folder that a stage made, or a workspace; files are read by data.read"
+            if (folder / "tokenizer.json").is_file():
+                raise FileNotFoundError(
+                    f"{folder} is a tokenizer that no stage made: name it with --set tokenizer={folder}"
+                )
+            raise FileNotFoundError(f"{folder} is no artefact of a stage (it has no {MANIFEST}): {fix}")
+        done[named.name] = StageOutcome(named.name, folder, read_manifest(folder), cached=True)
     if len(done) != len(folders):
         raise ConfigError((), "two inputs have the same folder name, which names them in the manifest; rename one")
     return done
-
-
-def _input_manifest(folder: Path) -> Manifest:
-    if (folder / MANIFEST).is_file():
-        return read_manifest(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} to read from")
-    if (folder / "tokenizer.json").is_file():
-        raise FileNotFoundError(f"{folder} is a tokenizer that no stage made: name it with --set tokenizer={folder}")
-    fix = "name a folder that a stage made, or a workspace; files are read by data.read"
-    raise FileNotFoundError(f"{folder} is no artefact of a stage (it has no {MANIFEST}): {fix}")
 
 
 def _labels(stages: Sequence[StageSpec]) -> list[str]:
@@ -307,26 +305,17 @@ def _make(
         )
         result = run_stage(stage.run, spec.config, context)
         parents = {name: done[name].manifest.content_hash for name in spec.inputs} | dict(result.parents)
-        files = content_digests(output, result.digests)
-        manifest = Manifest(
-            stage=spec.use,
-            version=stage.version,
-            key=key,
-            content_hash=content_hash(spec.use, spec.config, parents, files),
-            config=to_mapping(spec.config),
-            parents=parents,
+        write_json(output / SECTIONS, result.sections)
+        lead = f"{stage.purpose[:1].upper()}{stage.purpose[1:]}."
+        write_text(output / REPORT, to_html(f"{spec.use}: report", lead, result.sections))
+        manifest = write_manifest(
+            *(output, spec.use, stage.version, spec.config, parents, result.digests, key),
             models={role: model_digest(models[role]) for role in stage.roles(models)},
             libraries=library_versions(stage.libraries),
-            files=files,
-            unhashed=unhashed_files(output, result.digests),
             metrics=to_mapping(result.metrics),
             started=started,
             seconds=time.time() - started,
         )
-        write_json(output / SECTIONS, result.sections)
-        lead = f"{stage.purpose[:1].upper()}{stage.purpose[1:]}."
-        write_text(output / REPORT, to_html(f"{spec.use}: report", lead, result.sections))
-        write_json(output / MANIFEST, manifest)
     around.console.print(f"{label}  done in {manifest.seconds:.1f} s", highlight=False)
     return StageOutcome(spec.name, folder, manifest, cached=False)
 
@@ -354,7 +343,7 @@ def _cache_key(spec: StageSpec, around: _Surroundings) -> str:
 
 def stage_sections(outcome: StageOutcome) -> list[Section]:
     """The sections of a report that a stage made of its artefact."""
-    return [from_mapping(Section, each) for each in read_json(outcome.folder / SECTIONS)]
+    return [from_mapping(Section, section) for section in read_json(outcome.folder / SECTIONS)]
 
 
 def sections(outcomes: list[StageOutcome]) -> list[Section]:

@@ -149,8 +149,8 @@ def unknown(kind: str, name: str, allowed: Sequence[str], meant: Sequence[str] =
     What begins with the name, as train.pretrain does with train, is meant before what is only like it, and before both
     what the caller knows to be `meant`.
     """
-    begun = meant or [each for each in allowed if name and each.startswith(name)]
-    near = [f'"{each}"' for each in begun or difflib.get_close_matches(name, allowed, n=1)]
+    begun = meant or [word for word in allowed if name and word.startswith(name)]
+    near = [f'"{word}"' for word in begun or difflib.get_close_matches(name, allowed, n=1)]
     hint = f" did you mean {' or '.join(near)}?" if near else ""
     return f'unknown {kind} "{name}";{hint} allowed: {", ".join(sorted(allowed))}'
 
@@ -182,8 +182,8 @@ def assignments(settings: Mapping[str, Any] | Sequence[str]) -> list[tuple[tuple
 
 def assign(mapping: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set a nested key in place, creating the tables on the way; ConfigError when one of them is not a table."""
-    for depth, part in enumerate(path[:-1]):
-        mapping = mapping.setdefault(part, {})
+    for depth, key in enumerate(path[:-1]):
+        mapping = mapping.setdefault(key, {})
         if not isinstance(mapping, dict):
             raise ConfigError(path[: depth + 1], "is a value, not a table")
     mapping[path[-1]] = value
@@ -243,8 +243,8 @@ def _below(cls: type, key: str) -> list[str]:
             (prefix, (key,) if key in _field_names(table) else getattr(table, "OTHER_NAMES", {}).get(key, ()))
             for prefix, table in tables
         ]
-        if found := dict.fromkeys(f"{prefix}{name}" for prefix, names in named for name in names):
-            return list(found)
+        if dotted := dict.fromkeys(f"{prefix}{name}" for prefix, names in named for name in names):
+            return list(dotted)
         level = [(prefix, table) for prefix, table in tables if table not in seen]
         seen.update(table for _, table in level)
     return []
@@ -345,8 +345,8 @@ def _convert_scalar(hint: Any, value: Any, path: list[str]) -> Any:
 
 def _whole_number(value: Any) -> int | None:
     """5M, 1.5k, or 1e6, which TOML reads as a real number, as the whole number that it says; None for anything else."""
-    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([a-z])", value.lower())):
-        exact = Decimal(found[1]) * FACTORS.get(found[2], 0)
+    if isinstance(value, str) and (number := re.fullmatch(r"(\d+(?:\.\d+)?)([a-z])", value.lower())):
+        exact = Decimal(number[1]) * FACTORS.get(number[2], 0)
         return int(exact) if exact and exact == int(exact) else None
     return int(value) if isinstance(value, float) and value.is_integer() else None
 

@@ -19,18 +19,17 @@ from typing import Any
 from lmworks.artefact import (
     MANIFEST,
     Manifest,
-    content_digests,
-    content_hash,
     lock,
     read_json,
     read_manifest,
     read_rows,
     write_json,
+    write_manifest,
     write_rows,
     writing,
 )
 from lmworks.build import build
-from lmworks.config import ConfigError, from_mapping, positive, to_mapping
+from lmworks.config import ConfigError, from_mapping, positive
 from lmworks.monitor.experiment import add_event, checked, read_course, read_courses, start
 from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log
@@ -111,7 +110,7 @@ def run(
     now: float | None = None, say: Callable[[Step], None] = lambda step: None,
 ) -> list[Step]:  # fmt: skip
     """Take the loop that is under way, or a new one, as far as it goes; its steps, of which the last one may wait."""
-    moment, found, parent = time.time() if now is None else now, list[Step](), None
+    moment, steps, parent = time.time() if now is None else now, list[Step](), None
     with lock(workspace / LOOPS / "loop.lock"):
         context = _Context(workspace, workspace / LOOPS / str(_number(workspace)), config, log, load, who, moment)
         for name, function in STEPS.items():
@@ -119,13 +118,13 @@ def run(
             try:
                 parent = read_manifest(made) if (made / MANIFEST).exists() else _make(name, function, context, parent)
                 context.metrics[name] = parent.metrics
-                found.append(Step(parent.metrics["words"], ends=parent.metrics["ends"], name=name))
+                steps.append(Step(parent.metrics["words"], ends=parent.metrics["ends"], name=name))
             except _Waiting as waiting:
-                found.append(Step(str(waiting), done=False, name=name))
-            say(found[-1])
-            if found[-1].ends or not found[-1].done:
+                steps.append(Step(str(waiting), done=False, name=name))
+            say(steps[-1])
+            if steps[-1].ends or not steps[-1].done:
                 break
-    return found
+    return steps
 
 
 def _number(workspace: Path) -> int:
@@ -139,14 +138,9 @@ def _make(name: str, function: Callable[[_Context], Step], context: _Context, pa
     """Run a step into its artefact."""
     with writing(context.folder / name) as output:
         step = function(replace(context, output=output))
-        files, parents = content_digests(output, {}), {parent.stage: parent.content_hash} if parent else {}
-        use, settings = f"loop.{name}", to_mapping(context.config)
-        digest = content_hash(use, settings, parents, files)
+        parents = {parent.stage: parent.content_hash} if parent else {}
         metrics = {**step.metrics, "words": step.words, "ends": step.ends}
-        about = {"files": files, "metrics": metrics, "started": context.now}
-        manifest = Manifest(use, 1, digest, digest, settings, parents, **about)
-        write_json(output / MANIFEST, manifest)
-    return manifest
+        return write_manifest(output, f"loop.{name}", 1, context.config, parents, metrics=metrics, started=context.now)
 
 
 def _sample(context: _Context) -> Step:
@@ -178,7 +172,7 @@ def _rows(context: _Context) -> Step:
     for item in read_rows(ReviewItem, context.folder / "review" / REVIEWS):
         (who, said), *others = item.judgements.items()
         try:
-            one = context.log.reader.get(item.interaction)
+            interaction = context.log.reader.get(item.interaction)
         except KeyError:
             left_out["deleted from the log since"] += 1
             continue
@@ -187,7 +181,7 @@ def _rows(context: _Context) -> Step:
             continue
         for to, made in rows.items():
             try:
-                row = review_row(one, said, to, who, review)
+                row = review_row(interaction, said, to, who, review)
             except ValueError as error:
                 left_out[f"as {to}: {error}"] += 1
                 continue
@@ -207,7 +201,7 @@ def _train(context: _Context) -> Step:
     plain, settings = context.load([]), []
     for setting, to in context.config.rows.items():
         name, _, key = setting.partition(".")
-        spec = next((one for one in plain.stages if one.name == name), None)
+        spec = next((stage for stage in plain.stages if stage.name == name), None)
         known = getattr(spec.config, key, None) if spec else None
         if spec is None or not isinstance(known, tuple):
             raise ConfigError(["rows", setting], f"is no list of files of a stage of the recipe {plain.name}")
@@ -236,22 +230,22 @@ def _experiment(config: LoopConfig, name: str, version: str) -> Experiment:
 def _test(context: _Context) -> Step:
     if not context.config.experiment:
         return Step("none is set: the gate decides")
-    wanted = _experiment(context.config, f"loop {context.folder.name}", context.metrics["train"]["version"])
-    course = next((one for one in read_courses(context.log.reader) if one.experiment.name == wanted.name), None)
+    experiment = _experiment(context.config, f"loop {context.folder.name}", context.metrics["train"]["version"])
+    course = next((one for one in read_courses(context.log.reader) if one.experiment.name == experiment.name), None)
     if course is None or course.status == "new":
-        start(context.log, wanted, context.now, f"by {LOOPS}/{context.folder.name}", context.who)
-        raise _Waiting(f"the experiment {wanted.name} has begun: no unit yet")
+        start(context.log, experiment, context.now, f"by {LOOPS}/{context.folder.name}", context.who)
+        raise _Waiting(f"the experiment {experiment.name} has begun: no unit yet")
     if course.events[-1].kind != "decided":
         readout = read_out(context.log.reader, course.experiment, context.now)
         decision = readout.decision
         if course.status == "running" and decision.kind != "stop":
-            raise _Waiting(f"the experiment {wanted.name}: {decision.words}")
+            raise _Waiting(f"the experiment {experiment.name}: {decision.words}")
         better = bool(readout.primary) and all(one.gain is not None and one.gain[0] > 0 for one in readout.primary)
         wins = decision.kind == "stop" and not decision.harmful and (better or not context.config.better)
-        add_event(context.log, wanted.name, "decided", context.now, decision.words, context.who, {"wins": wins})
-        course = read_course(context.log.reader, wanted.name)
+        add_event(context.log, experiment.name, "decided", context.now, decision.words, context.who, {"wins": wins})
+        course = read_course(context.log.reader, experiment.name)
     decided = course.events[-1]
-    return Step(decided.reason, {"experiment": wanted.name}, ends=not decided.value["wins"])
+    return Step(decided.reason, {"experiment": experiment.name}, ends=not decided.value["wins"])
 
 
 def _promote(context: _Context) -> Step:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from rich.tree import Tree
 from lmworks.artefact import (
     MANIFEST,
     STAGE_FOLDERS,
-    KnownArtefacts,
     Manifest,
     artefact_name,
     hash_json,
     known_artefacts,
+    manifests_around,
     read_manifest,
     read_rows,
 )
@@ -41,8 +41,8 @@ def trace(workspace: Path | None, target: str) -> Tree:
     """
     if (Path(target) / MANIFEST).is_file():
         folder = Path(target).resolve()
-        known = _known(workspace, folder)
-        return _with_left_out(_artefact_tree(folder, known.folders), known)
+        artefacts, warnings = _known(workspace, folder)
+        return _with_warnings(_artefact_tree(folder, artefacts), warnings)
     if workspace is None:
         raise FileNotFoundError(
             f"{target} is no folder that a stage made (it has no {MANIFEST}), and no system was built in this folder; "
@@ -54,41 +54,32 @@ def trace(workspace: Path | None, target: str) -> Tree:
         if interaction.confidence is None:
             return _completion_tree(interaction)
     current = read_current(workspace)
-    known = _known(workspace)
+    artefacts, warnings = _known(workspace)
     if target in current.stages:
-        return _with_left_out(_artefact_tree(workspace / current.stages[target], known.folders), known)
+        return _with_warnings(_artefact_tree(workspace / current.stages[target], artefacts), warnings)
     if interaction is not None:
-        return _with_left_out(_answer_tree(workspace, current, to_answer(interaction), known.folders), known)
+        return _with_warnings(_answer_tree(workspace, current, to_answer(interaction), artefacts), warnings)
     raise FileNotFoundError(
         f"{unknown('answer, stage or artefact', target, list(current.stages))} (or an answer's id); "
         "for a document use `lmworks data why`"
     )
 
 
-def _known(workspace: Path | None, folder: Path | None = None) -> KnownArtefacts:
-    """The artefacts of the workspace, and before them those of stages that were run alone next to `folder`; then what
-    lies where their documents were read from."""
-    beside = [] if folder is None else list(folder.parent.glob(f"[!.]*/{MANIFEST}"))
+def _known(workspace: Path | None, folder: Path | None = None) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The artefacts around `folder` and those of the workspace; then what lies where their documents were read from."""
+    around = [] if folder is None else list(manifests_around(folder))
     inside = [] if workspace is None else list(workspace.glob(f"{STAGE_FOLDERS}/*/[!.]*/{MANIFEST}"))
-    known = known_artefacts([*beside, *inside])
-    folders, waiting = dict(known.folders), list(known.folders.values())
+    folders, warnings = known_artefacts([*around, *inside])
+    waiting = list(folders.values())
     while waiting:
-        others = known_artefacts(_where_read_from(waiting.pop())).folders
+        others, _ = known_artefacts(path for made in read_from(waiting.pop()) for path in manifests_around(made))
         waiting += [path for digest, path in others.items() if digest not in folders]
         folders = others | folders
-    return KnownArtefacts(folders, known.unreadable)
+    return folders, warnings
 
 
-def _where_read_from(folder: Path) -> Iterator[Path]:
-    """The manifests around the documents that an artefact was read from, where a stage had made those."""
-    for made in read_from(folder):
-        stages = made.parent.parent
-        in_workspace = stages.name == STAGE_FOLDERS
-        yield from stages.glob(f"*/[!.]*/{MANIFEST}") if in_workspace else made.parent.glob(f"[!.]*/{MANIFEST}")
-
-
-def _with_left_out(tree: Tree, known: KnownArtefacts) -> Tree:
-    for line in known.warnings:
+def _with_warnings(tree: Tree, warnings: Sequence[str]) -> Tree:
+    for line in warnings:
         tree.add(f"[yellow]{shown(line)}[/yellow]")
     return tree
 
@@ -130,18 +121,18 @@ def _answer_tree(workspace: Path, current: Current, answer: Answer, artefacts: M
 def _version_tree(workspace: Path, version: str) -> Tree:
     """When and by what right a version went live, and the reviews that it learned from."""
     tree = Tree(f"version {version}")
-    for one in promotions(workspace):
-        if one.version != version:
+    for promotion in promotions(workspace):
+        if promotion.version != version:
             continue
-        when = datetime.fromtimestamp(one.time, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        node = tree.add(f"{one.kind} {when} by {shown(one.who)}: {shown(one.reason)}")
-        if one.gate is not None:
-            node.add(f"gate passed:\n{shown(one.gate.text)}")
-        if one.experiment:
-            node.add(f"experiment {shown(one.experiment)}")
-        path = workspace / one.loop / "review" / "reviews.jsonl"
-        if one.loop and path.is_file():
-            reviews = node.add(f"learned from the reviews of {shown(one.loop)}")
+        when = datetime.fromtimestamp(promotion.time, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        node = tree.add(f"{promotion.kind} {when} by {shown(promotion.who)}: {shown(promotion.reason)}")
+        if promotion.gate is not None:
+            node.add(f"gate passed:\n{shown(promotion.gate.text)}")
+        if promotion.experiment:
+            node.add(f"experiment {shown(promotion.experiment)}")
+        path = workspace / promotion.loop / "review" / "reviews.jsonl"
+        if promotion.loop and path.is_file():
+            reviews = node.add(f"learned from the reviews of {shown(promotion.loop)}")
             for item in read_rows(ReviewItem, path):
                 who = ", ".join(item.judgements)
                 reviews.add(f"interaction {item.interaction}, by {shown(who)} [dim](drawn by {shown(item.rule)})[/dim]")
@@ -191,7 +182,7 @@ def _cleaning_tree(node: Tree, span: Span, folder: Path, artefacts: Mapping[str,
     for edit in origin.edits:
         if start <= edit.start and edit.end <= end:
             before, after = (
-                repr(_short(each, 80)) for each in (extracted.text[edit.start : edit.end], edit.replacement)
+                repr(_short(text, 80)) for text in (extracted.text[edit.start : edit.end], edit.replacement)
             )
             branch.add(f"{shown(edit.rule)}: {shown(before)} became {shown(after)}")
 

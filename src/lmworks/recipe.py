@@ -120,9 +120,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             mapping["models"] = {role: name for role, name in models.items() if name is not None}
         return _check(mapping, path.parent.resolve())
     except ConfigError as error:
-        given = next((text for target, text in origin.items() if _is_about(error, target)), None)
+        named = next((text for target, text in origin.items() if _is_about(error, target)), None)
         line = line_of(text, error.path)
-        where = f"--set {given}" if given else f"{path}, line {line}" if line else str(path)
+        where = f"--set {named}" if named else f"{path}, line {line}" if line else str(path)
         raise RecipeError(f"{where}: {error}") from error
 
 
@@ -161,7 +161,7 @@ def _with_setting(stages: Mapping[str, Any], key: str) -> list[str]:
     """The stages of the recipe that have a setting of this name."""
     uses = {name: table.get("use") for name, table in stages.items() if isinstance(table, dict)}
     configs = {name: resolve(STAGES[use].config) for name, use in uses.items() if use in STAGES}
-    return [name for name, config in configs.items() if key in {each.name for each in fields(config)}]  # type: ignore[arg-type]
+    return [name for name, config in configs.items() if key in {setting.name for setting in fields(config)}]  # type: ignore[arg-type]
 
 
 def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
@@ -177,7 +177,7 @@ def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:
     except graphlib.CycleError as error:
         cycle = " -> ".join(error.args[1])
         raise ConfigError(("stages", error.args[1][0], "from"), f"the stages read from each other: {cycle}") from error
-    tables = {each.name: getattr(file, each.name) for each in fields(_Tables)}
+    tables = {table.name: getattr(file, table.name) for table in fields(_Tables)}
     return Recipe(**tables, stages=tuple(specs[name] for name in order), base=base)
 
 
@@ -210,12 +210,12 @@ def _graph(specs: Mapping[str, StageSpec], models: Mapping[str, str]) -> dict[st
 
 def _order(graph: Mapping[str, Sequence[str]]) -> list[str]:
     """Each stage after what it needs; of those that could run next, the first in the file."""
-    sorter, places = graphlib.TopologicalSorter(graph), {name: place for place, name in enumerate(graph)}
+    sorter, positions = graphlib.TopologicalSorter(graph), {name: position for position, name in enumerate(graph)}
     sorter.prepare()
     order: list[str] = []
     ready: list[str] = []
     while sorter.is_active():
-        ready = sorted([*ready, *sorter.get_ready()], key=places.__getitem__)
+        ready = sorted([*ready, *sorter.get_ready()], key=positions.__getitem__)
         order.append(ready.pop(0))
         sorter.done(order[-1])
     return order

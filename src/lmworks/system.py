@@ -149,17 +149,17 @@ def evaluate_suite(config: SuiteConfig, context: StageContext) -> StageResult:
     system = open(path)
 
     def answer(question: str, earlier: Sequence[str] = ()) -> Response:
-        given, event = system.respond(question, earlier=earlier)
-        if given.failure:  # quotes in the place of what is to be measured
-            raise RuntimeError(f"the model that writes the answers failed at {question!r}: {given.failure}")
-        cited, proposed = ([one.evidence for one in given.verdicts if one.verdict == kind] for kind in _EVIDENCE)
+        answered, event = system.respond(question, earlier=earlier)
+        if answered.failure:  # quotes in the place of what is to be measured
+            raise RuntimeError(f"the model that writes the answers failed at {question!r}: {answered.failure}")
+        cited, proposed = ([one.evidence for one in answered.verdicts if one.verdict == kind] for kind in _EVIDENCE)
         return Response(
-            given.text,
+            answered.text,
             citations=tuple(cited),
             proposed=tuple(proposed),
             retrieved=event.retrieved,
-            confidence=given.confidence,
-            abstained=given.abstained,
+            confidence=answered.confidence,
+            abstained=answered.abstained,
         )
 
     def respond(prompts: Sequence[TextOrMessages], _: SamplingParameters) -> list[Response]:

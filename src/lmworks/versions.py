@@ -64,11 +64,11 @@ def versions(workspace: Path) -> list[Current]:
 def waiting(workspace: Path) -> list[Current]:
     """The versions that were never live, the newest last."""
     live = {read_current(workspace).version} | _once_live(workspace)
-    return [one for one in versions(workspace) if one.version not in live]
+    return [version for version in versions(workspace) if version.version not in live]
 
 
 def _once_live(workspace: Path) -> set[str]:
-    return {version for one in promotions(workspace) for version in (one.version, one.before)}
+    return {version for promotion in promotions(workspace) for version in (promotion.version, promotion.before)}
 
 
 def read_version(workspace: Path, name: str = PRODUCTION) -> Current:
@@ -77,15 +77,15 @@ def read_version(workspace: Path, name: str = PRODUCTION) -> Current:
     if name == PRODUCTION:
         return read_current(workspace)
     if name == CANDIDATE:
-        if found := waiting(workspace):
-            return found[-1]
+        if never_live := waiting(workspace):
+            return never_live[-1]
         raise FileNotFoundError(f"{workspace} has no version that waits; `lmworks build --candidate` makes one")
-    kept = versions(workspace)
-    found = [one for one in kept if name and one.version.startswith(name)]
-    if len(found) != 1:
-        names = [PRODUCTION, CANDIDATE, *(one.version for one in kept)]
-        raise FileNotFoundError(f"{len(found)} versions begin so: {unknown('version', name, names)}")
-    return found[0]
+    known = versions(workspace)
+    matching = [version for version in known if name and version.version.startswith(name)]
+    if len(matching) != 1:
+        names = [PRODUCTION, CANDIDATE, *(version.version for version in known)]
+        raise FileNotFoundError(f"{len(matching)} versions begin so: {unknown('version', name, names)}")
+    return matching[0]
 
 
 def promotions(workspace: Path) -> list[Promotion]:
@@ -109,10 +109,10 @@ def compared(
     and the old folder of results. ValueError where they do not hold the same items, FileNotFoundError without them."""
     if not runs:
         both = (version, read_version(workspace, baseline))
-        runs = [artefact_of(workspace, one, EVALUATION) for one in both]
+        runs = [artefact_of(workspace, run, EVALUATION) for run in both]
     new, old = runs
     passed, text = kept_margins(new, old, margins, tasks=lambda task: ", " not in task)  # not those of the baselines
-    inside = [str(one.relative_to(workspace)) if one.is_relative_to(workspace) else str(one) for one in runs]
+    inside = [str(run.relative_to(workspace)) if run.is_relative_to(workspace) else str(run) for run in runs]
     return Gate(passed, text, dict(margins), tuple(inside))
 
 

@@ -74,14 +74,14 @@ def read_system(path: Path) -> Current:
 
 def artefact_of(workspace: Path, current: Current, use: str) -> Path:
     """The folder of the one stage of the current system that runs `use`; FileNotFoundError when there is none."""
-    found = [name for name, used in current.uses.items() if used == use]
-    if len(found) != 1:
+    names = [name for name, used in current.uses.items() if used == use]
+    if len(names) != 1:
         raise FileNotFoundError(
-            f'the recipe "{current.recipe}" has {len(found)} stages that use {use}; asking needs one'
+            f'the recipe "{current.recipe}" has {len(names)} stages that use {use}; asking needs one'
         )
-    if found[0] in current.unfinished:
-        raise FileNotFoundError(f"the stage {found[0]} of {workspace} is not made yet: `lmworks build` makes it")
-    return workspace / current.stages[found[0]]
+    if names[0] in current.unfinished:
+        raise FileNotFoundError(f"the stage {names[0]} of {workspace} is not made yet: `lmworks build` makes it")
+    return workspace / current.stages[names[0]]
 
 
 def content_hashes(workspace: Path, current: Current) -> dict[str, str]:

@@ -31,9 +31,9 @@ def align(
     from lmworks.recipe import Recipe, check_stage
 
     base, files = os.fspath(model), data_paths(data)
-    given = {"base": base, "rows": files, "algorithm": {"kind": method}, "minutes": minutes}
+    table = {"base": base, "rows": files, "algorithm": {"kind": method}, "minutes": minutes}
     use = "align.online" if method in ("grpo", "ppo", "online_dpo") else "align.offline"
-    stage = check_stage("aligned", use, assigned(settings, given), inputs=[], roles={})
+    stage = check_stage("aligned", use, assigned(settings, table), inputs=[], roles={})
     description = f"{base}, aligned by {method} on {', '.join(files)}"
     recipe = Recipe(name="align", description=description, stages=(stage,), base=Path.cwd())
     return make_folder(recipe, Path(out or f"{Path(files[0]).stem}-{method}"))

@@ -155,9 +155,9 @@ def _bytes(text: str) -> int:
     """A number of bytes such as 80MB, 1.5GB or 80MiB; ConfigError for anything else."""
     from lmworks.config import ConfigError
 
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", text.strip().lower())
-    if found is None or found[2] not in _UNITS:
+    amount = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", text.strip().lower())
+    if amount is None or amount[2] not in _UNITS:
         raise ConfigError(("budget",), f"a budget is a number of bytes such as 80MB or 1.5GB, got {text!r}")
-    if not found[2] and float(found[1]) < 1000:
+    if not amount[2] and float(amount[1]) < 1000:
         raise ConfigError(("budget",), f"{text} has no unit, and no file is so small: write it, such as {text}MB")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return int(float(amount[1]) * _UNITS[amount[2]])

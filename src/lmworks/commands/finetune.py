@@ -44,7 +44,7 @@ def finetune(
     return make_folder(recipe, folder)
 
 
-def finetune_recipe(model: str, data: list[str], given: dict[str, Any], settings: Settings) -> "Recipe":
+def finetune_recipe(model: str, data: list[str], method: dict[str, Any], settings: Settings) -> "Recipe":
     """The three stages: rows to train on, rows held out, training. ConfigError for a wrong setting."""
     from lmworks.config import assign, assignments
     from lmworks.data.conversations import conversation_files, read_dialogues
@@ -56,13 +56,13 @@ def finetune_recipe(model: str, data: list[str], given: dict[str, Any], settings
         raise ValueError(f"there is no row in {', '.join(data)}: name files with conversations by --data")
     share = held_out_share(sides)
     tokens: dict[str, Any] = {"tokenizer": model, "conversations": data, "held_out": share}
-    training: dict[str, Any] = {"base": model, **copy.deepcopy(given)}
+    training: dict[str, Any] = {"base": model, **copy.deepcopy(method)}
     for path, value in assignments(settings):
         of_tokens = len(path) > 1 and path[0] == "tokens"  # a setting of the stage data.tokenize
         assign(tokens if of_tokens else training, path[of_tokens:], value)
     tokens.setdefault("length", training.get("length") or _LENGTH)
-    parts = {"tokens": tokens, "held_out": {**tokens, "part": "held_out"}} if share else {"tokens": tokens}
-    stages = [check_stage(name, "data.tokenize", table, inputs=[], roles={}) for name, table in parts.items()]
-    stages.append(check_stage("tuned", "train.finetune", training, inputs=list(parts), roles={}))
+    tables = {"tokens": tokens, "held_out": {**tokens, "part": "held_out"}} if share else {"tokens": tokens}
+    stages = [check_stage(name, "data.tokenize", table, inputs=[], roles={}) for name, table in tables.items()]
+    stages.append(check_stage("tuned", "train.finetune", training, inputs=list(tables), roles={}))
     description = f"{model}, fine-tuned on {', '.join(data)}"
     return Recipe(name="finetune", description=description, stages=tuple(stages), base=Path.cwd())

@@ -76,12 +76,12 @@ def data_paths(data: Data) -> list[str]:
     neither a path nor a row of JSON values."""
     from lmworks.artefact import hash_json, write_text
 
-    given = [data] if isinstance(data, str | os.PathLike) else list(data)
-    paths = [os.fspath(item) for item in given if isinstance(item, str | os.PathLike)]
-    if len(paths) == len(given):
+    items = [data] if isinstance(data, str | os.PathLike) else list(data)
+    paths = [os.fspath(item) for item in items if isinstance(item, str | os.PathLike)]
+    if len(paths) == len(items):
         return paths
     lines = list[str]()
-    for number, row in enumerate(given, 1):
+    for number, row in enumerate(items, 1):
         if not isinstance(row, Mapping):
             raise TypeError(f"row {number} is {row!r:.80}: give dicts, or paths of files with rows")
         try:
@@ -98,11 +98,11 @@ def held_out_share(hashes: Iterable[str]) -> float:
     a single row."""
     from lmworks.artefact import hash_fraction
 
-    found = sorted(set(hashes))
-    if len(found) < 2:
+    ordered = sorted(set(hashes))
+    if len(ordered) < 2:
         return 0.0
-    last = hash_fraction(found[1 if len(found) > 3 else 0])
-    return max(min(_HELD_OUT, _MOST_HELD_OUT / len(found)), round(last + 1e-6, 6))
+    last = hash_fraction(ordered[1 if len(ordered) > 3 else 0])
+    return max(min(_HELD_OUT, _MOST_HELD_OUT / len(ordered)), round(last + 1e-6, 6))
 
 
 def make_folder(recipe: "Recipe", out: Path) -> Outcome:

@@ -89,10 +89,10 @@ def check_roles(family: str, tokenizer: Tokenizer, called: str = "this vocabular
     missing = missing_roles(family, tokenizer)
     if not missing:
         return
-    wanted = [f"a token that {_MEANINGS[role]} ({role}, there {FAMILIES[family].roles[role]})" for role in missing]
+    needed = [f"a token that {_MEANINGS[role]} ({role}, there {FAMILIES[family].roles[role]})" for role in missing]
     others = [name for name in FAMILIES if not missing_roles(name, tokenizer)]
     raise ChatTemplateError(
-        f"the family {family} needs {' and '.join(wanted)}, and {called} names none: learn the vocabulary with "
+        f"the family {family} needs {' and '.join(needed)}, and {called} names none: learn the vocabulary with "
         f"`lmworks tokenizer train ... --family {family}`, state the token in its tokenizer_config.json"
         + (f", or choose a family that needs none: {', '.join(others)}" if others else "")
     )

@@ -61,7 +61,7 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     roles = {role: tokens[ids[name]] for role, name in _ROLES.items() if name in ids}
     framed = values.get("add_bos_token", kind == "llama" or pre == "llama-bpe"), values.get("add_eos_token", False)
     add_bos_and_eos(
-        backend, *(roles.get(role) if wanted else None for role, wanted in zip(_ROLES, framed, strict=False))
+        backend, *(roles.get(role) if is_framed else None for role, is_framed in zip(_ROLES, framed, strict=False))
     )
     return Tokenizer(backend, roles, [ids[name] for name in _ENDS_OF_TURN if name in ids])
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
@@ -57,7 +57,16 @@ class ChatTemplate:
     def searched(self) -> frozenset[str]:
         """Strings that the template may look for in a content, such as `</think>`: what it hands to methods and
         filters, what stands before `in`, and what it keeps in variables to do so."""
-        return frozenset(_searched(_environment().parse(self.source)))
+        tree, candidates = _environment().parse(self.source), list[nodes.Node]()
+        for call in tree.find_all((nodes.Call, nodes.Filter)):
+            if isinstance(call, nodes.Filter) or isinstance(call.node, nodes.Getattr):
+                candidates += call.args
+        candidates += [
+            test.expr for test in tree.find_all(nodes.Compare) if any(op.op in ("in", "notin") for op in test.ops)
+        ]
+        candidates += [assignment.node for assignment in tree.find_all(nodes.Assign)]
+        texts = (node.value for node in candidates if isinstance(node, nodes.Const))
+        return frozenset(text for text in texts if isinstance(text, str) and text.strip())
 
 
 class _Generation(jinja2.ext.Extension):
@@ -80,20 +89,6 @@ def _environment() -> jinja2.Environment:
     environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)  # jinja's own escapes it for HTML
     environment.globals["raise_exception"] = _raise_exception
     return environment
-
-
-def _searched(tree: nodes.Template) -> Iterator[str]:
-    candidates: list[nodes.Node] = []
-    for call in tree.find_all((nodes.Call, nodes.Filter)):
-        if isinstance(call, nodes.Filter) or isinstance(call.node, nodes.Getattr):
-            candidates += call.args
-    candidates += [
-        test.expr for test in tree.find_all(nodes.Compare) if any(op.op in ("in", "notin") for op in test.ops)
-    ]
-    candidates += [assignment.node for assignment in tree.find_all(nodes.Assign)]
-    for node in candidates:
-        if isinstance(node, nodes.Const) and isinstance(node.value, str) and node.value.strip():
-            yield node.value
 
 
 def _raise_exception(message: str) -> None:

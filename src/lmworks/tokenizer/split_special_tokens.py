@@ -87,14 +87,14 @@ def split_pattern(names: Collection[str], pieces: Collection[str], bytes_: bool 
     of_names = {pair for those in pairs.values() for pair in those}
     having = Counter(pair for piece in pieces for pair in of_names.intersection(map("".join, pairwise(piece))))
     first, last = (r"\A", r"\z") if whole else ("", "")
-    known, places = set(pieces), list[str]()
+    known, patterns = set(pieces), list[str]()
     for name, those in pairs.items():
         costs = [(known.isdisjoint(pair), having[pair]) for pair in those]
         at = costs.index(min(costs)) + 1
-        places.append(f"(?<={first}{re.escape(name[:at])})(?={re.escape(name[at:])}{last})")
+        patterns.append(f"(?<={first}{re.escape(name[:at])})(?={re.escape(name[at:])}{last})")
     if bytes_:
-        places.append("(?<=<)(?=0x[0-9A-F]{2}>)")
-    return "|".join(places)
+        patterns.append("(?<=<)(?=0x[0-9A-F]{2}>)")
+    return "|".join(patterns)
 
 
 def _cut(

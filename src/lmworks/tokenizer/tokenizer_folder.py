@@ -117,16 +117,16 @@ def _read_sentence_piece(
         raise ValueError(f"the tokens that {path.name} is to be given are damaged: {error!r}") from error
     for index, token in tokens:
         (backend.add_special_tokens if token.special else backend.add_tokens)([token])
-        if (given := backend.token_to_id(token.content)) != index:
+        if (actual := backend.token_to_id(token.content)) != index:
             raise ValueError(
                 f"the added token {token.content!r} is to have the id {index}, and next to {path.name} it gets "
-                f"{given}: ids of added tokens that leave gaps are not supported"
+                f"{actual}: ids of added tokens that leave gaps are not supported"
             )
     named = {**model.roles, **roles}
     named = {role: token for role, token in named.items() if role in roles or backend.token_to_id(token) is not None}
     first, last = (
-        config.get(f"add_{place}_token") if config.get(f"add_{place}_token") is not None else framed
-        for place, framed in zip(("bos", "eos"), _BOS_AND_EOS[kind], strict=True)
+        config.get(f"add_{end}_token") if config.get(f"add_{end}_token") is not None else framed
+        for end, framed in zip(("bos", "eos"), _BOS_AND_EOS[kind], strict=True)
     )
     add_bos_and_eos(backend, named.get("bos_token") if first else None, named.get("eos_token") if last else None)
     return backend, named

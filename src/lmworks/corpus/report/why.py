@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lmworks.artefact import MANIFEST, STAGE_FOLDERS, known_artefacts, read_manifest, read_rows
+from lmworks.artefact import MANIFEST, known_artefacts, manifests_around, read_manifest, read_rows
 from lmworks.config import to_mapping
 from lmworks.corpus.attributes import LABEL, SCORE
 from lmworks.corpus.documents import REJECTED
@@ -94,17 +94,14 @@ def why(folder: Path, name: str, made_from: Sequence[Path] = ()) -> tuple[list[E
         if record.uri == name or record.uri.endswith(f"/{name}")
     ]
     uris = _meant(folder, name, rejected)
-    beside, stages = folder.resolve().parent, folder.resolve().parent.parent
-    manifests = list(beside.glob(f"[!.]*/{MANIFEST}"))
-    if stages.name == STAGE_FOLDERS:  # of a workspace, stages/NAME/KEY
-        manifests += stages.glob(f"*/[!.]*/{MANIFEST}")
+    manifests = list(manifests_around(folder.resolve()))
     for there in made_from:
         for pattern in (MANIFEST, f"[!.]*/{MANIFEST}", f"stages/*/[!.]*/{MANIFEST}"):
             manifests += there.glob(pattern)
-    artefacts = known_artefacts(manifests)
-    found, missing = _inputs(folder, artefacts.folders)
+    artefacts, unreadable = known_artefacts(manifests)
+    found, missing = _inputs(folder, artefacts)
     explanations = [_explain(Filtered(folder, found), uri, missing) for uri in uris]
-    return [replace(explanation, unreadable=artefacts.warnings) for explanation in explanations], rejected
+    return [replace(explanation, unreadable=unreadable) for explanation in explanations], rejected
 
 
 def _meant(folder: Path, name: str, rejected: Sequence[RejectedRecord]) -> list[str]:

@@ -10,7 +10,7 @@ an encoder–decoder's decoder are three, Pfeiffer et al. (2021) one after the f
 that their search settled on.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 
 import torch
@@ -68,17 +68,12 @@ def _with_adapters(model: Transformer, config: BottleneckConfig) -> Transformer:
     for stack in filter(None, (adapted.encoder, adapted.decoder)):
         for block in stack.blocks:
             assert isinstance(block, Block)
-            for place in _places(block, config):
-                block.set_submodule(place, Bottleneck(block.get_submodule(place), config, width, model.tokens))
+            layers = ["feed_forward.down" if isinstance(block.feed_forward, FeedForward) else "feed_forward"]
+            if config.placement == "houlsby":
+                layers += ["attention.output", *([] if block.cross_attention is None else ["cross_attention.output"])]
+            for name in layers:
+                block.set_submodule(name, Bottleneck(block.get_submodule(name), config, width, model.tokens))
     return adapted
-
-
-def _places(block: Block, config: BottleneckConfig) -> Iterator[str]:
-    if config.placement == "houlsby":
-        yield "attention.output"
-        if block.cross_attention is not None:
-            yield "cross_attention.output"
-    yield "feed_forward.down" if isinstance(block.feed_forward, FeedForward) else "feed_forward"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

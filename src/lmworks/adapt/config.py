@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeVar
 
+from lmworks.config import positive
 from lmworks.limited_regex import compile_pattern, find_all, finds
 
 T = TypeVar("T")
@@ -76,7 +77,10 @@ class LoraConfig:
             return False
         if isinstance(self.target_modules, str) or module in self.target_modules or not self.layers_to_transform:
             return True
-        return self._is_in_layers(module)
+        patterns = [rf"(?:.*?\.)?{name}\.(\d+)\." for name in self.layers_pattern] or [_FIRST_NUMBER]
+        matches = (match for pattern in patterns for match in find_all(compile_pattern(rf"\A{pattern}"), module))
+        first = next(matches, None)
+        return first is not None and int(first[1]) in self.layers_to_transform
 
     def rank(self, module: str) -> int:
         return _first_match(self.rank_pattern, module, self.r or RANK)
@@ -84,13 +88,6 @@ class LoraConfig:
     def scale(self, module: str) -> float:
         rank = self.rank(module)
         return _first_match(self.alpha_pattern, module, self.lora_alpha) / (rank**0.5 if self.use_rslora else rank)
-
-    def _is_in_layers(self, module: str) -> bool:
-        patterns = [rf"(?:.*?\.)?{name}\.(\d+)\." for name in self.layers_pattern] or [_FIRST_NUMBER]
-        for pattern in patterns:
-            for found in find_all(compile_pattern(rf"\A{pattern}"), module):
-                return int(found[1]) in (self.layers_to_transform or ())
-        return False
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,7 @@ class PrefixConfig:
     kind: Literal["prefix"] = "prefix"
 
     def __post_init__(self) -> None:
-        _at_least_one(num_virtual_tokens=self.num_virtual_tokens, encoder_hidden_size=self.encoder_hidden_size)
+        positive(num_virtual_tokens=self.num_virtual_tokens, encoder_hidden_size=self.encoder_hidden_size)
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,7 @@ class BottleneckConfig:
     kind: Literal["bottleneck"] = "bottleneck"
 
     def __post_init__(self) -> None:
-        _at_least_one(bottleneck_size=self.bottleneck_size)
+        positive(bottleneck_size=self.bottleneck_size)
 
 
 @dataclass(frozen=True)
@@ -185,12 +182,6 @@ Method = FullConfig | LoraConfig | IA3Config | PrefixConfig | BottleneckConfig
 def _check_patterns(patterns: Iterable[str]) -> None:
     for pattern in patterns:
         compile_pattern(pattern)
-
-
-def _at_least_one(**numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f"{name} is 1 or more, got {number}")
 
 
 def _is_named(module: str, names: tuple[str, ...] | str) -> bool:

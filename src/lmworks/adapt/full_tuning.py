@@ -24,8 +24,12 @@ def add_full(model: Transformer, config: FullConfig) -> Transformer:
     tied head without the token embedding, which is the same matrix, or the other way round.
     """
     names = {id(weight): name for name, weight in model.named_parameters()}
-    trained = _trained([*names.values(), *([_TIED_HEAD] if _is_tied(model.config.head) else [])], config)
-    if _is_tied(model.config.head) and (_TOKENS in trained) != (_TIED_HEAD in trained):
+    tied = _is_tied(model.config.head)
+    all_names = [*names.values(), *([_TIED_HEAD] if tied else [])]
+    trained = _matched(config.train, "train", all_names) - _matched(config.freeze, "freeze", all_names)
+    if not trained:
+        raise ValueError(f"freeze {config.freeze} leaves nothing to train of {config.train}")
+    if tied and (_TOKENS in trained) != (_TIED_HEAD in trained):
         one, other = (_TOKENS, _TIED_HEAD) if _TOKENS in trained else (_TIED_HEAD, _TOKENS)
         raise ValueError(
             f"{one} is trained and {other} is not, but this model's head is tied: they are one matrix. Name both in "
@@ -39,13 +43,6 @@ def add_full(model: Transformer, config: FullConfig) -> Transformer:
         return nn.Parameter(tensor.detach().clone() if trains else tensor.detach(), requires_grad=trains)
 
     return sharing_copy(model, convert)
-
-
-def _trained(names: list[str], config: FullConfig) -> set[str]:
-    trained = _matched(config.train, "train", names) - _matched(config.freeze, "freeze", names)
-    if not trained:
-        raise ValueError(f"freeze {config.freeze} leaves nothing to train of {config.train}")
-    return trained
 
 
 def _matched(patterns: Iterable[str], field: str, names: list[str]) -> set[str]:

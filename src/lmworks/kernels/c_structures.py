@@ -42,6 +42,12 @@ LAYER_NORMS = (
 )
 
 
+LAYER_NUMBERS = (
+    *("heads", "kv_heads", "head_dim", "window", "first", "scale", "softcap"),
+    *("gated", "parallel", "in_place", "bidirectional", "group"),
+)
+
+
 class Layer(Structure):
     _fields_ = (
         *((name, Norm) for name in LAYER_NORMS),

@@ -123,14 +123,11 @@ def concatenate(parts: Sequence[PackedMatrix], multiple: int = 1) -> PackedMatri
     same = len({(part.format, part.columns) for part in parts}) == 1
     if same and not any(count % BLOCK for count in rows[:-1]):  # whole blocks stay as they are
         return replace(parts[0], rows=sum(rows), values=torch.cat([part.values for part in parts]), bias=bias)
-    return pack(stack([_fill(unpack(part), multiple) for part in parts]), bias)
-
-
-def _fill(matrix: Quantised, multiple: int) -> Quantised:
-    def pad(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else _pad(tensor, multiple, 1)
-
-    return Quantised(matrix.format, _pad(matrix.values, multiple, 1), pad(matrix.scales), pad(matrix.minimums))
+    filled: list[Quantised] = []
+    for matrix in map(unpack, parts):
+        tensors = (None if kind is None else _pad(kind, multiple, 1) for kind in (matrix.scales, matrix.minimums))
+        filled.append(Quantised(matrix.format, _pad(matrix.values, multiple, 1), *tensors))
+    return pack(stack(filled), bias)
 
 
 def _interleave(values: Tensor, width: int = GROUP) -> Tensor:

@@ -285,26 +285,15 @@ def layer_structure(layer: LayerProgram) -> c_structures.Layer:
     return c_structures.Layer(
         **{name: norm_structure(getattr(layer, name)) for name in c_structures.LAYER_NORMS},
         **{site: c_structures.matrix(getattr(layer, site)) for site in SITES},
+        **{name: getattr(layer, name) for name in c_structures.LAYER_NUMBERS},
         cosine=c_structures.address(cosine),
         sine=c_structures.address(sine),
         pages=c_structures.address(layer.pages.data),
         page_count=layer.pages.count,
-        heads=layer.heads,
-        kv_heads=layer.kv_heads,
-        head_dim=layer.head_dim,
         rotated=rotated,
         rotation_length=length,
-        window=layer.window,
-        first=layer.first,
-        scale=layer.scale,
-        softcap=layer.softcap,
         activation=c_structures.ACTIVATIONS.index(layer.activation),
-        gated=layer.gated,
-        parallel=layer.parallel,
-        in_place=layer.in_place,
-        bidirectional=layer.bidirectional,
         cache_format=CACHE_FORMATS.index(layer.pages.format),
-        group=layer.group,
     )
 
 

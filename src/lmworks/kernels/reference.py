@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lmworks.kernels import kv_pages as page_memory
-from lmworks.kernels.c_structures import Activation, Site
+from lmworks.kernels.c_structures import Site
 from lmworks.kernels.packing import PackedMatrix
 from lmworks.kernels.program import Adapter, LayerProgram, Norm, Program, RaggedBatch, Rows
 from lmworks.kernels.weight_formats import GROUP, Format
@@ -48,14 +48,6 @@ def rounded(x: Tensor, form: Format) -> Tensor:
             largest = groups.abs().amax(dim=-1, keepdim=True)
             inverse = torch.where(largest > VANISHING, 127 / largest, 0.0)
             return ((groups * inverse).round() * (largest / 127)).flatten(-2)[..., : x.shape[-1]]
-
-
-def activate(gate_up: Tensor, hidden: int, activation: Activation, gated: bool) -> Tensor:
-    """(…, rows of gate and up, each filled up to a multiple of 32) → (…, hidden)."""
-    if not gated:
-        return ACTIVATIONS[activation](gate_up[..., :hidden])
-    gate, up = gate_up.chunk(2, dim=-1)
-    return ACTIVATIONS[activation](gate[..., :hidden]) * up[..., :hidden]
 
 
 def _squared_relu(x: Tensor) -> Tensor:
@@ -188,7 +180,10 @@ def _block(program: Program, number: int, layer: LayerProgram, x: Tensor, batch:
 
     def feed_forward(normed: Tensor) -> Tensor:
         gate_up = product("gate_up", normed, layer.gate_up)
-        hidden = activate(gate_up, layer.hidden, layer.activation, layer.gated)
+        halves = gate_up.chunk(2 if layer.gated else 1, dim=-1)  # each filled up to a multiple of 32 rows
+        hidden = ACTIVATIONS[layer.activation](halves[0][..., : layer.hidden])
+        if layer.gated:
+            hidden = hidden * halves[1][..., : layer.hidden]
         change = product("down", hidden, layer.down)
         return change if layer.feed_forward_post_norm is None else normalise(change, layer.feed_forward_post_norm)
 

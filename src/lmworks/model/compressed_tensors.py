@@ -40,8 +40,13 @@ def packed_tensors(
     placed = {ours for place in places.values() for ours in place.ours}
     for name, matrix in weights.quantised.items():
         _check(name, matrix, name in placed and name.split(".")[0] not in ("embedding", "head"))
-    values = to_their_names(config, document, {name: _integers(value) for name, value in weights.stored.items()})
-    scales = to_their_names(config, document, {name: _scales(value) for name, value in weights.stored.items()})
+    integers: dict[str, Tensor] = {}
+    of_groups: dict[str, Tensor] = {}
+    for name, value in weights.stored.items():
+        matrix = value if isinstance(value, Quantised) else Quantised("float32", value)
+        integers[name] = matrix.values
+        of_groups[name] = matrix.values if matrix.scales is None else matrix.scales
+    values, scales = (to_their_names(config, document, tensors) for tensors in (integers, of_groups))
     names = [name for name in values if name in places or _short(name, document) in places]
     tensors = {name: values[name] for name in values if name not in names}
     bits, found = dict[str, int](), {name: scales[name] for name in names}
@@ -123,17 +128,6 @@ def _check(name: str, matrix: Quantised, is_layer: bool) -> None:
         raise UnsupportedModel(f"{name} has a minimum next to its scales, which compressed-tensors lacks: {remedy}")
     if matrix.columns % GROUP:
         raise UnsupportedModel(f"{name} has {matrix.columns} columns, no whole groups of {GROUP}: {remedy}")
-
-
-def _integers(value: Tensor | Quantised) -> Tensor:
-    return value.values if isinstance(value, Quantised) else value
-
-
-def _scales(value: Tensor | Quantised) -> Tensor:
-    if isinstance(value, Quantised):
-        assert value.scales is not None
-        return value.scales
-    return value
 
 
 def _short(name: str, document: Document) -> str:

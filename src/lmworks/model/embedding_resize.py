@@ -54,7 +54,8 @@ def with_extension(checkpoint: Checkpoint, extension: Extension) -> Checkpoint:
     """The checkpoint with the tokenizer of an extension of its own vocabulary, and rows for the new tokens; see
     `extend_vocabulary`."""
     old = checkpoint.config.embedding.vocabulary
-    rows = _padded(max(extension.pieces) + 1, old)
+    step = gcd(old, _PADDED)
+    rows = max(old, -(-(max(extension.pieces) + 1) // step) * step)  # the fewest that are as even as the old ones
     _refuse_changed(checkpoint)
     weights = checkpoint.model.state_dict() if "model" in checkpoint.__dict__ else checkpoint.weights
     by_vocabulary = vocabulary_parameters(checkpoint.config)
@@ -87,12 +88,6 @@ def vocabulary_parameters(config: configs.ModelConfig) -> frozenset[str]:
     """The parameters of `Transformer(config)` whose first dimension is the vocabulary: those that grow with it."""
     larger = empty_model(_resized(config, config.embedding.vocabulary + 1)).state_dict()
     return frozenset(n for n, weight in empty_model(config).state_dict().items() if weight.shape != larger[n].shape)
-
-
-def _padded(needed: int, old: int) -> int:
-    """The least number of rows, as even as the old one."""
-    step = gcd(old, _PADDED)
-    return max(old, -(-needed // step) * step)
 
 
 def _resized(config: configs.ModelConfig, rows: int) -> configs.ModelConfig:

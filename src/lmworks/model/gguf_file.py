@@ -62,16 +62,13 @@ class GgufFile:
             raise ValueError(f"the GGUF file needs {key} of type {kind.__name__}, and has {value!r}")
         return value
 
-    def read(self, name: str, dtype: torch.dtype = torch.float32, rows: slice = slice(None)) -> Tensor:
-        """`rows` of a tensor seen as a matrix, (rows, columns), dequantised, in memory of its own.
-
-        Piece by piece, straight to `dtype`: there is never a float32 copy of the whole. ValueError names a tensor whose
-        type cannot be dequantised.
-        """
+    def read(self, name: str, rows: slice = slice(None)) -> Tensor:
+        """`rows` of a tensor seen as a matrix, (rows, columns) float32, dequantised piece by piece, in memory of its
+        own. ValueError names a tensor whose type cannot be dequantised."""
         tensor = self.tensors[name]
         (count, columns), size = tensor.matrix, tensor.row_bytes
         first, end, _ = rows.indices(count)
-        result = torch.empty(end - first, columns, dtype=dtype)
+        result = torch.empty(end - first, columns)
         step = max(1, _PIECE // columns)
         for start in range(first, end, step):
             height = min(step, end - start)

@@ -4,8 +4,9 @@ What the metadata do not say is part of what `general.architecture` means to lla
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.gguf_file import GgufFile, open_gguf
 from lmworks.model.gguf_names import ARCHITECTURES, OPTIONAL, Architecture, Place, from_file, places
 from lmworks.model.positions import rope_frequencies
+from lmworks.model.tensor_files import LazyTensors
 from lmworks.tokenizer.gguf_vocabulary import read_tokenizer
 
 _LLAMA3_LENGTHS = (8192, 2048, 4096, 16384, 32768)  # `rope_freqs` keeps the effect of the original length, not itself
@@ -29,33 +31,23 @@ _BETAS = {"fast": 32.0, "slow": 1.0}
 _UNUSED_YARN = ("attn_factor", "yarn_attn_factor", "yarn_ext_factor", "yarn_log_multiplier", "alpha")
 
 
-class GgufWeights(Mapping[str, Tensor]):
+class GgufWeights(LazyTensors):
     """The parameters of `Transformer(config)` by our names, each dequantised when it is asked for and not kept."""
 
     def __init__(self, file: GgufFile, config: ModelConfig, architecture: Architecture) -> None:
         self._file, self._config, self._architecture = file, config, architecture
         self._places = places(config, architecture)
         _check(file, self._places)
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.read(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
+        super().__init__({name: partial(self._read, name) for name in self._places})
 
     @property
     def quantised(self) -> bool:
         """Whether a tensor is stored in blocks."""
         return any(GGML_QUANT_SIZES[tensor.kind][0] > 1 for tensor in self._file.tensors.values())
 
-    def read(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
-        """One parameter, dequantised straight to `dtype`."""
+    def _read(self, name: str) -> Tensor:
         place = self._places[name]
-        rows = slice(place.first, place.first + place.shape[0])
-        tensor = self._file.read(place.theirs, dtype, rows).view(place.shape)
+        tensor = self._file.read(place.theirs, slice(place.first, place.first + place.shape[0])).view(place.shape)
         return from_file(name, tensor, self._config, self._architecture)
 
     def release(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import gguf
 import numpy as np
 import torch
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType, LlamaFileType
 
 from lmworks.kernels.weight_formats import GROUP, Quantised, gguf_kind, to_gguf
 from lmworks.model import config as configs
@@ -28,6 +28,13 @@ from lmworks.tokenizer.gguf_vocabulary import write_tokenizer
 
 Kind = Literal["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"]
 _ALIGNED = 32  # bytes, that the header and each tensor fill up
+_VALUE_TYPES = {
+    bool: GGUFValueType.BOOL,
+    int: GGUFValueType.UINT32,
+    float: GGUFValueType.FLOAT32,
+    str: GGUFValueType.STRING,
+    list: GGUFValueType.ARRAY,
+}
 _FILE_TYPES = {
     "F32": LlamaFileType.ALL_F32,
     "F16": LlamaFileType.MOSTLY_F16,
@@ -77,7 +84,8 @@ def _write(
     writer = gguf.GGUFWriter(path, architecture.name)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     for key, value in metadata.items():
-        _add(writer, key, value)
+        if value != []:  # of which the file has no type
+            writer.add_key_value(key, value, _VALUE_TYPES[type(value)])
     stored = _whole_blocks(checkpoint)
     if stored:
         checkpoint.require_untrained()
@@ -175,20 +183,6 @@ def _kind(name: str, shape: tuple[int, ...], kinds: Sequence[str]) -> GGMLQuanti
     return wanted if shape[-1] % GGML_QUANT_SIZES[wanted][0] == 0 else GGMLQuantizationType.F16
 
 
-def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
-    match value:
-        case bool():
-            writer.add_bool(key, value)
-        case int():
-            writer.add_uint32(key, value)
-        case float():
-            writer.add_float32(key, value)
-        case str():
-            writer.add_string(key, value)
-        case _:
-            writer.add_array(key, value)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The config
 
@@ -206,8 +200,10 @@ def write_config(config: ModelConfig) -> tuple[dict[str, Any], Architecture]:
         except (KeyError, TypeError, ValueError) as error:
             failures.append((len(ARCHITECTURES), f"{architecture.name} lacks {error}"))
             continue
-        ignored = ["a window: llama.cpp computes none"] if _ignores_window(config, architecture) else []
-        found = list(_differences(_explicit(config), _explicit(read), "")) + ignored
+        found = list(_differences(_explicit(config), _explicit(read), ""))
+        windows = [b.attention.pattern for stack in config.stacks for b in stack.blocks if b.attention.pattern]
+        if architecture.period is None and any(getattr(w, "size", 0) < config.context_length for w in windows):
+            found.append("a window: llama.cpp computes none")
         if not found:
             return metadata, architecture
         failures.append((len(found), f"{architecture.name} has another {found[0]}"))
@@ -280,14 +276,6 @@ def _as_file(config: ModelConfig, metadata: Mapping[str, Any], architecture: Arc
         shapes["rope_freqs.weight"] = tuple(divisors.shape)
     tensors = {name: GgufTensor(name, shape, GGMLQuantizationType.F32, 0) for name, shape in shapes.items()}
     return GgufFile(dict(metadata), tensors, b"" if divisors is None else divisors.numpy().tobytes())
-
-
-def _ignores_window(config: ModelConfig, architecture: Architecture) -> bool:
-    assert config.decoder is not None
-    patterns = [block.attention.pattern for block in config.decoder.blocks]
-    return architecture.period is None and any(
-        isinstance(p, configs.Window) and p.size < config.context_length for p in patterns
-    )
 
 
 def _explicit(config: ModelConfig) -> ModelConfig:

@@ -226,7 +226,7 @@ VocabularyHead = LanguageModelHead | MaskedLanguageModelHead | SpanBoundaryHead 
 class PoolHead(nn.Module):
     """One vector per text; it has no weights."""
 
-    def __init__(self, config: configs.PoolHead) -> None:
+    def __init__(self, config: configs.PoolHead, width: int, vocabulary: int) -> None:
         super().__init__()
         self.config = config
 
@@ -239,7 +239,7 @@ class PoolHead(nn.Module):
 class ClassificationHead(nn.Module):
     """One logit per label for each text."""
 
-    def __init__(self, config: configs.ClassificationHead, width: int) -> None:
+    def __init__(self, config: configs.ClassificationHead, width: int, vocabulary: int) -> None:
         super().__init__()
         self.config = config
         self.dense = nn.Linear(width, width) if config.activation else None
@@ -257,7 +257,7 @@ class ClassificationHead(nn.Module):
 class ScoreHead(nn.Module):
     """One number per text, or per position."""
 
-    def __init__(self, config: configs.ScoreHead, width: int) -> None:
+    def __init__(self, config: configs.ScoreHead, width: int, vocabulary: int) -> None:
         super().__init__()
         self.config = config
         self.projection = nn.Linear(width, 1, bias=config.bias)
@@ -272,7 +272,7 @@ class ScoreHead(nn.Module):
 class SpanHead(nn.Module):
     """Two numbers per position: that an answer starts there, and that it ends there."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, config: configs.SpanHead, width: int, vocabulary: int) -> None:
         super().__init__()
         self.projection = nn.Linear(width, 2)
 
@@ -281,26 +281,12 @@ class SpanHead(nn.Module):
         return self.projection(hidden)
 
 
+_CLASSES: tuple[type[nn.Module], ...] = (
+    *(LanguageModelHead, MaskedLanguageModelHead, SpanBoundaryHead, NextSentenceHead, MultiTokenHead),
+    *(PoolHead, ClassificationHead, ScoreHead, SpanHead),
+)
+
+
 def build_head(config: configs.Head, width: int, vocabulary: int) -> nn.Module:
-    """The module of a head; all are called as `head(hidden, tokens, attention_mask)`."""
-    match config:
-        case configs.LanguageModelHead():
-            return LanguageModelHead(config, width, vocabulary)
-        case configs.MaskedLanguageModelHead():
-            return MaskedLanguageModelHead(config, width, vocabulary)
-        case configs.SpanBoundaryHead():
-            return SpanBoundaryHead(config, width, vocabulary)
-        case configs.NextSentenceHead():
-            return NextSentenceHead(config, width, vocabulary)
-        case configs.MultiTokenHead():
-            return MultiTokenHead(config, width, vocabulary)
-        case configs.PoolHead():
-            return PoolHead(config)
-        case configs.ClassificationHead():
-            return ClassificationHead(config, width)
-        case configs.ScoreHead():
-            return ScoreHead(config, width)
-        case configs.SpanHead():
-            return SpanHead(width)
-        case unknown:
-            assert_never(unknown)
+    """The module of a head, which has its config's name; all are called as `head(hidden, tokens, attention_mask)`."""
+    return {head.__name__: head for head in _CLASSES}[type(config).__name__](config, width, vocabulary)

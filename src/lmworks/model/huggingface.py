@@ -76,6 +76,9 @@ def family_of(model_type: Any) -> Family:
 # Tensors
 
 
+_NUMBER = r"(?<=\.)\d+(?=\.)"
+
+
 class Place(NamedTuple):
     """Our names of one of their tensors, and how it is cut when they are several."""
 
@@ -158,7 +161,8 @@ def places_of(config: ModelConfig, document: Document) -> dict[str, Place]:
     fused = {ours: part for part in family.fused for ours in part.ours}
     places: dict[str, Place] = {}
     for name in empty_model(config).state_dict():
-        template, numbers = _template(name)
+        # `decoder.blocks.3.attention` → `decoder.blocks.{}.attention` and its numbers
+        template, numbers = re.sub(_NUMBER, "{}", name), re.findall(_NUMBER, name)
         module, _, parameter = template.rpartition(".")
         if template in fused:
             places[fused[template].theirs.format(*numbers)] = Place((name,), fused[template])
@@ -176,11 +180,6 @@ def places_of(config: ModelConfig, document: Document) -> dict[str, Place]:
 def _their_name(family: Family, special: Mapping[str, str], ours: str, numbers: list[str]) -> str:
     theirs = special[ours] if ours in special else family.modules[ours]
     return theirs.removeprefix(family.prefix).format(*numbers)
-
-
-def _template(name: str) -> tuple[str, list[str]]:
-    """`decoder.blocks.3.attention` → `decoder.blocks.{}.attention` and its numbers."""
-    return re.sub(r"(?<=\.)\d+(?=\.)", "{}", name), re.findall(r"(?<=\.)\d+(?=\.)", name)
 
 
 def _without_prefix(family: Family, theirs: Mapping[str, Tensor], places: Mapping[str, Place]) -> dict[str, str]:

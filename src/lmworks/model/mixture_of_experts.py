@@ -92,19 +92,15 @@ def route(logits: Tensor, config: configs.MixtureOfExperts) -> tuple[Tensor, Ten
     weights, chosen = probabilities.topk(config.top_k, dim=-1)
     if config.normalise:
         weights = weights / weights.sum(dim=-1, keepdim=True)
-    capacity = _capacity(config, logits.shape[1])
+    capacity = config.capacity
+    if config.capacity_factor is not None:
+        capacity = math.ceil(config.capacity_factor * config.top_k * logits.shape[1] / config.experts)
     if capacity is None:
         return weights, chosen
     in_turn = chosen.flatten(1)  # (batch, length * top_k)
     demand = F.one_hot(in_turn, config.experts).cumsum(dim=1)  # (batch, length * top_k, experts)
     place = demand.gather(-1, in_turn[..., None]).view_as(chosen)  # in its expert's queue, from 1
     return weights, chosen.masked_fill(place > capacity, config.experts)
-
-
-def _capacity(config: configs.MixtureOfExperts, length: int) -> int | None:
-    if config.capacity_factor is not None:
-        return math.ceil(config.capacity_factor * config.top_k * length / config.experts)
-    return config.capacity
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -205,7 +201,8 @@ class ExpertUse:
 def expert_use(routing: Routing, mask: Tensor | None = None) -> ExpertUse:
     """Statistics of one layer over the real tokens: `mask` (batch, length) bool."""
     logits = _real(routing.logits, mask)
-    shares = _share(logits.topk(routing.config.top_k, dim=-1).indices, logits)
+    choices = logits.topk(routing.config.top_k, dim=-1).indices.flatten()
+    shares = F.one_hot(choices, logits.shape[-1]).to(logits.dtype).mean(dim=0)  # (experts,)
     dropped = _real(routing.chosen, mask) == routing.config.experts
     effective = torch.special.entr(shares).sum().exp()
     return ExpertUse(tuple(shares.tolist()), dropped.to(logits.dtype).mean().item(), effective.item())
@@ -217,8 +214,3 @@ def _real(values: Tensor, mask: Tensor | None) -> Tensor:
     if not len(kept):
         raise ValueError("the mask leaves no token: there is nothing to measure")
     return kept
-
-
-def _share(chosen: Tensor, logits: Tensor) -> Tensor:
-    """`chosen` (tokens, top_k) → each expert's share of the choices, (experts,)."""
-    return F.one_hot(chosen.flatten(), logits.shape[-1]).to(logits.dtype).mean(dim=0)

@@ -78,9 +78,13 @@ class Stack(nn.Module):
         self.norm = build_norm(config.final_norm, width) if config.final_norm else None
         heads = config.blocks[0].attention.heads
         self.relative_bias = RelativeBias(config.relative_bias, heads) if config.relative_bias else None
-        self._kinds = [_kind(block.attention) for block in config.blocks]
+        # Attentions reduced to what their context depends on: equal kinds share a context.
+        plain = {"bias": False, "output_bias": None, "scale": None, "qk_norm": None, "softcap": None, "sinks": False}
+        self._kinds = [replace(block.attention, **plain) for block in config.blocks]
         self._default_rule = masks.causal if config.causal else masks.everything
-        self._flexible, self._plain = _flexible(config), _plain(config)
+        self._plain = _plain(config)
+        # A block mask can stand for a mask: no block adds a bias or a sink, and FlexAttention takes the heads' size.
+        self._flexible = _unbiased(config) and min(block.attention.head_dim for block in config.blocks) >= 16
 
     def forward(
         self,
@@ -184,16 +188,6 @@ class Stack(nn.Module):
         places = torch.arange(length, device=queries.device)[None]
         mask = masks.dense(allowed, batch, places, places)
         return mask if attention_mask is None else mask & masks.padding(attention_mask)
-
-
-def _kind(attention: configs.Attention) -> configs.Attention:
-    """An attention reduced to what its context depends on: equal kinds share a context."""
-    return replace(attention, bias=False, output_bias=None, scale=None, qk_norm=None, softcap=None, sinks=False)
-
-
-def _flexible(config: configs.Stack) -> bool:
-    """A block mask can stand for a mask: no block adds a bias or a sink, and FlexAttention takes the heads' size."""
-    return _unbiased(config) and min(block.attention.head_dim for block in config.blocks) >= 16
 
 
 def _plain(config: configs.Stack) -> bool:

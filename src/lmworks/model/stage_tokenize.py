@@ -24,7 +24,10 @@ def tokenize(config: TokenizeConfig, context: StageContext) -> StageResult:
     if not config.conversations and not made:
         if config.family or config.quotas or config.length is not None or config.learn != "all":
             raise ValueError("family, learn, length and quotas are of conversations: name those, or leave these out")
-        return shard_documents(config, context, found.tokenizer, _turn_marks(found))
+        # Special tokens that would let a document speak as someone in a conversation, by the model's chat template.
+        template = own_chat_template(found.path)
+        marks = turn_tokens(ChatTemplate(template), found.tokenizer) if template else set()
+        return shard_documents(config, context, found.tokenizer, marks)
     if documents := [name for name, folder in context.inputs.items() if (folder / DOCUMENTS).exists()]:
         raise ValueError(
             f"conversations come instead of documents: leave out the input {documents[0]}, or the conversations"
@@ -36,12 +39,6 @@ def tokenize(config: TokenizeConfig, context: StageContext) -> StageResult:
             "letter by letter: train one that has them among its special_tokens, or name another family"
         )
     return shard_conversations(config, context, renderer)
-
-
-def _turn_marks(found: Found) -> set[str]:
-    """Special tokens that would let a document speak as someone in a conversation, by the model's chat template."""
-    template = own_chat_template(found.path)
-    return turn_tokens(ChatTemplate(template), found.tokenizer) if template else set()
 
 
 def _find(config: TokenizeConfig, context: StageContext) -> Found:

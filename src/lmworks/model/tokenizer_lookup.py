@@ -48,7 +48,11 @@ def find_tokenizer(name: str, base: Path = Path()) -> Found:
     """
     path = locate_tokenizer(name, base)
     tokenizer = _read_folder(path) if path.is_dir() else _read_tokenizer(path)
-    return Found(name if name in MODELS else _called(path), tokenizer, path)
+    if name not in MODELS:
+        whole = path.resolve()
+        whole = whole.parent if whole.name == "tokenizer.json" else whole
+        name = whole.stem if whole.is_file() else whole.name
+    return Found(name, tokenizer, path)
 
 
 def find_renderer(found: Found, family: str | None = None) -> ChatRenderer:
@@ -106,10 +110,3 @@ def _read_tokenizer(path: Path) -> Tokenizer:
             from lmworks.tokenizer.gguf_vocabulary import read_tokenizer
 
             return read_tokenizer(open_gguf(path).metadata)
-
-
-def _called(path: Path) -> str:
-    resolved = path.resolve()
-    if resolved.name == "tokenizer.json":
-        return resolved.parent.name
-    return resolved.stem if path.is_file() else resolved.name

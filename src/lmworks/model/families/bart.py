@@ -20,10 +20,6 @@ def _both(argument: str, name: str, get: Callable[[ModelConfig], int]) -> Settin
     return Setting(argument, read, lambda c: dict.fromkeys((f"encoder_{name}", f"decoder_{name}"), get(c)))
 
 
-def _scale(document: Document) -> float | None:
-    return document["d_model"] ** 0.5 if document.get("scale_embedding") else None
-
-
 _ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
 
 
@@ -58,7 +54,11 @@ BART = Family(
         _both("hidden", "ffn_dim", lambda c: common.feed_forward(c).hidden),
         common.context_length(1024),
         common.activation("activation_function", "gelu"),
-        Setting("scale", _scale, lambda c: {"scale_embedding": c.embedding.scale is not None}),
+        Setting(
+            "scale",
+            lambda d: d["d_model"] ** 0.5 if d.get("scale_embedding") else None,
+            lambda c: {"scale_embedding": c.embedding.scale is not None},
+        ),
     ),
     fixed={"tie_word_embeddings": True, "normalize_before": False, "add_final_layer_norm": False},
     architectures=(_LANGUAGE_MODEL, bare_model("BartModel")),

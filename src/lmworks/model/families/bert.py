@@ -139,17 +139,17 @@ def _offset(document: Document) -> int:
     return document.get("pad_token_id", 1) + 1
 
 
-def _length(config: ModelConfig) -> JsonObject:
-    return {"max_position_embeddings": config.context_length + _positions(config).offset}
-
-
 ROBERTA = Family(
     model_type="roberta",
     prefix="roberta.",
     preset=presets.roberta,
     settings=(
         *common.SIZES,
-        Setting("context_length", lambda d: d.get("max_position_embeddings", 512) - _offset(d), _length),
+        Setting(
+            "context_length",
+            lambda d: d.get("max_position_embeddings", 512) - _offset(d),
+            lambda c: {"max_position_embeddings": c.context_length + _positions(c).offset},
+        ),
         Setting("offset", _offset, lambda c: {"pad_token_id": _positions(c).offset - 1}),
         setting("token_types", "type_vocab_size", lambda c: c.embedding.token_types, 2),
         common.activation("hidden_act", "gelu"),

@@ -41,10 +41,6 @@ _SIZES = (
 )
 
 
-def _read_hidden(document: Document) -> int:
-    return document.get("n_inner") or 4 * document.get("n_embd", 768)
-
-
 def _write_hidden(config: ModelConfig) -> JsonObject:
     hidden = common.feed_forward(config).hidden
     return {"n_inner": None if hidden == 4 * config.embedding.width else hidden}
@@ -56,7 +52,7 @@ GPT2 = Family(
     preset=presets.gpt2,
     settings=(
         *_SIZES,
-        Setting("hidden", _read_hidden, _write_hidden),
+        Setting("hidden", lambda d: d.get("n_inner") or 4 * d.get("n_embd", 768), _write_hidden),
         setting("context_length", "n_positions", lambda c: c.context_length, 1024),
         common.activation("activation_function", "gelu_new"),
     ),

@@ -102,14 +102,10 @@ def _write_window(config: ModelConfig) -> JsonObject:
     return {"use_sliding_window": False} if size is None else {"use_sliding_window": True, "sliding_window": size}
 
 
-def _has_window(document: Document, layer: int) -> bool:
-    return _read_window(document) is not None and layer >= document.get("max_window_layers", 28)
-
-
 _SETTINGS = (
     *common.LLAMA_SIZES,
     Setting("window", _read_window, _write_window),
-    common.windowed(_has_window),
+    common.windowed(lambda d, layer: _read_window(d) is not None and layer >= d.get("max_window_layers", 28)),
     common.rope(),
     common.norm_eps("rms_norm_eps", 1e-6),
 )

@@ -114,10 +114,6 @@ def _activation(document: Document) -> str:
     return ACTIVATIONS[name]
 
 
-def _gated(document: Document) -> bool:
-    return document.get("is_gated_act", document.get("feed_forward_proj", "relu").startswith("gated-"))
-
-
 def _feed_forward(config: ModelConfig) -> JsonObject:
     part = common.feed_forward(config)
     name = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == part.activation)
@@ -146,7 +142,11 @@ T5 = Family(
         Setting("encoder_only", lambda d: d.get("architectures") == ["T5EncoderModel"], lambda c: {}),
         _DECODER_LAYERS,
         Setting("activation", _activation, _feed_forward),
-        Setting("gated", _gated, lambda c: {}),
+        Setting(
+            "gated",
+            lambda d: d.get("is_gated_act", d.get("feed_forward_proj", "relu").startswith("gated-")),
+            lambda c: {},
+        ),
     ),
     fixed={},
     architectures=(

@@ -102,8 +102,7 @@ def shard_tensors(model: Transformer, mesh: DeviceMesh, sequence: bool = False) 
     shared = {id(weight) for part in (*regions, *(stacks if sequence else ())) for weight in part.parameters()}
     _divide_parameters(model, mesh, shared)
     for region in regions:
-        within = _SequenceRegion if sequence else _Region
-        override_methods(region, within, tensor_group=group)
+        override_methods(region, _Region, tensor_group=group, divides_sequence=sequence)
         if isinstance(region, Attention):
             heads = region.config.heads // mesh.size()
             own_heads = slice(heads * mesh.get_local_rank(), heads * (mesh.get_local_rank() + 1))
@@ -141,28 +140,22 @@ def _check(model: Transformer, devices: int) -> None:
 
 
 class _Region:
-    """A part whose input and output are whole, and inside of which each device does a part of the work."""
+    """A part whose input and output are whole, or divided along the sequence; inside each device does a part of the
+    work."""
 
     tensor_group: ProcessGroup
+    divides_sequence: bool
 
     def forward(self, hidden: Tensor, *others: Any) -> Tensor:
         return self._leave(super().forward(self._enter(hidden), *others))  # type: ignore[misc]
 
     def _enter(self, hidden: Tensor) -> Tensor:
-        return enter(hidden, self.tensor_group)
+        group = self.tensor_group
+        return gather(hidden, group, LENGTH) if self.divides_sequence else enter(hidden, group)
 
     def _leave(self, partial_sum: Tensor) -> Tensor:
-        return add(partial_sum, self.tensor_group)
-
-
-class _SequenceRegion(_Region):
-    """The same between norms and residuals that are divided along the sequence."""
-
-    def _enter(self, hidden: Tensor) -> Tensor:
-        return gather(hidden, self.tensor_group, LENGTH)
-
-    def _leave(self, partial_sum: Tensor) -> Tensor:
-        return add_and_divide(partial_sum, self.tensor_group, LENGTH)
+        group = self.tensor_group
+        return add_and_divide(partial_sum, group, LENGTH) if self.divides_sequence else add(partial_sum, group)
 
 
 class _Heads:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import lmworks
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.evaluate.cross_encoder_scores import HeadScores, evaluate_head, measure, row_items, write_scores
 from lmworks.evaluate.metric import Response
 from lmworks.generate.cross_encoder import CrossEncoder

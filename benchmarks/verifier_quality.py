@@ -24,7 +24,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.engine import Engine
 from lmworks.ground.exact_values import content_words

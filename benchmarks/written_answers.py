@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 
 import lmworks
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.evaluate.question_set import read_questions
 from lmworks.evaluate.span_overlap import is_right
 from lmworks.generate.cross_encoder import CrossEncoder

@@ -16,7 +16,7 @@ from lmworks.extras import ExtraFinder
 from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.commands.finetune import finetune
     from lmworks.generate.engine import Engine
     from lmworks.system import open

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import lmworks
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.artefact import CURRENT
 from lmworks.generate.engine import Engine
 from lmworks.ground.answer_record import to_answer

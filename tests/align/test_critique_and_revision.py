@@ -48,7 +48,7 @@ def test_the_stage_writes_rows_that_training_reads_and_goes_on_where_it_was_kill
     engine = Scripted("revision to q3")
     chat = SimpleNamespace(render=lambda messages: SimpleNamespace(ids=[0] * 9))
     checkpoint = SimpleNamespace(fingerprint="f" * 64, config=SimpleNamespace(context_length=2048), chat=chat)
-    monkeypatch.setattr("lmworks.adapt.adapted_checkpoint.load", lambda name: checkpoint)
+    monkeypatch.setattr("lmworks.adapt.adapter.load", lambda name: checkpoint)
     monkeypatch.setattr("lmworks.generate.engine.Engine", lambda checkpoint: engine)
     for folder in ("work", "out", "again"):
         (tmp_path / folder).mkdir()

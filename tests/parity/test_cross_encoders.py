@@ -6,8 +6,7 @@ import torch
 from transformers import AutoTokenizer, BertForQuestionAnswering, BertForSequenceClassification
 
 from byte_tokenizer import byte_tokenizer
-from lmworks.adapt.adapted_checkpoint import load
-from lmworks.adapt.adapter import add_adapter, save_adapter
+from lmworks.adapt.adapter import add_adapter, load, save_adapter
 from lmworks.adapt.adapter_merge import merge_adapter
 from lmworks.adapt.config import LoraConfig
 from lmworks.adapt.task_head import with_head

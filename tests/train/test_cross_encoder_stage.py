@@ -10,7 +10,7 @@ import pytest
 
 from byte_tokenizer import byte_tokenizer
 from command_line import lmworks, refused, run
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.artefact import CURRENT, read_json, read_manifest, write_json
 from lmworks.build import build, run_alone
 from lmworks.data.group_loader import GroupLoader

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 from lmworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lmworks.adapt.adapted_checkpoint import load
-    from lmworks.adapt.adapter import add_adapter, load_adapter, save_adapter, trained_weights
+    from lmworks.adapt.adapter import add_adapter, load, load_adapter, save_adapter, trained_weights
     from lmworks.adapt.adapter_merge import merge, merge_adapter, merge_difference
     from lmworks.adapt.config import BottleneckConfig, FullConfig, IA3Config, LoraConfig, Method, PrefixConfig
     from lmworks.adapt.lora import Lora, LowRank, initialise_lora

@@ -56,7 +56,7 @@ class Revised:
 
 def critique_and_revision(config: CritiqueConfig, context: StageContext) -> StageResult:
     """The model in the role `base` works on all prompts. ValueError where no row is left."""
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.generate.engine import Engine
 
     rows, principles = read_prompts(config, context.base), principles_of(config, context.base)

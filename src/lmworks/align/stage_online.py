@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.adapt.config import FullConfig, Method
 from lmworks.align.completions import Prompt, RatedCompletions, SampledCompletions
 from lmworks.align.dpo import Pairs

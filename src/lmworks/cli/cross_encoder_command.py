@@ -86,7 +86,7 @@ def train(
 
 
 def _opened(source: str | Path) -> "CrossEncoder":
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.generate.cross_encoder import CrossEncoder
 
     return CrossEncoder(load(source))
@@ -94,7 +94,7 @@ def _opened(source: str | Path) -> "CrossEncoder":
 
 def _rows_of_corpus(corpus: Path, task: Task, writer: str | None, name: str, console: "Console") -> str:
     """The file of rows that are made of a workspace's index."""
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.artefact import write_rows
     from lmworks.generate.engine import Engine
     from lmworks.ground.config import AnswerConfig

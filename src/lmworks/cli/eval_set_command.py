@@ -55,7 +55,7 @@ def lint(
             asked["logged questions"] = sorted({question_of(one.messages) for one in reader.interactions()} - {""})
     encoder = vectors = None
     if embedder:
-        from lmworks.adapt.adapted_checkpoint import load
+        from lmworks.adapt.adapter import load
         from lmworks.generate.text_embedding import TextEncoder
 
         encoder = TextEncoder(load(embedder))

@@ -30,7 +30,7 @@ def prefer(
     """
     from collections import Counter
 
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.align import judged_preferences as judged
     from lmworks.artefact import check_new
     from lmworks.cli.options import new_console

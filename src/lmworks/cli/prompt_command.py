@@ -119,7 +119,7 @@ def render(
 
     Example: `lmworks prompt render support --slot message="Where is it?" --model smollm2-135m-instruct`
     """
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.prompt.filled_prompt import check_length, fill_prompt, token_counter
     from lmworks.report import harmless
 
@@ -310,7 +310,7 @@ def slot_values(prompt: "Prompt", texts: Texts) -> dict[str, Any]:
 def open_encoder(name: str) -> "Encode | None":
     if not name:
         return None
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.generate.text_embedding import TextEncoder
     from lmworks.prompt.few_shot import remembered
 

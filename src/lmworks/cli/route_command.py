@@ -44,7 +44,7 @@ def fit(
 
     Example: `lmworks route fit auto --task domains`
     """
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.artefact import write_json
     from lmworks.cli.prompt_command import open_store
     from lmworks.generate.text_embedding import TextEncoder

@@ -37,7 +37,7 @@ class Outcome:
     @cached_property
     def model(self) -> "Checkpoint":
         """The model, loaded when it is asked for; errors as `lmworks.load`."""
-        from lmworks.adapt.adapted_checkpoint import load
+        from lmworks.adapt.adapter import load
 
         return load(self.source)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.artefact import (
     MANIFEST,
     REPORT,

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.artefact import StageContext, StageResult, hash_fraction
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
 from lmworks.compress.block_calibration import InputStatistics, decoder_of, read_calibration

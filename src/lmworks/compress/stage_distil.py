@@ -4,7 +4,7 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.artefact import StageContext, StageResult
 from lmworks.compress.block_calibration import decoder_of
 from lmworks.compress.distillation import Distillation, prepare_student

@@ -22,7 +22,7 @@ _BATCH, _SHOWN = 64, 5
 
 def sequences(config: SequencesConfig, context: StageContext) -> StageResult:
     """ValueError where there is nothing to continue from, or the teacher adds nothing to any of it."""
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.generate.engine import Engine
 
     given: list[Any] = check(config, context.base)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.artefact import StageContext, StageResult, hash_file, hash_json, read_json, write_json
 from lmworks.config import from_mapping
 from lmworks.data.conversations import columns_of, pair_files, rows_of

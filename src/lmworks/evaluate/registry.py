@@ -166,7 +166,7 @@ def metric(name: str, **roles: Any) -> Metric:
 def open_role(role: Role, source: str) -> Any:
     """The model of a role: a model's name or folder; of "learned" the folder that `evaluate.learned` made, of "judge"
     MODEL:RUBRIC:CALIBRATION (`judge.measured_judge`). Encoders and language models are held in float32."""
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
 
     module, _, name = _MADE_BY[role].partition(":")
     make = getattr(import_module(module), name)

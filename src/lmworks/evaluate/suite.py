@@ -51,7 +51,7 @@ class TaskItems:
 def evaluate(config: SuiteConfig, context: StageContext) -> StageResult:
     """The suite with the model of the role "model", or that of the endpoint; errors as `read`, `encoded` and `load`
     raise them, and UnsupportedError for tasks that the endpoint cannot do."""
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.evaluate.model_responses import encoded, model_responses, text_generations
     from lmworks.generate.engine import Engine
 

@@ -22,7 +22,7 @@ from typing import Literal, TypeVar
 
 import torch
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.runner_choice import WeightFormat

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.artefact import StageContext, StageResult
 from lmworks.corpus.attributes import (
     ATTRIBUTES,

@@ -388,7 +388,7 @@ def open_engine(source: str, concurrency: int = 8) -> EngineProtocol:
         if not name:
             raise ValueError(f"{url}: which of its models? Write {url}#NAME; {url.rstrip('/')}/models lists the names")
         return RemoteEngine(url, name, os.environ.get("OPENAI_API_KEY") or None, concurrency=concurrency)
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.generate.engine import Engine
 
     name, _, form = source.partition("@")

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.config import from_mapping
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.text_embedding import TextEncoder

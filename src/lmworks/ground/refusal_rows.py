@@ -130,7 +130,7 @@ def doubt(response: Response) -> tuple[float, float]:
 
 def _responses(closed: Sequence[Case], config: RefusalsConfig, context: StageContext) -> list[Response]:
     """Greedy answers of the base model, and samples, as the task `refusals` asks; ValueError for too long a prompt."""
-    from lmworks.adapt.adapted_checkpoint import load
+    from lmworks.adapt.adapter import load
     from lmworks.evaluate.model_responses import encoded, model_responses
     from lmworks.generate.engine import Engine
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.artefact import hash_json
 from lmworks.evaluate.metric import Verifier
 from lmworks.evaluate.passage_selection import shingle_overlap

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.results import read_results
 from lmworks.model.model_costs import count_parameters

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lmworks.adapt.adapted_checkpoint import load
+from lmworks.adapt.adapter import load
 from lmworks.artefact import StageContext, StageResult
 from lmworks.corpus.documents import DOCUMENTS, open_documents
 from lmworks.generate.text_embedding import TextEncoder

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmworks.adapt.adapted_checkpoint import load, stays_beside
+from lmworks.adapt.adapter import load, stays_beside
 from lmworks.adapt.config import FullConfig
 from lmworks.adapt.qlora import quantise_base
 from lmworks.adapt.task_head import with_further_tokens

@@ -41,7 +41,7 @@ def measure_choices(
     text = replace(text, ids=text.ids[:_SEQUENCES])
     if model.decoder is None or model.encoder is not None:
         raise ValueError("bits are allotted by the loss of a language model, a decoder: leave the budget out")
-    found, base = list[Choice](), None
+    choices, base = list[Choice](), None
     for block in calibrated_blocks(model, text):
         base = _loss(model, block, text) if base is None else base
         for names in _joined(block):
@@ -59,9 +59,9 @@ def measure_choices(
                 harm.append(max(_loss(model, block, text) - base, 0.0))
             for name, weight in floats.items():
                 weights[name].data = weight
-            found.append(Choice(names, tuple(grids), tuple(nbytes), tuple(harm)))
+            choices.append(Choice(names, tuple(grids), tuple(nbytes), tuple(harm)))
         progress(block.number + 1, len(model.decoder.blocks), "blocks, rounded matrix by matrix")
-    return found
+    return choices
 
 
 @torch.no_grad()
@@ -73,8 +73,8 @@ def _loss(model: Transformer, block: CalibratedBlock, text: CalibrationText) -> 
         for other, context in block.rest:
             hidden = other(hidden, context)
         last = hidden if model.decoder.norm is None else model.decoder.norm(hidden)
-        found = predict_tokens(model, last[:, :-1], ids[:, 1:], torch.ones_like(ids[:, 1:], dtype=torch.bool))
-        total, count = total + float(found.sum), count + found.count
+        loss = predict_tokens(model, last[:, :-1], ids[:, 1:], torch.ones_like(ids[:, 1:], dtype=torch.bool))
+        total, count = total + float(loss.sum), count + loss.count
     return total / count
 
 

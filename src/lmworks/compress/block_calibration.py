@@ -66,13 +66,13 @@ def read_calibration(
     start, wanted = document_start(tokenizer), config.sequences * config.length
     most = max(-(-wanted // len(texts)), config.length)
     ids, rest, documents = list[int](), list[int](), list[str]()
-    for place in Permutation(len(texts), f"{config.seed} calibration")(np.arange(len(texts))).tolist():
+    for number in Permutation(len(texts), f"{config.seed} calibration")(np.arange(len(texts))).tolist():
         if len(ids) >= wanted:
             break
-        text = texts[place]
-        found = [start, *tokenizer.encode(text)] if isinstance(text, str) else list(text)
-        ids += found[:most]
-        rest += found[most:]
+        text = texts[number]
+        tokens = [start, *tokenizer.encode(text)] if isinstance(text, str) else list(text)
+        ids += tokens[:most]
+        rest += tokens[most:]
         documents.append(hashlib.sha256(str(text).encode("utf-8", "surrogatepass")).hexdigest())
     ids = (ids + rest)[:wanted]
     length = min(config.length, len(ids))
@@ -146,21 +146,21 @@ class CalibratedBlock:
         """Statistics of each linear layer that saw a token, with second moments or without; layers with one input
         share the object."""
         names: dict[nn.Module, str] = {layer: name for name, layer in self.linears().items()}
-        found: dict[str, InputStatistics] = {}
+        by_layer: dict[str, InputStatistics] = {}
         (block, context), last = self.rest[0], list[Any]()
 
         def see(layer: nn.Module, given: tuple[Any, ...], _: Tensor) -> None:
             if not last or given[0] is not last[0]:  # queries, keys and values have one input, gate and up another
                 columns = given[0].shape[-1]
-                own = found.setdefault(names[layer], InputStatistics.zeros(columns, moments))
-                own.add(given[0].flatten(0, -2).float())
-                last[:] = given[0], own
-            found[names[layer]] = last[1]
+                of_input = by_layer.setdefault(names[layer], InputStatistics.zeros(columns, moments))
+                of_input.add(given[0].flatten(0, -2).float())
+                last[:] = given[0], of_input
+            by_layer[names[layer]] = last[1]
 
         with watched(names, see):
             for batch in self.hidden:
                 block(batch, context)
-        return found
+        return by_layer
 
 
 @contextmanager
@@ -184,8 +184,8 @@ def recorded(modules: Iterable[nn.Module]) -> Iterator[Calls]:
 
 def linears(module: nn.Module, prefix: str = "") -> dict[str, nn.Linear]:
     """The linear layers of blocks by their names: projections, without routers, which are small, and heads."""
-    named = {f"{prefix}{name}": part for name, part in module.named_modules() if type(part) is nn.Linear}
-    return {name: part for name, part in named.items() if not name.startswith("head.")}
+    named = {f"{prefix}{name}": layer for name, layer in module.named_modules() if type(layer) is nn.Linear}
+    return {name: layer for name, layer in named.items() if not name.startswith("head.")}
 
 
 def blocks_of(model: Transformer) -> list[Block]:
@@ -224,5 +224,5 @@ def calibrated_blocks(model: Transformer, text: CalibrationText) -> Iterator[Cal
     rest: Any = list(zip(stack.blocks, contexts, strict=True))
     for number, (block, context) in enumerate(rest):
         yield CalibratedBlock(number, f"{name}.blocks.{number}", hidden, rest[number:])
-        for place, batch in enumerate(hidden):
-            hidden[place] = block(batch, context)
+        for index, batch in enumerate(hidden):
+            hidden[index] = block(batch, context)

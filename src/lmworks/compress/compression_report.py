@@ -96,11 +96,11 @@ def measure(
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
     """The names of the points (cost, loss) that no other is better than in one and as good in the other, by cost."""
-    found: list[str] = []
+    front: list[str] = []
     for name in sorted(points, key=points.__getitem__):
-        if not found or points[name][1] < points[found[-1]][1]:
-            found.append(name)
-    return found
+        if not front or points[name][1] < points[front[-1]][1]:
+            front.append(name)
+    return front
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -128,27 +128,36 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
         if (kept := context.work / f"measured-{name}.json").exists():
             before += len(texts)
         else:
-            one = measure(model, texts, config if cache is None else replace(config, new=0), cache, report)
-            write_json(kept, [one.nbytes, one.rows.tolist(), one.speed])
+            measurement = measure(model, texts, config if cache is None else replace(config, new=0), cache, report)
+            write_json(kept, [measurement.nbytes, measurement.rows.tolist(), measurement.speed])
         done += len(texts)
         nbytes, rows, speed = read_json(kept)
         return Measurement(nbytes, np.array(rows), speed)
 
-    found = {name: measured(name, model) for name, model in {BASE: base, **models}.items()}
-    within = [name for name in models if config.budget is None or found[name].nbytes <= config.budget]
+    measurements = {name: measured(name, model) for name, model in {BASE: base, **models}.items()}
+    within = [name for name in models if config.budget is None or measurements[name].nbytes <= config.budget]
     if not within:
-        listed = ", ".join(f"{name} {found[name].nbytes:,}" for name in models)
+        listed = ", ".join(f"{name} {measurements[name].nbytes:,}" for name in models)
         raise ValueError(f"none of the models has at most {config.budget:,} bytes ({listed}): raise the budget")
-    chosen = min(within, key=lambda name: found[name].mean)
+    chosen = min(within, key=lambda name: measurements[name].mean)
     cached = measured(f"{chosen}, int8 cache", models[chosen], "int8")
-    own = shutil.ignore_patterns(MANIFEST, SECTIONS, REPORT, LOG)
-    shutil.copytree(models[chosen], context.output, ignore=own, dirs_exist_ok=True)
+    excluded = shutil.ignore_patterns(MANIFEST, SECTIONS, REPORT, LOG)
+    shutil.copytree(models[chosen], context.output, ignore=excluded, dirs_exist_ok=True)
     bound = "" if config.budget is None else " within the budget"
     kept = f"`{chosen}` is kept, which has the fewest of those compressed{bound}."
-    change = _shown(cached.less(found[chosen]), "+.4f")
+    change = _shown(cached.less(measurements[chosen]), "+.4f")
     kept += f" Keys and values in int8 (`lmworks serve --set cache_dtype=int8`) change its bits per byte by {change}."
-    sections = [_section(found, kept)]
-    metrics = {"chosen": chosen, "documents": len(texts), "models": _numbers(found)}
+    sections = [_section(measurements, kept)]
+    numbers = {
+        name: {
+            "bytes": model.nbytes,
+            "tokens_per_second": model.speed,
+            "bits_per_byte": _number(model.bits_per_byte()),
+            "difference": _number(model.less(measurements[BASE])) if name != BASE else None,
+        }
+        for name, model in measurements.items()
+    }
+    metrics = {"chosen": chosen, "documents": len(texts), "models": numbers}
     if config.suites:
         asked = {BASE: base, **models}.items()
         runs = {name: run_suites(config, context, model, name) for name, model in asked}
@@ -173,31 +182,21 @@ def _held_out(config: CompareConfig, context: StageContext) -> list[str]:
     return kept
 
 
-def _numbers(found: Mapping[str, Measurement]) -> dict[str, Any]:
-    return {
-        name: {
-            "bytes": one.nbytes,
-            "tokens_per_second": one.speed,
-            "bits_per_byte": _number(one.bits_per_byte()),
-            "difference": _number(one.less(found[BASE])) if name != BASE else None,
-        }
-        for name, one in found.items()
-    }
-
-
 def _number(score: Score) -> Any:
     return [score.value, *score.interval] if isinstance(score, Scored) else str(score)
 
 
-def _section(found: Mapping[str, Measurement], kept: str) -> Section:
-    base, rows = found[BASE], []
-    for name, one in found.items():
-        faster = "" if one.speed is None or base.speed is None else f"{one.speed:,.0f} ({one.speed / base.speed:.2f}×)"
-        difference = "" if name == BASE else _shown(one.less(base), "+.4f")
-        size = f"{one.nbytes:,} ({one.nbytes / base.nbytes:.0%})"
-        rows.append((name, size, faster, _shown(one.bits_per_byte(), ".4f"), difference))
+def _section(measurements: Mapping[str, Measurement], kept: str) -> Section:
+    base, rows = measurements[BASE], []
+    for name, measurement in measurements.items():
+        faster = ""
+        if measurement.speed is not None and base.speed is not None:
+            faster = f"{measurement.speed:,.0f} ({measurement.speed / base.speed:.2f}×)"
+        difference = "" if name == BASE else _shown(measurement.less(base), "+.4f")
+        size = f"{measurement.nbytes:,} ({measurement.nbytes / base.nbytes:.0%})"
+        rows.append((name, size, faster, _shown(measurement.bits_per_byte(), ".4f"), difference))
     columns = ("model", "bytes", "new tokens/s", "bits per byte", "less the base, paired")
-    front = pareto({name: (one.nbytes, one.mean) for name, one in found.items()})
+    front = pareto({name: (measurement.nbytes, measurement.mean) for name, measurement in measurements.items()})
     text = (
         f"Bits per byte of {len(base.rows)} held-out documents, {int(base.rows[:, 1].sum()):,} bytes, read by the "
         f"engine as it serves. {kept} The best at their sizes: {', '.join(front)}."
@@ -205,7 +204,7 @@ def _section(found: Mapping[str, Measurement], kept: str) -> Section:
     if len(base.rows) < _FEW:
         text += f" An interval of {len(base.rows)} documents means little: give more of them."
     table = Table(columns, tuple(rows), f"With 95 % intervals, of n = {len(base.rows)} documents")
-    return Section("Before and after", text, (table,), (_plot(found, front),))
+    return Section("Before and after", text, (table,), (_plot(measurements, front),))
 
 
 def _shown(score: Score, form: str) -> str:
@@ -214,20 +213,20 @@ def _shown(score: Score, form: str) -> str:
     return f"{score.value:{form}} [{score.interval[0]:{form}}, {score.interval[1]:{form}}]"
 
 
-def _plot(found: Mapping[str, Measurement], front: Sequence[str]) -> Figure:
+def _plot(measurements: Mapping[str, Measurement], front: Sequence[str]) -> Figure:
     """Bits per byte over bytes; of the base without its interval, of the others that of the difference to it."""
     figure, axes = new_axes("MB of the files", "bits per byte")
-    base, sizes = found[BASE], {name: one.nbytes / 1e6 for name, one in found.items()}
-    for place, name in enumerate(sorted(found, key=sizes.__getitem__)):
-        difference = found[name].less(base)
+    base, sizes = measurements[BASE], {name: model.nbytes / 1e6 for name, model in measurements.items()}
+    for number, name in enumerate(sorted(measurements, key=sizes.__getitem__)):
+        difference = measurements[name].less(base)
         if name != BASE and isinstance(difference, Scored):
             ends = [base.mean + end for end in difference.interval]
             axes.plot([sizes[name]] * 2, ends, color="#60646c", linewidth=1.4)
-        colour, point = "#0b6e8f" if name in front else "#c2571a", (sizes[name], found[name].mean)
+        colour, point = "#0b6e8f" if name in front else "#c2571a", (sizes[name], measurements[name].mean)
         axes.plot(*point, "o", color=colour, markersize=5)
         # Above and below in turns, for models of about one size.
-        axes.annotate(name, point, (5, -12 if place % 2 else 5), textcoords="offset points", fontsize=9)
-    line = [sizes[name] for name in front], [found[name].mean for name in front]
+        axes.annotate(name, point, (5, -12 if number % 2 else 5), textcoords="offset points", fontsize=9)
+    line = [sizes[name] for name in front], [measurements[name].mean for name in front]
     axes.plot(*line, color="#0b6e8f", linewidth=1.0, zorder=0)
     caption = "The line joins the models that no other is both smaller and better than; intervals are of the difference"
     return Figure(as_svg(figure), f"{caption} to the base.")

@@ -70,8 +70,8 @@ class Distillation(Objective[Batch]):
         losses = {"distillation": Loss(total, int(mask.sum()), logged)}
         if self.loss.needs_layers:
             assert teacher is not None
-            for name, found in _layer_losses(self.loss, model, teacher, calls | their_calls, examples).items():
-                losses[name] = Loss(getattr(self.loss, name) * found, int(mask.sum()), {"nats": found.detach()})
+            for name, nats in _layer_losses(self.loss, model, teacher, calls | their_calls, examples).items():
+                losses[name] = Loss(getattr(self.loss, name) * nats, int(mask.sum()), {"nats": nats.detach()})
         return losses
 
     def _watched(self, model: Transformer | None) -> list[nn.Module]:
@@ -150,21 +150,22 @@ def _layer_losses(
     config: DistillationLoss, model: Transformer, teacher: Transformer, calls: Calls, examples: Batch
 ) -> dict[str, Tensor]:
     """Sums over the targets of the means over layers."""
-    found: dict[str, list[Tensor]] = {}
+    sums_by_loss: dict[str, list[Tensor]] = {}
     projections, mask = getattr(model, "projections", None), examples.mask
-    documents, places = examples.documents, torch.arange(mask.shape[1], device=mask.device)
-    visible = (documents[:, :, None] == documents[:, None]) & (places <= places[:, None])  # (batch, length, length)
-    own, theirs = blocks_of(model), blocks_of(teacher)
-    for layer, number in enumerate(matched_layers(len(own), len(theirs))):
-        pair = own[layer], theirs[number]
+    documents, positions = examples.documents, torch.arange(mask.shape[1], device=mask.device)
+    # (batch, length, length)
+    visible = (documents[:, :, None] == documents[:, None]) & (positions <= positions[:, None])
+    student_blocks, teacher_blocks = blocks_of(model), blocks_of(teacher)
+    for layer, number in enumerate(matched_layers(len(student_blocks), len(teacher_blocks))):
+        pair = student_blocks[layer], teacher_blocks[number]
         if config.hidden_states:
             student, target = (calls[block][1][mask] for block in pair)
             student = student if projections is None else projections[layer](student)
-            found.setdefault("hidden_states", []).append(hidden_state_loss(student, target).sum())
+            sums_by_loss.setdefault("hidden_states", []).append(hidden_state_loss(student, target).sum())
         if config.attention_maps:
             maps = [attention_map(each.attention, calls[each.attention][0], visible[:, None]) for each in pair]
-            found.setdefault("attention_maps", []).append(attention_loss(*maps)[mask].sum())
-    return {name: torch.stack(sums).mean() for name, sums in found.items()}
+            sums_by_loss.setdefault("attention_maps", []).append(attention_loss(*maps)[mask].sum())
+    return {name: torch.stack(sums).mean() for name, sums in sums_by_loss.items()}
 
 
 def hidden_state_loss(student: Tensor, teacher: Tensor) -> Tensor:

@@ -57,11 +57,11 @@ def likeliest(logits: Tensor, k: int, temperature: float = 1.0) -> Likeliest:
 def gathered(log_probabilities: Tensor, ids: Tensor) -> Tensor:
     """The log-probabilities (…, vocabulary) of `ids` (…, k), and of all others together: the outcomes of
     `Likeliest`. A divergence of them is a lower bound of that of the whole distributions."""
-    found = log_probabilities.gather(-1, ids)
+    chosen = log_probabilities.gather(-1, ids)
     if ids.shape[-1] == log_probabilities.shape[-1]:
-        return found
+        return chosen
     others = log_probabilities.scatter(-1, ids, -math.inf).logsumexp(-1, keepdim=True)
-    return torch.cat((found, others), dim=-1)
+    return torch.cat((chosen, others), dim=-1)
 
 
 def sum_over_logits(
@@ -74,20 +74,22 @@ def sum_over_logits(
     that of features and weights alone is kept.
     """
     wide, inputs = torch.promote_types(features.dtype, torch.float32), [features, *filter(torch.is_tensor, projection)]
-    trained = [n for n, each in enumerate(inputs) if each.requires_grad and torch.is_grad_enabled()]
-    kept = {n: torch.zeros_like(inputs[n], dtype=wide) for n in trained}
+    trained = [n for n, tensor in enumerate(inputs) if tensor.requires_grad and torch.is_grad_enabled()]
+    gradient_sums = {n: torch.zeros_like(inputs[n], dtype=wide) for n in trained}
     total, logged = features.new_zeros((), dtype=wide), dict[str, Tensor]()
     rows = max(logits_at_a_time // len(projection.weight), 1)
     for start in range(0, len(features), rows):
         chunk = slice(start, start + rows)
-        own = [each.detach().requires_grad_(n in kept) for n, each in enumerate([features[chunk], *inputs[1:]])]
-        losses, metrics = loss_of(projection.capped(F.linear(*own).to(wide)), chunk)
+        leaves = [features[chunk].detach(), *(tensor.detach() for tensor in inputs[1:])]
+        for n in gradient_sums:
+            leaves[n].requires_grad_()
+        losses, metrics = loss_of(projection.capped(F.linear(*leaves).to(wide)), chunk)
         total += losses.sum().detach()
         for name, value in metrics.items():
             logged[name] = logged.get(name, 0.0) + value.detach()
-        gradients = torch.autograd.grad(losses.sum(), [own[n] for n in kept]) if kept else ()
-        for (n, gradient_sum), gradient in zip(kept.items(), gradients, strict=True):
+        gradients = torch.autograd.grad(losses.sum(), [leaves[n] for n in gradient_sums]) if gradient_sums else ()
+        for (n, gradient_sum), gradient in zip(gradient_sums.items(), gradients, strict=True):
             (gradient_sum if n else gradient_sum[chunk]).add_(gradient)
     # Adds 0, with the gradient that was kept.
-    products = [(inputs[n] * gradient).sum() for n, gradient in kept.items()]
-    return sum((each - each.detach() for each in products), total), logged
+    products = [(inputs[n] * gradient).sum() for n, gradient in gradient_sums.items()]
+    return sum((tensor - tensor.detach() for tensor in products), total), logged

@@ -64,27 +64,27 @@ def writer_of(run: Run, config: OnPolicyConfig) -> Write:
 def beginnings(batch: Batch, most: int) -> list[list[int]]:
     """The first `most` ids of each row's first document; where its first tokens are not to be learned, all up to the
     first that is."""
-    found = []
+    prompts = []
     for ids, documents, mask in zip(batch.ids, batch.documents, batch.mask, strict=True):
-        own, learned = int((documents == documents[0]).sum()), mask.nonzero()[:, 0]
+        of_document, learned = int((documents == documents[0]).sum()), mask.nonzero()[:, 0]
         asked = int(learned[0]) + 1 if len(learned) and learned[0] else most
-        found.append(ids[: min(asked, own)].tolist())
-    return found
+        prompts.append(ids[: min(asked, of_document)].tolist())
+    return prompts
 
 
 def batch_of_rollouts(rollouts: Sequence[Rollout], batch: Batch) -> Batch:
     """A batch of the rollouts, padded behind, in which the sampled tokens are learned; with the sources and sequences
     of `batch`."""
     ids, sampled = (
-        F.pad(pad_sequence([torch.tensor(getattr(each, name)) for each in rollouts], batch_first=True), (0, 1))
+        F.pad(pad_sequence([torch.tensor(getattr(rollout, name)) for rollout in rollouts], batch_first=True), (0, 1))
         for name in ("ids", "sampled")
     )
-    places = torch.arange(ids.shape[1] - 1)[None]
-    real = places < torch.tensor([len(each.ids) for each in rollouts])[:, None]
+    positions = torch.arange(ids.shape[1] - 1)[None]
+    real = positions < torch.tensor([len(rollout.ids) for rollout in rollouts])[:, None]
     return replace(
         batch,
         ids=ids[:, :-1],
-        positions=places * real,
+        positions=positions * real,
         documents=torch.arange(len(rollouts))[:, None].where(real, PADDING),
         targets=ids[:, 1:],
         mask=sampled[:, 1:],

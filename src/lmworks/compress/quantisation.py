@@ -121,8 +121,16 @@ def quantise(
 def quantised_checkpoint(
     checkpoint: Checkpoint, matrices: Mapping[str, Quantised], floats: Mapping[str, Tensor], embedding: EmbeddingFormat
 ) -> Checkpoint:
-    """The checkpoint with these matrices; everything else is of `floats`, with tables in the format `embedding`."""
-    stored = {name: matrices.get(name) or _kept(name, tensor, embedding) for name, tensor in floats.items()}
+    """The checkpoint with these matrices; everything else is of `floats`: vectors in float32, tables in the format
+    `embedding`, other matrices in bfloat16."""
+    table_grid, stored = GridConfig(8 if embedding == "int8" else 4), dict[str, Tensor | Quantised]()
+    for name, tensor in floats.items():
+        if name in matrices:
+            stored[name] = matrices[name]
+        elif name in _TABLES and embedding != "bfloat16":
+            stored[name] = round_to_nearest(tensor.detach(), table_grid)
+        else:
+            stored[name] = tensor.detach().float() if tensor.ndim == 1 else tensor.detach().bfloat16()
     weights = QuantisedWeights({**stored, **matrices})
     return replace(checkpoint, weights=weights, dtype=torch.float32, device="cpu")
 
@@ -158,15 +166,6 @@ def _round(
 
 def _share(part: Tensor, whole: Tensor) -> float:
     return float(part.sum()) / max(float(whole.sum()), 1e-30)
-
-
-def _kept(name: str, tensor: Tensor, embedding: EmbeddingFormat) -> Tensor | Quantised:
-    """Unrounded weights: vectors in float32, tables in their format, other matrices in bfloat16."""
-    if tensor.ndim == 1:
-        return tensor.detach().float()
-    if name in _TABLES and embedding != "bfloat16":
-        return round_to_nearest(tensor.detach(), GridConfig(8 if embedding == "int8" else 4))
-    return tensor.detach().bfloat16()
 
 
 def check_floats(checkpoint: Checkpoint, requantise: bool | None = None) -> None:

@@ -141,15 +141,15 @@ def quantise(config: QuantiseConfig, context: StageContext) -> StageResult:
     if config.budget is not None:
         choices, grids = _under_budget(checkpoint, config, config.budget, texts, context.progress)
         sections.append(_bits_section(choices, grids, config.budget))
-    found = quantise_checkpoint(checkpoint, config, texts, grids, context.progress)
-    write(found.checkpoint, context.output, config.format)
-    sections += [ranges_section(found.inputs)] if found.inputs else []
-    metrics = {"bytes": file_bytes(context.output), "calibration": dict(found.seen)}
-    metrics |= {"survival": total(found.left.values())} if found.left else {}
+    quantised = quantise_checkpoint(checkpoint, config, texts, grids, context.progress)
+    write(quantised.checkpoint, context.output, config.format)
+    sections += [ranges_section(quantised.inputs)] if quantised.inputs else []
+    metrics = {"bytes": file_bytes(context.output), "calibration": dict(quantised.seen)}
+    metrics |= {"survival": total(quantised.left.values())} if quantised.left else {}
     if rows:
-        section, metrics["answered_as_before"] = answers_section(rows, checkpoint, found.checkpoint)
+        section, metrics["answered_as_before"] = answers_section(rows, checkpoint, quantised.checkpoint)
         sections.insert(0, section)
-    return StageResult(metrics, (_weights_section(found, config, grids), *sections))
+    return StageResult(metrics, (_weights_section(quantised, config, grids), *sections))
 
 
 def _under_budget(
@@ -212,7 +212,7 @@ def _finer(config: QuantiseConfig, budget: int, size: Callable[[QuantiseConfig],
     needed = [setting for setting, smaller in offered.items() if smaller]
     least = bytes_with(needed)
     for setting in needed[::-1]:
-        rest = [each for each in needed if each != setting]
+        rest = [other for other in needed if other != setting]
         needed = rest if bytes_with(rest) <= max(budget, least) else needed
     listed = ", ".join(needed)
     if least > budget:
@@ -244,19 +244,19 @@ def _together(names: Sequence[str]) -> str:
     return ", ".join([names[0], *(name.rpartition(".")[2] for name in names[1:])])
 
 
-def _weights_section(found: Quantisation, config: QuantiseConfig, grids: Grids | None) -> Section:
+def _weights_section(made: Quantisation, config: QuantiseConfig, grids: Grids | None) -> Section:
     """Section on the weights, with the relative error of each kind of layer; `grids` are those under a budget."""
-    weights = found.checkpoint.weights
+    weights = made.checkpoint.weights
     assert isinstance(weights, QuantisedWeights)
     kinds: dict[str, list[tuple[float, str]]] = {}
-    for name, error in found.errors.items():
+    for name, error in made.errors.items():
         kinds.setdefault(name.rpartition(".")[2], []).append((error, name))
     rows = []
     for kind, pairs in kinds.items():
         mean, (largest, name) = sum(error for error, _ in pairs) / len(pairs), max(pairs)
         rows.append([kind, len(pairs), f"{100 * mean:.2g} %", f"{100 * largest:.2g} %", name])
-        if found.left:
-            shares = [found.left[f"{name}.weight"] for _, name in pairs if f"{name}.weight" in found.left]
+        if made.left:
+            shares = [made.left[f"{name}.weight"] for _, name in pairs if f"{name}.weight" in made.left]
             rows[-1].append(f"{total(shares):.3f}" if shares else "unchanged")
     parameters = sum(tensor.numel() for tensor in weights.values())
     widths = {config.grid.bits} if grids is None else {16 if grid is None else grid.bits for grid in grids.values()}
@@ -269,16 +269,16 @@ def _weights_section(found: Quantisation, config: QuantiseConfig, grids: Grids |
         f"with embedding and head in {config.embedding_format}."
     )
     measured = "weights"
-    if found.seen:
-        measured = f"outputs on {found.seen['tokens']:,} calibration tokens of {len(found.seen['documents'])} documents"
+    if made.seen:
+        measured = f"outputs on {made.seen['tokens']:,} calibration tokens of {len(made.seen['documents'])} documents"
     caption = f"Squared error of their {measured}, as a share of the sum of squares"
     columns, alarms = ("layers", "count", "mean", "largest", "of"), tuple[str, ...]()
-    if found.left:
+    if made.left:
         columns += ("left of the fine-tune",)
         caption += "; and the share of the fine-tune that survives, in the same terms"
-        text += f" {total(found.left.values()):.1%} of the fine-tune is left: its base was quantised before."
-    elif found.unmeasured:
-        alarms = (f"the share of the fine-tune that survives was not measured: {found.unmeasured}",)
+        text += f" {total(made.left.values()):.1%} of the fine-tune is left: its base was quantised before."
+    elif made.unmeasured:
+        alarms = (f"the share of the fine-tune that survives was not measured: {made.unmeasured}",)
     return Section("Quantisation", text, (Table(columns, tuple(map(tuple, rows)), caption),), alarms=alarms)
 
 
@@ -286,18 +286,19 @@ def ranges_section(inputs: Mapping[str, InputStatistics]) -> Section:
     """The layers whose inputs reach furthest beyond their root mean square, and their outlier channels (Dettmers et al.
     2022, section 4), with a figure of the first."""
     shared: dict[int, tuple[InputStatistics, list[str]]] = {}  # of layers with one input
-    for name, own in inputs.items():
-        shared.setdefault(id(own.largest), (own, []))[1].append(name)
+    for name, stats in inputs.items():
+        shared.setdefault(id(stats.largest), (stats, []))[1].append(name)
 
-    def reach(own: InputStatistics) -> float:
-        return float(own.largest.max() / own.mean_square.mean().sqrt())
+    def reach(stats: InputStatistics) -> float:
+        return float(stats.largest.max() / stats.mean_square.mean().sqrt())
 
-    widest, rows = sorted(shared.values(), key=lambda each: reach(each[0]), reverse=True)[:_SHOWN], []
-    for own, names in widest:
-        outliers = (own.largest > OUTLIER * own.largest.median()).nonzero()[:, 0]
-        outliers = outliers[own.largest[outliers].argsort(descending=True)].tolist()
+    widest, rows = sorted(shared.values(), key=lambda pair: reach(pair[0]), reverse=True)[:_SHOWN], []
+    for stats, names in widest:
+        outliers = (stats.largest > OUTLIER * stats.largest.median()).nonzero()[:, 0]
+        outliers = outliers[stats.largest[outliers].argsort(descending=True)].tolist()
         shown = ", ".join([*map(str, outliers[:4]), *(["…"] if len(outliers) > 4 else [])]) or "none"
-        rows.append((_together(names), float(own.largest.max()), reach(own), len(outliers), len(own.largest), shown))
+        furthest, channels = float(stats.largest.max()), len(stats.largest)
+        rows.append((_together(names), furthest, reach(stats), len(outliers), channels, shown))
     columns = ("layers", "largest |x|", "over RMS", "outliers", "channels", "which")
     text = (
         f"What comes into the linear layers on the calibration text, and how far it reaches beyond its root mean "
@@ -351,6 +352,6 @@ def _sizes(checkpoint: Checkpoint) -> dict[str, int]:
     decoder = decoder_of(checkpoint.config)
     attention, feed_forward = decoder.blocks[0].attention, decoder.blocks[0].feed_forward
     zeros = sum(int((weight == 0).sum()) for weight in checkpoint.model.parameters())
-    found = {"parameters": count_parameters(checkpoint.config), "zeros": zeros, "layers": len(decoder.blocks)}
-    found |= {"heads": attention.heads, "kv_groups": attention.kv_heads}
-    return found | ({"neurons": feed_forward.hidden} if isinstance(feed_forward, FeedForward) else {})
+    sizes = {"parameters": count_parameters(checkpoint.config), "zeros": zeros, "layers": len(decoder.blocks)}
+    sizes |= {"heads": attention.heads, "kv_groups": attention.kv_heads}
+    return sizes | ({"neurons": feed_forward.hidden} if isinstance(feed_forward, FeedForward) else {})

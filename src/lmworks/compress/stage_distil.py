@@ -73,8 +73,13 @@ def distil(config: DistillConfig, context: StageContext) -> StageResult:
         raise ValueError("columns hold nothing of texts that a student writes: give the role teacher a model instead")
     student, why_student = student_of(config, context)
     check_vocabulary(student.required_tokenizer, shards)
-    if taught is not None:
-        _check_teacher(taught, student)
+    if taught is not None and (teachers := taught.required_tokenizer).hash != student.required_tokenizer.hash:
+        raise ValueError(
+            f"the teacher has another vocabulary ({teachers.vocabulary_size:,} tokens) than the student "
+            f"({student.required_tokenizer.vocabulary_size:,}), so that their next tokens are not the same: let it "
+            "write texts by compress.sequences, which any tokenizer reads, or take a student of its vocabulary "
+            "(layers, parameters)"
+        )
     if config.parameters is not None and config.rate is None:
         # That of a model that restarts, by the rule for its size and tokens.
         tokens = tokens_of(shards) * (config.epochs or EPOCHS)
@@ -153,13 +158,3 @@ def check_student(config: DistillConfig, teacher: str, base: Path) -> None:
     """ValueError as of `kept_layers`, before any stage runs."""
     if not config.base and config.parameters is None:
         kept_layers(config, load(located(teacher, base), "stored"))
-
-
-def _check_teacher(teacher: Checkpoint, student: Checkpoint) -> None:
-    own, theirs = student.required_tokenizer, teacher.required_tokenizer
-    if own.hash != theirs.hash:
-        raise ValueError(
-            f"the teacher has another vocabulary ({theirs.vocabulary_size:,} tokens) than the student "
-            f"({own.vocabulary_size:,}), so that their next tokens are not the same: let it write texts by "
-            "compress.sequences, which any tokenizer reads, or take a student of its vocabulary (layers, parameters)"
-        )

@@ -80,19 +80,23 @@ def importance(model: Transformer, config: StructuredPruning, ids: Tensor, progr
     """Scores by the config's criteria, summed over the sequences of `ids`, which `magnitude` does not read."""
     measured = {kind: criterion for kind, criterion in config.criteria.items() if criterion != "magnitude"}
     by_weights = config.criteria.keys() - measured.keys()
-    found = {kind: torch.stack([_magnitudes(kind, block) for block in blocks_of(model)]) for kind in by_weights}
+    scores_by_kind = {
+        kind: torch.stack([_magnitudes(kind, block) for block in blocks_of(model)]) for kind in by_weights
+    }
     rows = max(_TOGETHER // ids.shape[1], 1)
     for start in range(0, len(ids) if measured else 0, rows):
         for name, scores in _measure(model, measured, ids[start : start + rows].to(model.tokens.device)).items():
-            found[name] = found.get(name, 0.0) + scores
+            scores_by_kind[name] = scores_by_kind.get(name, 0.0) + scores
         progress(min(start + rows, len(ids)), len(ids), "sequences to measure importance")
-    return found
+    return scores_by_kind
 
 
 def _measure(model: Transformer, criteria: Mapping[str, str], ids: Tensor) -> dict[str, Tensor]:
     """Sums over some sequences."""
     gradient, blocks = "taylor" in criteria.values(), blocks_of(model)
-    of_kinds = {kind: [_module(kind, block) for block in blocks] for kind in criteria}
+    # The modules that read the values of a kind's units, or are the units.
+    places = {"layers": "", "heads": "attention.output", "neurons": "feed_forward.down"}
+    of_kinds = {kind: [block.get_submodule(places[kind]) for block in blocks] for kind in criteria}
     modules = [module for own in of_kinds.values() for module in own]
     with torch.inference_mode(False), torch.set_grad_enabled(gradient), recorded(modules) as calls:
         hidden = model.hidden(ids)
@@ -118,13 +122,6 @@ def _measure(model: Transformer, criteria: Mapping[str, str], ids: Tensor) -> di
         units = {"heads": blocks[0].attention.config.heads, "layers": 1}.get(kind) or read[own[0]].shape[-1]
         found[kind] = torch.stack([scores(module, criteria[kind], units).detach() for module in own])
     return found
-
-
-def _module(kind: str, block: Block) -> nn.Module:
-    """The module that reads the values of a kind's units, or is the unit."""
-    if kind == "layers":
-        return block
-    return block.attention.output if kind == "heads" else block.feed_forward.down  # type: ignore[return-value]
 
 
 @torch.no_grad()
@@ -192,18 +189,20 @@ def keep_parts(checkpoint: Checkpoint, kept: Sequence[Kept]) -> Checkpoint:
     """The checkpoint with these parts of its layers alone."""
     decoder = decoder_of(checkpoint.config)
     weights, blocks = dict(checkpoint.model.state_dict()), []
-    for number, (block, own) in enumerate(zip(decoder.blocks, kept, strict=True)):
+    for number, (block, units) in enumerate(zip(decoder.blocks, kept, strict=True)):
         attention, feed_forward = block.attention, block.feed_forward
-        places = torch.arange(attention.head_dim)
-        rows, shared = ((own[kind][:, None] * len(places) + places).flatten() for kind in ("heads", "groups"))
+        columns = torch.arange(attention.head_dim)
+        rows, shared = ((units[kind][:, None] * len(columns) + columns).flatten() for kind in ("heads", "groups"))
         stays = {f"attention.{name}": (0, shared) for name in ("key", "value")}
         stays |= {"attention.query": (0, rows), "attention.output": (1, rows)}
-        attention = replace(attention, heads=len(own["heads"]), kv_heads=len(own["groups"]))
-        if "neurons" in own and isinstance(feed_forward, configs.FeedForward):
-            feed_forward = replace(feed_forward, hidden=len(own["neurons"]))
-            stays |= {f"feed_forward.{name}": (int(name == "down"), own["neurons"]) for name in ("gate", "up", "down")}
-        cuts = {f"{name}.weight": each for name, each in stays.items()} | {"attention.sinks": (0, own["heads"])}
-        cuts |= {f"{name}.bias": each for name, each in stays.items() if each[0] == 0}
+        attention = replace(attention, heads=len(units["heads"]), kv_heads=len(units["groups"]))
+        if "neurons" in units and isinstance(feed_forward, configs.FeedForward):
+            feed_forward = replace(feed_forward, hidden=len(units["neurons"]))
+            stays |= {
+                f"feed_forward.{name}": (int(name == "down"), units["neurons"]) for name in ("gate", "up", "down")
+            }
+        cuts = {f"{name}.weight": cut for name, cut in stays.items()} | {"attention.sinks": (0, units["heads"])}
+        cuts |= {f"{name}.bias": cut for name, cut in stays.items() if cut[0] == 0}
         for name, (dimension, index) in cuts.items():
             if (full := f"decoder.blocks.{number}.{name}") in weights:
                 weights[full] = weights[full].index_select(dimension, index.to(weights[full].device))

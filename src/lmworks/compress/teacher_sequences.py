@@ -15,7 +15,6 @@ from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.rollouts import seed_of
 from lmworks.records import Document, PromptCompletion, Provenance
 from lmworks.report import Section, Table
-from lmworks.tokenizer.tokenizer import Tokenizer
 
 _BATCH, _SHOWN = 64, 5
 
@@ -34,9 +33,15 @@ def sequences(config: SequencesConfig, context: StageContext) -> StageResult:
     for start in range(0, len(given), _BATCH):
         kept = context.work / f"texts-{start}.json"
         if not kept.exists():
-            requests = [
-                _request(one, tokenizer, config, start + n) for n, one in enumerate(given[start : start + _BATCH])
-            ]
+            requests = []
+            for number, row in enumerate(given[start : start + _BATCH], start):
+                seed = seed_of(f"{config.seed}", number, 0)
+                sampling = SamplingParameters(config.completion, config.temperature, seed=seed)
+                if isinstance(row, Document):
+                    beginning = tuple(tokenizer.encode(row.text)[: config.prompt])
+                    requests.append(Request(beginning, sampling=sampling))
+                else:
+                    requests.append(Request(messages=as_messages(row.prompt, "user"), sampling=sampling))
             said = [completion.text for completion in engine.generate(requests)]
             write_json(kept, [[tokenizer.decode(r.prompt_ids), text] for r, text in zip(requests, said, strict=True)])
         written += map(tuple, json.loads(kept.read_text("utf-8")))
@@ -54,13 +59,6 @@ def sequences(config: SequencesConfig, context: StageContext) -> StageResult:
     text = f"{name} wrote them, at temperature {config.temperature:g}. {len(given) - len(made)} are empty and left out."
     section = Section(f"{len(made):,} texts of a teacher", text, (Table(("beginning", "what was added"), shown),))
     return StageResult({"texts": len(made), "left_out": len(given) - len(made)}, (section,))
-
-
-def _request(given: Document | PromptCompletion, tokenizer: Tokenizer, config: SequencesConfig, number: int) -> Request:
-    sampling = SamplingParameters(config.completion, config.temperature, seed=seed_of(f"{config.seed}", number, 0))
-    if isinstance(given, Document):
-        return Request(tuple(tokenizer.encode(given.text)[: config.prompt]), sampling=sampling)
-    return Request(messages=as_messages(given.prompt, "user"), sampling=sampling)
 
 
 def check(config: SequencesConfig, base: Path) -> list[Any]:

@@ -26,7 +26,7 @@ STAGES: dict[str, Stage] = {
     "train.sweep": Stage(
         run="lmworks.train.sweep.stage:sweep",
         config="lmworks.train.sweep.config:SweepConfig",
-        version=7,
+        version=8,
         purpose="train models of several sizes on several numbers of tokens, and fit the scaling law of this text",
         inputs=(
             "token shards, which data.tokenize makes, and those of the held-out part",

@@ -23,7 +23,7 @@ from token_cases import write_dataset
 from training_cases import SPECIAL, write_text_dataset
 
 LAW = ParametricLaw(E=1.2, A=25.0, B=60.0, alpha=0.28, beta=0.31)
-RUN = Trained("N1-D1", 10**6, 10**7, 3.0, 3.0, None, 64, 2, 8, 200, 1e-3, 1.0, None)
+RUN = Trained("N1-D1", 10**6, 10**7, 3.0, 3.0, None, 1.0, None)
 SETTINGS = ["flops=2e13", "length=32", "sizes=4", "lengths=4"]
 
 
@@ -134,7 +134,7 @@ def test_noise_widens_the_interval_of_the_prediction():
         generator = np.random.default_rng(0)
         return [
             Trained(f"{n}-{d}", n, d, LAW.loss(n, d) * np.exp(noise * generator.standard_normal()), 3.0, None,
-                    64, 2, 8, 200, 1e-3, 1.0, None)
+                    1.0, None)
             for n in (100_000, 200_000, 400_000, 800_000, 1_600_000)
             for d in (1_000_000, 2_000_000, 4_000_000, 8_000_000)
         ]  # fmt: skip

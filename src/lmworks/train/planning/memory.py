@@ -153,7 +153,11 @@ class _Activations:
                 recomputed = max(recomputed, (whole - sum(kept.values())) * tokens)
         if share.last:
             if isinstance(head, configs.MultiTokenHead):
-                parts["activations: further tokens"] = self._joining(head) * tokens
+                # Of the steps ahead, outside of their blocks: inputs of two norms, their outputs side by side, and the
+                # final norm's. The first input is the output of a final norm, and counted there.
+                same = head.norm.kind == "layer" or self.norms == "fused" or self.value == 4
+                kept_of_token = 3 * self._norm(head.norm, self.width) + (2 if same else 3) * self.hidden
+                parts["activations: further tokens"] = head.depth * kept_of_token / self.outside * tokens
             # Its input and its output, which the head keeps; without a norm, it keeps the last block's.
             norms = [stack.final_norm for stack in share.config.stacks]
             kept_of_token = sum(self.hidden + (self._norm(norm, self.width) if norm else 0) for norm in norms)
@@ -236,13 +240,6 @@ class _Activations:
             return network.hidden * (2 if network.gated else 1) * self.value + self.hidden
         shared = self._products(network.shared) if network.shared is not None else 0
         return network.top_k * self._products(network.expert) + shared
-
-    def _joining(self, head: configs.MultiTokenHead) -> float:
-        """Bytes that the steps ahead keep outside of their blocks: inputs of two norms, their outputs side by side, and
-        the final norm's. The first input is the output of a final norm, and counted there."""
-        same = head.norm.kind == "layer" or self.norms == "fused" or self.value == 4
-        norms = 3 * self._norm(head.norm, self.width) - (self.hidden if same else 0)
-        return head.depth * (norms + 3 * self.hidden) / self.outside
 
     def _loss(self, losses: int) -> float:
         """Bytes of the logits of so many losses, and of what these take.

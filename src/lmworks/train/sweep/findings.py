@@ -45,11 +45,6 @@ class Trained:
     loss: float
     training_loss: float
     bits_per_byte: float | None
-    width: int
-    layers: int
-    batch: int
-    steps: int
-    rate: float
     seconds: float | None
     expected_seconds: float | None
 

@@ -115,7 +115,6 @@ def _trained(rung: Rung, config: SweepConfig, context: StageContext, progress: R
         raise ValueError(
             f"{rung.name} was not validated at its end, where a guard left its last step out: lower the rate"
         )
-    model, derived = rung.derived.model, rung.derived
     run = Trained(
         name=rung.name,
         parameters=rung.parameters,
@@ -123,11 +122,6 @@ def _trained(rung: Rung, config: SweepConfig, context: StageContext, progress: R
         loss=metrics["validation_loss"],
         training_loss=metrics["loss"],
         bits_per_byte=metrics.get("bits_per_byte"),
-        width=model.embedding.width,
-        layers=len(model.stacks[-1].blocks),
-        batch=derived.batch,
-        steps=metrics["steps"],
-        rate=derived.rate,
         seconds=None if interrupted else round(time.monotonic() - started, 3),
         expected_seconds=rung.seconds,
     )

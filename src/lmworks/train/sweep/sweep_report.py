@@ -114,19 +114,18 @@ def _law_section(law: FittedLaw | Unscored, runs: Sequence[Trained]) -> Section:
         "mean little alone."
     )
     text += "".join(f"\nDoubtful: {doubt}." for doubt in doubts(law, runs))
+    advice = []
+    for flops in (times * max(run.flops for run in runs) for times in FURTHER):
+        best = law.law.allocate(flops)
+        loss, interval = law.predict(best.parameters, best.tokens)
+        sizes = short(best.parameters), short(best.tokens), f"{best.tokens / best.parameters:.3g}"
+        advice.append((f"{flops:.2e}", *sizes, loss, interval.low, interval.high))
     asked = Table(
         ("FLOPs", "best parameters", "best tokens", "per parameter", "loss", "low", "high"),
-        tuple(_advice(law, times * max(run.flops for run in runs)) for times in FURTHER),
+        tuple(advice),
         "What the law advises for the operations of the dearest run, and for ten and a hundred times as many",
     )
     return Section(title, text, (Table(("number", "value", "low", "high", "what"), rows), asked))
-
-
-def _advice(law: FittedLaw, flops: float) -> tuple[str | float, ...]:
-    best = law.law.allocate(flops)
-    loss, interval = law.predict(best.parameters, best.tokens)
-    ratio = f"{best.tokens / best.parameters:.3g}"
-    return f"{flops:.2e}", short(best.parameters), short(best.tokens), ratio, loss, interval.low, interval.high
 
 
 def _held_out_section(held_out: HeldOut | Unscored) -> Section:

@@ -46,8 +46,8 @@ class ChatTemplate:
                     f"the chat template writes a special token by its role, {role[1]}, and the tokenizer names none "
                     "for it: state it in tokenizer_config.json, or choose another template"
                 ) from error
-            told = "the chat template does not know what to do with these messages"
-            raise ChatTemplateError(f"{told}: {error}") from error
+            problem = "the chat template does not know what to do with these messages"
+            raise ChatTemplateError(f"{problem}: {error}") from error
         except jinja2.TemplateError as error:
             raise ChatTemplateError(f"the chat template refuses these messages: {error}") from error
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:

@@ -107,7 +107,9 @@ def build(
         later = later_stages(recipe) if answers_first else set()
         around = _Surroundings({}, models, recipe.base, console, workspace)
         outcomes = around.done
-        for spec, label in zip(recipe.stages, _labels(recipe.stages), strict=True):
+        total, width = str(len(recipe.stages)), max((len(spec.name) for spec in recipe.stages), default=0)
+        for number, spec in enumerate(recipe.stages, start=1):
+            label = f"stage {number:>{len(total)}} of {total} · {spec.name:<{width}}"
             outcome = _stage(spec, label, workspace, around, later=spec.name in later)
             if outcome is None:
                 console.print(f"{label}  later: answers do without it", style="dim", highlight=False)
@@ -250,14 +252,6 @@ def read_inputs(folders: Sequence[Path]) -> dict[str, StageOutcome]:
     if len(done) != len(folders):
         raise ConfigError((), "two inputs have the same folder name, which names them in the manifest; rename one")
     return done
-
-
-def _labels(stages: Sequence[StageSpec]) -> list[str]:
-    """Labels of the stages while they run, all of one length: "stage 3 of 9 · index"."""
-    total, width = str(len(stages)), max((len(spec.name) for spec in stages), default=0)
-    return [
-        f"stage {number:>{len(total)}} of {total} · {spec.name:<{width}}" for number, spec in enumerate(stages, start=1)
-    ]
 
 
 def _stage(spec: StageSpec, label: str, workspace: Path, around: _Surroundings, later: bool) -> StageOutcome | None:

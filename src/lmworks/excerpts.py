@@ -82,7 +82,10 @@ def marked(text: str, places: Iterable[Place], start: int, end: int, most: int =
         if low > high:  # within a place that was before
             continue
         pieces.append(Piece(text[position:low]))
-        pieces.append(Piece(_middle_left_out(text[low:high], most), place.change))
+        changed, half = text[low:high], most // 2
+        if len(changed) > most:
+            changed = f"{changed[:half]} [… {len(changed) - 2 * half:,} characters …] {changed[-half:]}"
+        pieces.append(Piece(changed, place.change))
         pieces.append(Piece(place.replacement, "written" if place.change == "other" else "added"))
         position = max(position, high)
     pieces.append(Piece(text[position:end]))
@@ -94,13 +97,6 @@ def marked(text: str, places: Iterable[Place], start: int, end: int, most: int =
 def window(start: int, end: int, context: int, most: int) -> tuple[int, int]:
     """A place and `context` characters on both sides of it, or of its first `most` characters."""
     return max(0, start - context), min(end, start + most) + context
-
-
-def _middle_left_out(text: str, most: int) -> str:
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]} [… {len(text) - 2 * half:,} characters …] {text[-half:]}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -112,11 +112,15 @@ def run(
     """Take the loop that is under way, or a new one, as far as it goes; its steps, of which the last one may wait."""
     moment, steps, parent = time.time() if now is None else now, list[Step](), None
     with lock(workspace / LOOPS / "loop.lock"):
-        context = _Context(workspace, workspace / LOOPS / str(_number(workspace)), config, log, load, who, moment)
+        number = max((int(path.name) for path in (workspace / LOOPS).glob("[0-9]*")), default=1)
+        made = [path for name in STEPS if (path := workspace / LOOPS / str(number) / name / MANIFEST).exists()]
+        number += any(read_manifest(path.parent).metrics["ends"] for path in made)  # the last one is at its end
+        context = _Context(workspace, workspace / LOOPS / str(number), config, log, load, who, moment)
         for name, function in STEPS.items():
-            made = context.folder / name
+            folder = context.folder / name
             try:
-                parent = read_manifest(made) if (made / MANIFEST).exists() else _make(name, function, context, parent)
+                done = (folder / MANIFEST).exists()
+                parent = read_manifest(folder) if done else _make(name, function, context, parent)
                 context.metrics[name] = parent.metrics
                 steps.append(Step(parent.metrics["words"], ends=parent.metrics["ends"], name=name))
             except _Waiting as waiting:
@@ -125,13 +129,6 @@ def run(
             if steps[-1].ends or not steps[-1].done:
                 break
     return steps
-
-
-def _number(workspace: Path) -> int:
-    """Number of the loop that is not at its end yet, else the next one."""
-    number = max((int(path.name) for path in (workspace / LOOPS).glob("[0-9]*")), default=1)
-    steps = [workspace / LOOPS / str(number) / name for name in STEPS]
-    return number + any(read_manifest(step).metrics["ends"] for step in steps if (step / MANIFEST).exists())
 
 
 def _make(name: str, function: Callable[[_Context], Step], context: _Context, parent: Manifest | None) -> Manifest:

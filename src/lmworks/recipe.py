@@ -152,16 +152,13 @@ def _override_path(override: str, mapping: Mapping[str, Any]) -> tuple[str, ...]
     if head == "stages" and rest:  # as messages and recipes name it
         head, *rest = rest
     if head not in stages:
-        meant = [".".join((name, head, *rest)) for name in _with_setting(stages, head)]
+        meant = []  # the stages that have a setting of this name
+        for name, table in stages.items():
+            stage = STAGES.get(str(table.get("use"))) if isinstance(table, dict) else None
+            if stage and head in [setting.name for setting in fields(resolve(stage.config))]:  # type: ignore[arg-type]
+                meant.append(".".join((name, head, *rest)))
         raise ConfigError((), f"--set {override}: {unknown('stage', head, [*stages, *_TABLES], meant)}")
     return ("stages", head, *rest)
-
-
-def _with_setting(stages: Mapping[str, Any], key: str) -> list[str]:
-    """The stages of the recipe that have a setting of this name."""
-    uses = {name: table.get("use") for name, table in stages.items() if isinstance(table, dict)}
-    configs = {name: resolve(STAGES[use].config) for name, use in uses.items() if use in STAGES}
-    return [name for name, config in configs.items() if key in {setting.name for setting in fields(config)}]  # type: ignore[arg-type]
 
 
 def _check(mapping: Mapping[str, Any], base: Path) -> Recipe:

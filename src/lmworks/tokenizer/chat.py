@@ -222,7 +222,7 @@ class ChatRenderer:
 
     def _ways_to_cut(self, messages: Sequence[Message]) -> Iterator[list[list[Fragment]]]:
         """Each message's content in fragments, the assistant's first in the way that tells most of its spaces."""
-        unsafe = self._special.have_outer_spaces()
+        unsafe = any(name != name.strip() for name in self._special.ids)
         tried: list[list[list[Fragment]]] = []
         for answers, others in product(Marking, list(Marking)[1:]):
             if unsafe and {answers, others} & {Marking.BARE, Marking.APART}:

@@ -81,9 +81,6 @@ class SpecialTokens:
                 return True
         return False
 
-    def have_outer_spaces(self) -> bool:
-        return any(name != name.strip() for name in self.ids)
-
     def encode(self, text: str, guarded: Sequence[Range] = ()) -> Encoded:
         """`guarded` ranges, in order, are text whatever they hold; no special token reaches into one."""
         encoded = Encoded([], [], [], [])

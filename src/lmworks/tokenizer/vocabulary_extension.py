@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken
@@ -91,10 +90,11 @@ def extend_by_tokens(tokenizer: Tokenizer, tokens: Sequence[str]) -> Extension:
     if isinstance(tokens, str) or len(set(tokens)) < len(tokens):
         raise ValueError(f"the tokens must be a list of different texts, got {tokens!r}")
     draft = _Draft(tokenizer)
+    puts_space = tokenizer.backend.encode("a", add_special_tokens=False).tokens[:1] in ([SPACE], [f"{SPACE}a"])
     for token in tokens:
         if not token.strip():
             raise ValueError(f"a new token needs letters, got {token!r}")
-        text = token[1:] if token.startswith(" ") and _puts_space(tokenizer) else token
+        text = token[1:] if token.startswith(" ") and puts_space else token
         words = encoded_words(tokenizer, text)
         if not words:
             raise ValueError(f"{token!r} is nothing to this tokenizer, which leaves its characters out of every text")
@@ -235,8 +235,12 @@ class _Draft:
         }
         whole = {token: first + len(pieces) + number for number, token in enumerate(self._whole)}
         pieces |= {index: self._whole[token] for token, index in whole.items()}
-        if self._state["model"]["type"] == "BPE":
-            self._write(self._state["model"], first, whole)
+        if (model := self._state["model"])["type"] == "BPE":
+            # Added tokens get ids of their own: one that is not in the model's vocabulary is numbered when the file is
+            # read, as the next after the vocabulary, and would be another one now.
+            model["vocab"] |= {token["content"]: token["id"] for token in self._state["added_tokens"]}
+            model["vocab"] |= {name: first + place for place, name in enumerate(self._pieces)} | whole
+            model["merges"] += map(list, self._merges)
         backend = tokenizers.Tokenizer.from_str(json.dumps(self._state))
         normalized = self._state["normalizer"] is not None
         # A word is looked for in the normalised text and only as a whole word, anything else as it is and everywhere.
@@ -245,17 +249,6 @@ class _Draft:
         extended = Tokenizer(backend, self._tokenizer.roles, self._tokenizer.eos_ids)
         self._check(extended, whole)
         return Extension(extended, pieces, len(self._pieces))
-
-    def _write(self, model: dict[str, Any], first: int, whole: Mapping[str, int]) -> None:
-        """The new tokens and merges into the `model` of a tokenizer.json.
-
-        Added tokens get ids of their own there: one that is not in the model's vocabulary is numbered when the file is
-        read, as the next after the vocabulary, and would be another one now.
-        """
-        model["vocab"] |= {token["content"]: token["id"] for token in self._state["added_tokens"]}
-        model["vocab"] |= {name: first + place for place, name in enumerate(self._pieces)}
-        model["vocab"] |= whole
-        model["merges"] += map(list, self._merges)
 
     def _check(self, extended: Tokenizer, whole: Mapping[str, int]) -> None:
         """ValueError where the library makes something else of a tokenizer.json than was meant."""
@@ -267,10 +260,6 @@ class _Draft:
                     f"{token!r} cannot be an added token here: it would be decoded as {extended.decode([index])!r}, "
                     "with letters taken for bytes; give a word, or a name in ASCII"
                 )
-
-
-def _puts_space(tokenizer: Tokenizer) -> bool:
-    return tokenizer.backend.encode("a", add_special_tokens=False).tokens[:1] in ([SPACE], [f"{SPACE}a"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from lmworks.tokenizer.tokenizer import Tokenizer
 
 RARE = 10  # a token that occurs less often than that in the texts says little there
 EXAMPLES = 12
+_POINTS = 300  # of a line
 # Title, text, measures that have tables and those of them that are drawn.
 _MEASURED = (
     (
@@ -204,7 +205,9 @@ def _use(comparison: Comparison) -> Section:
         uses, spelled = comparison.uses(name), spelled_tokens(comparison.vocabularies[name])
         reachable = comparison.reaches[name].ids("text", "in context", "part of a character")
         used = np.sort(uses[uses > 0])[::-1]
-        lines[name] = _thinned(used)
+        # At ranks that are evenly spread on a logarithmic axis.
+        ranks = np.unique(np.geomspace(1, max(len(used), 1), _POINTS).astype(int))[: len(used)]
+        lines[name] = ranks.tolist(), used[ranks - 1].tolist()
         seen = int((uses[reachable] > 0).sum())
         rare = int((uses[reachable] < RARE).sum())
         rows.append((name, int(uses.sum()), len(reachable), seen, _percent(seen / max(len(reachable), 1)), rare))
@@ -229,12 +232,6 @@ def _use(comparison: Comparison) -> Section:
             ),
         ),
     )
-
-
-def _thinned(values: np.ndarray, points: int = 300) -> tuple[list[float], list[float]]:
-    """Ranks and values at ranks that are evenly spread on a logarithmic axis."""
-    ranks = np.unique(np.geomspace(1, max(len(values), 1), points).astype(int)) if len(values) else np.zeros(0, int)
-    return ranks.tolist(), values[ranks - 1].tolist()
 
 
 def _unreachable(comparison: Comparison) -> Section:

@@ -90,17 +90,3 @@ def test_a_run_that_early_stopping_stops_leaves_its_report_and_weights_and_makes
     assert [line["step"] for line in lines if line["kind"] == "validation"] == [0, 2]
     assert lmworks.load(kept).chat_template == lmworks.load(tiny_folder).chat_template
     assert refused(*asked, cwd=folder).splitlines()[-1] == said.splitlines()[-1]
-
-
-def test_rows_that_nothing_can_be_learned_from_are_refused_with_a_remedy(folder):
-    """Before the model is looked for."""
-
-    def message(rows, method="dpo", *more):
-        return refused("align", "no-model", "--data", f"{rows}.jsonl", "--method", method, *more, cwd=folder)
-
-    assert "remove the row" in message("equal")
-    assert "add rows of the other" in message("one", "kto") and "one rating" in message("rated", "reward")
-    assert 'rename "choosen", which is nearly "chosen"' in message("misspelt")
-    assert "use dpo, simpo, orpo or reward" in message("pairs", "kto")
-    assert "batch to 2 or more" in message("labels", "kto", "--set", "batch=1")
-    assert "lora_dropout=0" in message("pairs", "dpo", "--set", "method.lora_dropout=0.1")

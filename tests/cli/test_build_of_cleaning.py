@@ -1,6 +1,5 @@
 """The end of a build with a stage data.clean: of any recipe, and where no document is left."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -53,21 +52,6 @@ def base(tmp_path_factory) -> Path:
     return base
 
 
-def headings(told: str) -> list[str]:
-    """Lines behind an empty one."""
-    lines = told.split("\n")
-    return [line for before, line in pairwise(lines) if not before and line]
-
-
-def test_sections_of_one_title_say_which_stage_they_are_of(base):
-    told = headings((base / "told").read_text())
-    assert [each for each in told if each.startswith("Documents")] == ["Documents · books", "Documents · notes"]
-    assert [each for each in told if each.startswith("By source")] == ["By source · kept", "By source · mixed"]
-    assert "Attributes" in told  # there is one
-    page = (base / ".lmworks" / "mixture" / "report.html").read_text()
-    assert "<h2>Documents · notes</h2>" in page and "<h2>Documents</h2>" not in page
-
-
 def test_any_recipe_that_cleans_tells_what_can_be_done_with_the_documents(base, monkeypatch):
     monkeypatch.chdir(base)
     told, workspace = (base / "told").read_text(), Path(".lmworks/mixture")
@@ -104,13 +88,3 @@ def test_where_no_document_is_left_nothing_is_offered_that_needs_one(base, monke
     ]  # fmt: skip
     assert "(0 of them, JSON Lines)" in told and "to change and name with --policy\n" in told
     assert "No document is left to answer from or to train on: give the steps" in told and "In a recipe" not in told
-
-
-def test_a_recipe_that_cleans_nothing_ends_with_its_report(base, tmp_path, monkeypatch):
-    monkeypatch.chdir(base)
-    (tmp_path / "read.toml").write_text(
-        f'name = "read"\n[stages.read]\nuse = "data.read"\nsources = ["{base}/notes"]\n'
-    )
-    told = run("build", str(tmp_path / "read.toml"), "--workspace", str(tmp_path / "w"))
-    assert told.rstrip().split("\n\n")[-1].startswith("Report: ")
-    assert "What next" not in told

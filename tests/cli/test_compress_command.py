@@ -11,6 +11,7 @@ import pytest
 import lmworks
 from command_line import refused, run
 from gguf_cases import CONFIGS, random_checkpoint
+from kit.tables import for_each
 from lmworks.adapt.adapter import add_adapter, save_adapter
 from lmworks.adapt.config import IA3Config
 from lmworks.artefact import StageContext, read_manifest
@@ -189,16 +190,16 @@ def test_prune_takes_out_the_part_that_is_set_and_no_other(folder, tmp_path):
     assert made.attention == whole.attention and made.feed_forward.hidden < whole.feed_forward.hidden
 
 
-@pytest.mark.parametrize("method, layers", [("prune", 2), ("distil", 1)])
+@for_each(("method", "layers"), [("prune", 2), ("distil", 1)])
 def test_a_smaller_model_is_taught_by_the_whole_one(method, layers, folder, tmp_path):
     settings = ("--set", "prune.calibration.length=64", "--set", "recover.steps=2", "--set", "recover.length=64")
     if method == "distil":
         settings = ("--set", "distil.steps=2", "--set", "distil.length=64")
-    compared = ("--set", "compare.window=64", "--out", tmp_path / "small")
+    compared = ("--set", "compare.window=64", "--out", tmp_path / method)
     said = run("compress", "base", "--data", "texts.jsonl", "--method", method, *settings, *compared, cwd=folder)
-    whole, made = (lmworks.load(path).config.decoder.blocks for path in (folder / "base", tmp_path / "small"))
+    whole, made = (lmworks.load(path).config.decoder.blocks for path in (folder / "base", tmp_path / method))
     assert (len(whole), len(made)) == (2, layers)
     assert (made[0].feed_forward.hidden < whole[0].feed_forward.hidden) == (method == "prune")
-    metrics = read_manifest(tmp_path / "small").metrics["models"]
+    metrics = read_manifest(tmp_path / method).metrics["models"]
     assert metrics[method]["bytes"] < metrics["base"]["bytes"] and "held-out loss" in said
     assert metrics.keys() == {"base", method} | ({"unrecovered"} if method == "prune" else set())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from kit.tables import for_each
 from lmworks.artefact import read_manifest
 from lmworks.cli.build_command import checked_recipe
 from lmworks.cli.main import app
@@ -57,17 +58,6 @@ def test_the_end_of_a_build_names_the_documents_and_what_can_be_done_with_them(b
     assert run("data", "card").startswith("---\n")
 
 
-def test_a_terminal_shows_what_a_person_looks_for_and_the_report_all(base):
-    told = (base / "told").read_text()
-    assert "Only in the report: Scores and thresholds, Examples" in told
-    assert "pii.email 1" in " ".join(told.split())  # a mark
-    measures = ("alphabetic_word_share", "top_2_gram_character_share", "duplicate_10_gram_character_share")
-    assert not any(measure[:15] in told for measure in measures)  # in a narrow table, names would break
-    page = (base / ".lmworks" / "clean" / "report.html").read_text()
-    assert all(f"<td>{measure}</td>" in page for measure in measures)
-    assert all(f"<h2>{title}</h2>" in page for title in ("Scores and thresholds", "Examples"))
-
-
 def test_cleaned_documents_are_a_source_by_their_workspace(base, tmp_path, monkeypatch):
     """That which is named at the end of a build, for a recipe; the stages after it read what was cleaned."""
     monkeypatch.chdir(base)
@@ -80,39 +70,12 @@ def test_cleaned_documents_are_a_source_by_their_workspace(base, tmp_path, monke
     run("stage", "tokenizer.bpe", *given, "--out", str(tmp_path / "vocabulary"))
 
 
-def test_another_workspace_is_named_in_what_comes_next(base, monkeypatch, tmp_path):
-    monkeypatch.chdir(base)
-    told = run("data", "build", "odd name/a.md", "--workspace", str(tmp_path / "w"))
-    assert f"lmworks data why a.md --workspace {tmp_path / 'w'}\n" in told  # no document went
-    assert f"lmworks data card --workspace {tmp_path / 'w'}\n" in told
-    assert f"lmworks up --docs {tmp_path / 'w'}\n" in told
-
-
 def test_a_system_over_a_workspace_has_another_one_of_its_own(base, monkeypatch):
     monkeypatch.chdir(base)
     recipe, folder = checked_recipe("scratch", Path(".lmworks/clean"), None, None)
     assert folder == Path(".lmworks/clean-scratch")
     assert recipe.stages[0].config.sources == (str(base / ".lmworks" / "clean"),)
     assert checked_recipe("scratch", Path("odd name"), None, None)[1] == Path(".lmworks/odd name")
-
-
-def test_of_a_copy_of_the_default_policy_only_what_was_changed_is_without_effect(base, tmp_path, monkeypatch):
-    monkeypatch.chdir(base)
-    policy = tmp_path / "policy.toml"
-    run("data", "policy", "--out", str(policy))
-    policy.write_text(policy.read_text().replace('name = "quality"\n', 'name = "pages"\n'))
-    told = " ".join(run("data", "build", "odd name", "--workspace", str(tmp_path), "--policy", str(policy)).split())
-    assert told.count("ALARM The step") == 1 and "ALARM The step pages looks at no document" in told
-
-
-def test_sources_are_hashed_once(base, tmp_path, monkeypatch):
-    hashed = []
-    monkeypatch.chdir(base)
-    monkeypatch.setattr(
-        "lmworks.corpus.read.document_reader._content_of", lambda found, hash_of: hashed.append(found.uri) or found.uri
-    )
-    run("data", "build", "odd name", "--workspace", str(tmp_path / "w"))
-    assert hashed == ["odd name/a.md", "odd name/b.md", "odd name/twin.md"]
 
 
 def test_a_folder_whose_name_is_no_utf8(tmp_path, monkeypatch):
@@ -143,7 +106,7 @@ def test_the_folder_around_the_workspace_is_the_same_source_again(tmp_path, monk
         assert " done in " not in run("data", "build", ".", "--workspace", workspace)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [
         ["data", "build", ".lmworks/clean"],
@@ -164,12 +127,6 @@ def test_a_stage_that_reads_from_a_workspace_has_its_documents(base, tmp_path, m
     run("stage", "data.annotate", "--from", ".lmworks/clean", "--out", str(tmp_path / "annotations"))
     cleaned = next((base / ".lmworks" / "clean" / "stages" / "cleaned").iterdir())
     assert read_manifest(tmp_path / "annotations").parents == {"clean": read_manifest(cleaned).content_hash}
-
-
-@pytest.mark.parametrize("verb", [["why", "x"], ["card"]])
-def test_where_nothing_was_cleaned_the_verb_of_cleaning_is_named(tmp_path, verb):
-    found = CliRunner().invoke(app, ["data", *verb, "--workspace", str(tmp_path)])
-    assert "run `lmworks data build SOURCES` first" in str(found.exception)
 
 
 def test_the_default_policy_can_be_written_changed_and_used(base, tmp_path, monkeypatch):

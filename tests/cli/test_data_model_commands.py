@@ -8,9 +8,7 @@ from typer.testing import CliRunner
 
 from command_line import refused
 from lmworks.cli.main import app
-from lmworks.config import described
 from lmworks.corpus.taggers.classifier import load_classifier
-from lmworks.corpus.taggers.config import ClassifierConfig, NgramConfig
 from lmworks.corpus.taggers.ngram_model import load_ngram_model
 
 
@@ -64,29 +62,6 @@ def test_labels_of_rows_make_the_same_classifier(folder):
     assert one.weights.tolist() == pytest.approx(two.weights.tolist(), abs=1e-4)  # examples came in another order
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["good", "--out", "new.npz"], "say which texts do not have the label"),
-        (["good", "--against", "bad.jsonl", "--label", "topic", "--out", "new.npz"], "say which texts do not have"),
-        (["good", "--against", "bad.jsonl", "--positive", "x", "--out", "new.npz"], "name that with --label"),
-        (["good", "--against", "bad.jsonl", "--out", "bad.jsonl"], "bad.jsonl exists already"),
-        (["good", "--against", "bad.jsonl", "--out", "new.json"], "call it new.npz, not new.json"),
-        (["good", "--against", "bad.jsonl", "--out", "new.npz", "--set", "bit=3"], 'did you mean "bits"'),
-        (["good", "--against", "bad.jsonl", "--out", "new.npz", "--kind", "novel"], "'novel' is not one of"),
-        (["nowhere", "--against", "bad.jsonl", "--out", "new.npz"], "there is no"),
-        (
-            ["good/1*.txt", "--against", "bad.jsonl", "--out", "new.npz"],
-            "31 different texts with the label",
-        ),
-    ],
-)
-def test_what_cannot_be_learned_is_refused_and_nothing_is_made(folder, arguments, told):
-    before = sorted(each.name for each in folder.iterdir())
-    assert told in refused("data", "classifier", *arguments)
-    assert sorted(each.name for each in folder.iterdir()) == before
-
-
 def test_ngrams_of_a_folder(folder):
     done = run("ngrams", "good", "--out", "good.npz", "--set", "held_out=0.2")
     assert done.exit_code == 0, done.output
@@ -97,17 +72,3 @@ def test_ngrams_of_a_folder(folder):
     (likely, n), (unlikely, m) = model.score(["A proof of lemma 5 by induction.", "Induction by 5 lemma of proof a."])
     assert likely / n < unlikely / m
     assert "symbols" in refused("data", "ngrams", "good", "--out", "bytes.npz", "--set", "symbols=bytes")
-
-
-def test_ngrams_overwrite_nothing(folder):
-    assert "exists already" in refused("data", "ngrams", "good", "--out", "bad.jsonl")
-    assert "give more documents" in refused("data", "ngrams", "good/1.txt", "--out", "new.npz")
-    assert not (folder / "new.npz").exists()
-
-
-@pytest.mark.parametrize(("verb", "config"), [("classifier", ClassifierConfig), ("ngrams", NgramConfig)])
-def test_the_help_tells_every_setting(verb, config, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")
-    told = run(verb, "--help").output
-    for key, (default, text) in described(config).items():
-        assert f"{key}={default}: {text}".replace("`", "") in told, key

@@ -1,12 +1,11 @@
 """What `--docs` makes of a recipe: nothing in it is about other documents any more."""
 
-import pytest
-
+from kit.tables import for_each
 from lmworks.cli.build_command import build_recipe, checked_recipe
 from lmworks.recipe import load
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("recipe", "kind"),
     [
         ("assistant", "Grounded answers"),
@@ -22,22 +21,6 @@ def test_a_recipe_over_a_folder_tells_of_that_folder(recipe, kind, tmp_path):
     assert checked.question == "" and checked.name == workspace.name == "old books"
     assert checked.stages[0].config.sources == (str(books),)
     assert checked_recipe(recipe, books, ['question="Who?"'], None)[0].question == "Who?"
-
-
-def test_a_description_of_any_other_form_is_kept_before_it(tmp_path):
-    file = tmp_path / "mine.toml"
-    file.write_text('name = "mine"\ndescription = "Rules"\n[stages.documents]\nuse = "data.read"\nsources = ["."]\n')
-    assert (
-        checked_recipe(str(file), tmp_path, None, None)[0].description == f"Rules over the documents in {tmp_path.name}"
-    )
-    file.write_text(file.read_text().replace('description = "Rules"\n', ""))
-    assert checked_recipe(str(file), tmp_path, None, None)[0].description == f"The documents in {tmp_path.name}"
-
-
-def test_without_a_folder_a_recipe_is_as_it_is():
-    checked, _ = checked_recipe("scratch", None, None, None)
-    assert checked.description.endswith(" over the documentation that comes with Python")
-    assert checked.question == "What does the with statement do?"
 
 
 def test_a_build_says_on_the_terminal_which_files_it_left_out(tmp_path, capsys):

@@ -6,6 +6,7 @@ from unittest import mock
 import pytest
 
 from command_line import lmworks, refused, run
+from kit.tables import for_each
 from lmworks.artefact import read_json, read_manifest, verify
 from lmworks.evaluate.judge import rubric
 from lmworks.evaluate.judge_calibration import JUDGE, calibrated
@@ -38,7 +39,7 @@ def test_a_calibration_is_an_artefact_that_names_its_model_and_rubric(tiny_folde
     assert "no better" in refused("judge", "score", rows, *trusted)
 
 
-@pytest.mark.parametrize("verb", ["calibrate", "score"])
+@for_each("verb", ["calibrate", "score"])
 def test_rows_and_rubrics_are_refused_before_a_model_is_loaded(tiny_folder, tmp_path, verb):
     rows, rest = tmp_path / "rows.jsonl", ["--model", tiny_folder]
     rest += ["--out", tmp_path / "judge"] if verb == "calibrate" else []

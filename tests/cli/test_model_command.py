@@ -4,8 +4,6 @@ import json
 import re
 from xml.etree import ElementTree
 
-import pytest
-
 from command_line import lmworks
 from lmworks.model import presets
 from lmworks.model.presets.sizes import SIZES
@@ -48,45 +46,10 @@ def test_shows_a_folder_and_a_file_without_reading_weights(tmp_path, smollm2):
     assert "parameters 134,515,008" in shown(str(smollm2))
 
 
-def test_shows_a_pulled_model_by_its_name_and_the_pooling_of_an_embedding_model(smollm2, minilm):
-    assert "parameters 134,515,008" in shown("smollm2-135m-instruct")
-    assert "pool head, mean of the tokens" in shown(str(minilm))
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (None, "has no config.json"),
-        ("[1, 2]", "config.json holds a JSON list"),
-        ('{"model_type": "gpt2", "vocab_size": 97, "n_head": 0}', "config.json does not describe a gpt2 model"),
-    ],
-)
-def test_a_folder_that_cannot_be_read_is_one_message(content, problem, tmp_path):
-    if content is not None:
-        (tmp_path / "config.json").write_text(content)
-    result = lmworks("model", "show", str(tmp_path))
-    assert result.returncode == 2
-    assert problem in result.stderr and "Traceback" not in result.stderr
-
-
 def test_draws_a_picture(tmp_path):
     picture = tmp_path / "picture.svg"
     shown("t5-base", "--svg", str(picture))
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (("gpt2-142m",), "gpt2-124m"),
-        (("qqqqqq",), "`lmworks model list`"),
-        (("gpt2", "--context", "-3"), "--context must be a number of tokens"),
-    ],
-)
-def test_a_wrong_argument_is_one_message_that_helps(arguments, problem):
-    result = lmworks("model", "show", *arguments)
-    assert result.returncode == 2
-    assert problem in result.stderr and "Traceback" not in result.stderr
 
 
 def test_lists_every_preset_and_size():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from kit.tables import for_each
 from lmworks.cli.main import app
 from lmworks.config import ConfigError
 
@@ -35,16 +36,12 @@ def message(*arguments: str) -> str:
     return str(found.exception)
 
 
-@pytest.mark.parametrize("setting", NAMES_A_FILE)
+@for_each("setting", NAMES_A_FILE)
 def test_a_missing_file_is_told_by_the_setting_of_its_stage(notes, setting):
     told = message("data", "build", "notes", "--set", f"{setting}={NAMES_A_FILE[setting]}")
     assert told.startswith(f"{setting}: there is no file {notes.parent / 'no.'}")
     assert "or leave the setting out" in told and f"A relative path starts at {notes.parent}" in told
     assert not list((notes.parent / ".lmworks").glob("clean/stages/*"))
-
-
-def test_a_missing_policy_is_told_with_the_command_that_writes_one(notes):
-    assert "`lmworks data policy --out FILE`" in message("data", "build", "notes", "--set", "cleaned.policy=no.toml")
 
 
 def test_what_is_wrong_in_a_policy_is_told_with_the_setting_and_the_file(notes):
@@ -69,7 +66,7 @@ def recipe(path: Path, **sources: list[str]) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sources", "told"),
     [
         (["nowhere"], "there is no .*nowhere: name a folder, a file or a glob"),

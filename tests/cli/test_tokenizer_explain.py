@@ -26,13 +26,6 @@ def test_line_breaks_and_tabs_are_shown_as_escapes(vocabulary, tmp_path):
     assert r"\r\n" in shown and r"\t" in shown and "\ufffd" not in shown
 
 
-def test_a_missing_trace_is_told(vocabulary, tmp_path):
-    assert "not known" not in run("tokenizer", "explain", "lowest", "--tokenizer", str(vocabulary))
-    (tmp_path / "tokenizer.json").write_bytes((vocabulary / "tokenizer.json").read_bytes())
-    shown = " ".join(run("tokenizer", "explain", "lowest", "--tokenizer", str(tmp_path)).split())
-    assert "how often pairs were seen is not known: no merges.tsv lies next to this tokenizer" in shown
-
-
 def test_a_damaged_trace_is_named_with_its_line(vocabulary, tmp_path):
     (tmp_path / "tokenizer.json").write_bytes((vocabulary / "tokenizer.json").read_bytes())
     (tmp_path / TRACE).write_bytes((vocabulary / TRACE).read_bytes()[:-3])

@@ -9,7 +9,8 @@ import torch
 from tokenizers import AddedToken
 
 import lmworks
-from command_line import refused, run
+from command_line import run
+from kit.tables import for_each
 from lmworks.generate import Request, SamplingParameters
 from lmworks.model.checkpoint import assemble
 from lmworks.model.initialisation import initialise
@@ -33,7 +34,7 @@ def saved(folder, tokenizer, tied=True, rows=272):
     return assemble(config, initialise(Transformer(config), 0, std=0.2).state_dict(), tokenizer).save(folder)
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@for_each("tied", [True, False])
 @torch.no_grad()
 def test_the_new_folder_is_a_checkpoint(tied, texts, tiny_tokenizer, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -58,30 +59,6 @@ def test_the_new_folder_is_a_checkpoint(tied, texts, tiny_tokenizer, tmp_path):
     assert generated.ids is not None
     greedy = theirs.generate(torch.tensor([ids]), max_new_tokens=len(generated.ids), do_sample=False)
     assert greedy[0, len(ids) :].tolist() == list(generated.ids)
-
-
-def test_the_table_is_of_documents_that_nothing_was_chosen_from(texts, tiny_tokenizer, tmp_path):
-    folder = tmp_path / "tokenizer"
-    folder.mkdir()
-    tiny_tokenizer.save(folder)
-    output = run(
-        "tokenizer",
-        "extend",
-        folder,
-        "--text",
-        f"german={texts}",
-        "--tokens",
-        30,
-        "--out",
-        tmp_path / "out",
-        "--held-out",
-        0.2,
-    )
-    assert "4 lines" in output and "tokens left" in output
-    assert "no weights next to the tokenizer" in output
-    extended = Tokenizer.load(tmp_path / "out")
-    assert extended.roles == tiny_tokenizer.roles and extended.vocabulary_size == 297
-    assert len(extended.encode("Antikörper")) < len(tiny_tokenizer.encode("Antikörper"))
 
 
 def test_fewer_tokens_than_wanted_are_told(texts, tiny_tokenizer, tmp_path):
@@ -144,56 +121,3 @@ def test_special_tokens_behind_the_vocabulary_stay_where_transformers_looks(text
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Refusals
-
-
-def test_nothing_is_overwritten(texts, tiny_tokenizer, tmp_path):
-    folder = saved(tmp_path / "model", tiny_tokenizer)
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    for out in (folder, texts):
-        message = refused("tokenizer", "extend", folder, "--text", texts, "--tokens", 3, "--out", out)
-        assert "exists already" in message
-    assert before == {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-
-
-def test_other_kinds_are_told_why(texts, minilm, tmp_path):
-    message = refused("tokenizer", "extend", minilm, "--text", texts, "--tokens", 3, "--out", tmp_path / "out")
-    assert "WordPiece takes the longest piece" in message and "extend_vocabulary" in message
-    unigram = tmp_path / "unigram"
-    run("tokenizer", "train", texts, "--out", unigram, "--kind", "unigram", "--vocabulary-size", 60)
-    message = refused("tokenizer", "extend", unigram, "--text", texts, "--tokens", 3, "--out", tmp_path / "out")
-    assert "Unigram cuts a text into its most probable pieces" in message
-    assert not (tmp_path / "out").exists()
-
-
-def test_an_adapter_is_no_model(texts, tiny_tokenizer, tmp_path):
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    tiny_tokenizer.save(folder)
-    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    message = refused("tokenizer", "extend", folder, "--text", texts, "--tokens", 3, "--out", tmp_path / "out")
-    assert "adapter and not a whole model" in message and "merge" in message
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--tokens", "0"], "must be 1 or more"),
-        (["--tokens", "3", "--held-out", "1.5"], "between 0 and 1"),
-        (["--tokens", "3", "--text", "nowhere/*.txt"], "nowhere"),
-    ],
-)
-def test_bad_numbers_are_named(arguments, message, texts, tiny_tokenizer, tmp_path):
-    folder = saved(tmp_path / "model", tiny_tokenizer)
-    text = [] if "--text" in arguments else ["--text", texts]
-    assert message in refused("tokenizer", "extend", folder, *text, "--out", tmp_path / "out", *arguments)
-    assert not (tmp_path / "out").exists()
-
-
-def test_texts_are_needed_and_several(tiny_tokenizer, tmp_path):
-    folder = saved(tmp_path / "model", tiny_tokenizer)
-    assert "--text" in refused("tokenizer", "extend", folder, "--tokens", 3, "--out", tmp_path / "out")
-    (tmp_path / "one.txt").write_text("one line\nanother one\n")
-    message = refused(
-        "tokenizer", "extend", folder, "--text", tmp_path / "one.txt", "--tokens", 3, "--out", tmp_path / "o"
-    )
-    assert "2 different documents are too few" in message

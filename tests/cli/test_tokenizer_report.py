@@ -4,10 +4,10 @@ import gzip
 import json
 
 import pytest
-import tokenizers
 
 from command_line import refused, run
-from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizer, find_tokenizers
+from kit.tables import for_each
+from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizer
 from lmworks.data.plain_texts import plain_texts
 from lmworks.model.checkpoint import assemble
 from lmworks.model.initialisation import initialise
@@ -70,12 +70,6 @@ def test_an_own_report_is_written_anew_and_nothing_else_is_overwritten(folder, m
     assert "left out because not UTF-8: 1 file, such as texts/c.png" in output
 
 
-def test_what_cannot_be_measured_is_refused_before_anything_is_read(folder):
-    wrong = refused("tokenizer", "report", "nowhere", "--text", folder.parent / "eng.txt", "--reference", "fra")
-    assert "--reference fra is none of the texts: eng" in wrong
-    assert "--text english=english.txt" in refused("tokenizer", "report", folder)
-
-
 def test_finds_every_form_of_a_tokenizer(folder, smollm2, tiny_tokenizer):
     assert find_tokenizer(str(folder)).name == "mine"
     direct = find_tokenizer(str(folder / "tokenizer.json"))
@@ -101,23 +95,6 @@ def test_finds_a_sentence_piece_model(tmp_path):
         find_tokenizer(str(tmp_path / "unheard_of.tiktoken"))
 
 
-def test_tokenizers_of_one_name_are_called_as_given(folder):
-    twin = folder.parent / "b" / "mine"
-    twin.mkdir(parents=True)
-    tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).save(str(twin / "tokenizer.json"))
-    assert [found.name for found in find_tokenizers([str(folder), str(twin)])] == [str(folder), str(twin)]
-    with pytest.raises(ValueError, match="named twice"):
-        find_tokenizers([str(folder), str(folder)])
-
-
-def test_embeddings_come_with_weights(folder, minilm, smollm2):
-    assert embedding_rows(find_tokenizer(str(folder))) is None
-    rows = embedding_rows(find_tokenizer(str(minilm)))
-    assert rows is not None and rows.values.shape == (30522, 384) and not rows.tied
-    rows = embedding_rows(find_tokenizer(str(smollm2)))
-    assert rows is not None and rows.values.shape == (49152, 576) and rows.tied
-
-
 def test_passages_are_files_lines_or_rows(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo\n", "utf-8")
     (tmp_path / "b.txt").write_text("three", "utf-8")
@@ -131,7 +108,7 @@ def test_passages_are_files_lines_or_rows(tmp_path):
     assert list(find_texts([f"x={tmp_path}/*.txt"], by_file=True)) == ["a", "b"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "option", "problem"),
     [
         (b"", "nothing=*.md", "no file or folder is .*, or matches it"),
@@ -158,12 +135,6 @@ def test_an_unknown_name_is_told_with_what_was_meant(tmp_path):
         find_tokenizer(str(tmp_path / "empty"))
 
 
-def test_names_of_texts_must_differ(tmp_path):
-    (tmp_path / "a.txt").write_text("x\n")
-    with pytest.raises(ValueError, match="the same name"):
-        find_texts([f"x={tmp_path}/a.txt", f"x={tmp_path}/a.txt"], by_file=False)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Texts as training reads them
 
@@ -184,14 +155,6 @@ def test_texts_are_the_bytes_of_their_files(tmp_path):
     assert "".join(pair.passages) == "".join(plain_texts([str(tmp_path / "*.txt")], []))
 
 
-def test_a_row_may_hold_any_line_break(tmp_path):
-    rows = [BREAKS, "\u2028", "x"]
-    (tmp_path / "a.jsonl").write_text(
-        "".join(json.dumps({"text": r}, ensure_ascii=False) + "\n" for r in rows), "utf-8"
-    )
-    assert find_texts([f"{tmp_path}/a.jsonl"], by_file=False)["a"].passages == tuple(rows)
-
-
 def test_a_text_may_be_a_folder(tmp_path):
     inner = tmp_path / "docs" / "inner"
     inner.mkdir(parents=True)
@@ -205,7 +168,7 @@ def test_a_text_may_be_a_folder(tmp_path):
     assert list(find_texts([f"{tmp_path}/docs"], by_file=True)) == ["a", "b"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("pattern", "name"),
     [("*/a.txt", "*/a.txt"), ("docs/*.txt", "docs"), ("docs/**/*.txt", "docs"), ("docs/a.txt", "a")],
 )
@@ -217,9 +180,3 @@ def test_a_text_without_a_name_is_called_what_it_comes_from(pattern, name, tmp_p
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "a.txt").write_text("two\n", "utf-8")
     assert list(find_texts([pattern], by_file=False)) == [name]
-
-
-def test_an_empty_folder_is_no_text(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"\x89\xff")
-    with pytest.raises(FileNotFoundError, match=r"there is no text in .*: not UTF-8"):
-        find_texts([f"{tmp_path}"], by_file=False)

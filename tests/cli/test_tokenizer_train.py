@@ -2,10 +2,10 @@
 
 import pytest
 
-from command_line import refused, run
+from command_line import run
+from kit.tables import for_each
 from lmworks.tokenizer.chat_templates import FAMILIES, missing_roles, missing_tokens
 from lmworks.tokenizer.tokenizer import Tokenizer
-from slow_cases import slow
 
 TEXT = "The lowest lower low is lower than low. " * 30
 
@@ -31,10 +31,10 @@ def test_train_then_explain(texts, tmp_path):
     assert "l + o" in explained and "merge" in explained and "seen" in explained
 
 
-@pytest.mark.parametrize(("kind", "reason"), [("wordpiece", "longest piece"), ("unigram", "log-probability")])
+@for_each(("kind", "reason"), [("wordpiece", "longest piece"), ("unigram", "log-probability")])
 def test_other_kinds(texts, tmp_path, kind, reason):
-    run("tokenizer", "train", str(texts), "--out", str(tmp_path / "v"), "--kind", kind, "--set", "vocabulary_size=60")
-    assert reason in run("tokenizer", "explain", "lower", "--tokenizer", str(tmp_path / "v"))
+    run("tokenizer", "train", str(texts), "--out", str(tmp_path / kind), "--kind", kind, "--set", "vocabulary_size=60")
+    assert reason in run("tokenizer", "explain", "lower", "--tokenizer", str(tmp_path / kind))
 
 
 def test_metaspace_explains_bytes(texts, tmp_path):
@@ -43,43 +43,15 @@ def test_metaspace_explains_bytes(texts, tmp_path):
     assert "a byte of a character that has no token of its own" in run("tokenizer", "explain", "狗", "--tokenizer", out)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--vocabulary-size", "300", "--set", "vocabulary_size=400"], "leave out one of them"),
-        (["--kind", "bep"], 'did you mean "bpe"?'),
-        (["--set", "vocabulary=3"], 'did you mean "vocabulary_size"?'),
-        (["--family", "llama9"], "no family of chat templates is called 'llama9'"),
-        (["--family", "chatml", "--kind", "wordpiece"], "choose --kind bpe or unigram"),
-        (["--set", "words=gpt5"], "'gpt2', 'gpt4'"),
-    ],
-)
-def test_bad_settings_are_refused_before_anything_is_read(tmp_path, arguments, message):
-    assert message in refused("tokenizer", "train", "nowhere", "--out", tmp_path / "v", *arguments)
-    assert not (tmp_path / "v").exists()
-
-
-def test_nothing_is_overwritten(texts):
-    assert "exists already" in refused("tokenizer", "train", texts, "--out", texts)
-    assert (texts / "text.txt").exists()
-
-
-def test_help_teaches_every_setting():
-    shown = run("tokenizer", "train", "--help")
-    for setting in ("min_frequency", "special_tokens", "lowercase", "coverage"):
-        assert setting in shown
-
-
-@pytest.mark.parametrize(
+@for_each(
     ("family", "kind"),
     [
         *((family, "bpe") for family in FAMILIES),
         *(("llama2", "unigram"), ("chatml", "unigram")),
-        *slow(*((family, "unigram") for family in FAMILIES if family not in ("llama2", "chatml"))),
     ],
 )
 def test_a_family_is_ready_for_its_conversations(texts, tmp_path, kind, family):
-    out = tmp_path / "v"
+    out = tmp_path / f"{family}-{kind}"
     settings = ("--kind", kind, "--family", family, "--vocabulary-size", "300")
     done = run("tokenizer", "train", texts, "--out", out, *settings)
     assert f"lmworks tokenizer preview {out}" in "".join(done.split("\n"))
@@ -90,11 +62,11 @@ def test_a_family_is_ready_for_its_conversations(texts, tmp_path, kind, family):
     assert tokenizer.eos_id is not None and tokenizer.roles["eos_token"] == FAMILIES[family].roles["eos_token"]
 
 
-@pytest.mark.parametrize(("kind", "becomes"), [("unigram", "<unk>"), ("wordpiece", "[UNK]")])
+@for_each(("kind", "becomes"), [("unigram", "<unk>"), ("wordpiece", "[UNK]")])
 def test_characters_that_got_no_token_are_told(texts, tmp_path, kind, becomes):
     (texts / "rare.txt").write_text("ßß", "utf-8")
     settings = ("--set", "vocabulary_size=60", "--set", "coverage=0.99")
-    done = run("tokenizer", "train", str(texts), "--out", str(tmp_path / "v"), "--kind", kind, *settings)
+    done = run("tokenizer", "train", str(texts), "--out", str(tmp_path / kind), "--kind", kind, *settings)
     assert "no token," in done
     assert "ß (2)" in done and becomes in done and "Raise coverage" in done
 

@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from command_line import refused
+from kit.tables import for_each
 from lmworks.cli.main import app
 from lmworks.embeddings.vector_files import load_word_vectors
 
@@ -60,62 +61,6 @@ def test_a_model_is_asked_as_vectors_are(tiny_tokenizer, tmp_path):
     assert len(told.output.strip().splitlines()) == 5  # a title, a head, three words
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["train", "nowhere", "--kind", "cbov", "--out", "OUT"], 'did you mean "cbow"?'),
-        (["train", "nowhere", "--set", "dimension=3", "--out", "OUT"], 'did you mean "dimensions"?'),
-        (["train", "nowhere", "--set", "window=0", "--out", "OUT"], "window must be above 0"),
-        (
-            ["train", "nowhere", "--set", "learning_rate=inf", "--out", "OUT"],
-            "learning_rate must be above 0",
-        ),
-        (["analogy", "a", "b", "--vectors", "OUT"], "three words"),
-        (["analogy", "a", "b", "c", "--method", "divide", "--vectors", "OUT"], "allowed: add, multiply"),
-        (["neighbours", "a", "--vectors", "OUT"], "no word vectors at"),
-        (["evaluate", "--vectors", "OUT"], "--analogies FILE"),
-        (["map", "--vectors", "OUT", "--out", "map.gif"], ".svg, .png"),
-    ],
-)
-def test_bad_input_is_refused_before_anything_is_done(tmp_path, arguments, message):
-    out = tmp_path / "out"
-    assert message in refused("vectors", *(str(out) if each == "OUT" else each for each in arguments))
-    assert not out.exists()
-
-
-@pytest.mark.parametrize("kind", ["skip-gram", "glove"])
-def test_files_without_a_text_are_told(kind, tmp_path):
-    for name in ("a.gz", "b.gz"):
-        (tmp_path / name).write_bytes(b"\x1f\x8b\x08")
-    told = refused("vectors", "train", f"{tmp_path}/*.gz", "--kind", kind, "--out", str(tmp_path / "out"))
-    assert "there is no text in" in told and "2 × not UTF-8" in told and "a.gz" in told
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("map", "king", "--near", "-3", "--out", "map.svg"),
-        ("map", "--top", "0", "--out", "map.svg"),
-        ("neighbours", "king", "--number", "0"),
-        ("neighbours", "king", "--restrict", "-1"),
-        ("evaluate", "--restrict", "0"),
-    ],
-)
-def test_a_number_below_the_least_is_refused_by_its_option(arguments):
-    told = run(*arguments, "--vectors", "nowhere")
-    option = next(each for each in arguments if each.startswith("--"))
-    assert told.exit_code == 2 and f"Invalid value for '{option}'" in told.output
-
-
-def test_nothing_is_overwritten(texts):
-    assert "exists already" in refused("vectors", "train", str(texts), "--out", str(texts))
-    assert (texts / "text.txt").exists()
-    picture = texts / "drawn.svg"
-    picture.write_text("<svg/>")
-    assert "exists already" in refused("vectors", "map", "--vectors", "nowhere", "--out", str(picture))
-    assert picture.read_text() == "<svg/>"
-
-
 def test_folders_on_the_way_to_a_result_are_made_before_the_work(texts, tmp_path):
     out = tmp_path / "missing" / "deep" / "vectors.bin"
     done = run("train", str(texts), "--out", str(out), "--set", "dimensions=4", "--set", "epochs=1")
@@ -128,7 +73,7 @@ def test_folders_on_the_way_to_a_result_are_made_before_the_work(texts, tmp_path
     assert "text.txt" in told and "words learnt" not in told
 
 
-@pytest.mark.parametrize("name", ["v.bin", "v.vec", "v"])
+@for_each("name", ["v.bin", "v.vec", "v"])
 def test_subwords_that_a_file_cannot_hold_are_named(texts, tmp_path, name):
     out = tmp_path / name
     small = ("--set", "dimensions=4", "--set", "epochs=1")
@@ -137,9 +82,3 @@ def test_subwords_that_a_file_cannot_hold_are_named(texts, tmp_path, name):
     assert told_so == (load_word_vectors(out).ngrams is None) == (name != "v")
     plain = run("train", str(texts), "--out", str(tmp_path / f"plain-{name}"), *small).output
     assert "without their" not in plain
-
-
-def test_help_teaches_every_setting():
-    told = run("train", "--help").output
-    for setting in ("subsample", "subwords.shortest", "count_limit", "noise_power"):
-        assert setting in told

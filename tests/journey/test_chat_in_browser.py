@@ -1,41 +1,23 @@
 """The chat in a real browser, with the real weights: ask, read, open a citation, criticise, find it in the log."""
 
 import json
-import shutil
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from kit.browser import launched, needs_chromium, watched_page
+from kit.servers import serving
 from lmworks.build import build
 from lmworks.ground.answer_text import answer_parts, markdown_parts
 from lmworks.recipe import find, load
 from lmworks.records import Span, Verdict
-from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.listener import listen
-from lmworks.serve.server import Server
 from lmworks.serve.service import Service
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.weights,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-]
+pytestmark = [pytest.mark.weights, needs_chromium]
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SOURCES = {
     "security.md": "# Security\n\nLaptops are locked whenever you leave your desk. A lost laptop is reported to the "
     "security desk within one hour, by telephone, at any time of the day.\n\n## Passwords\n\nPasswords live in the "
@@ -46,14 +28,6 @@ SOURCES = {
 }
 QUESTION = "By when must I report a lost laptop?"
 LANGUAGE = "smollm2-135m-instruct"
-OBSERVE = """
-window.shifts = [];
-new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts.push(entry.value);
-}).observe({ type: "layout-shift", buffered: true });
-window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
-"""
 ESCAPE = """() => new MutationObserver((_, observer) => {
   if (!document.querySelector(".live .said")) return;
   observer.disconnect();
@@ -92,62 +66,25 @@ def url(tmp_path_factory: pytest.TempPathFactory, smollm2: Path, minilm: Path) -
         (root / "docs" / name).write_text(text, "utf-8")
     sources = json.dumps([str(root / "docs")])
     build(load(find("documents"), [f"documents.sources={sources}"]), root / "w")
-    service = Service(root / "w", ServeConfig(port=0, drain_seconds=1.0))
-    service.load()
-    listener = listen(service.config)
-    server = Server(create_app(service), service)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.stop()
-    thread.join(timeout=60)
-    service.close()
-
-
-@dataclass
-class Watched:
-    """A page, and what it must not do."""
-
-    page: "playwright.Page"
-    errors: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
-
-    def check(self) -> None:
-        assert self.errors == []
-        assert self.outside == []
-        assert self.page.evaluate("window.violations") == []
+    with serving(Service(root / "w", ServeConfig(drain_seconds=1.0)), load=True) as running:
+        yield running.url
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+def browser() -> Iterator:
+    with launched() as started:
+        yield started
 
 
-WIDE, NARROW = pytest.param((1440, 900), id="wide"), pytest.param((390, 844), id="narrow")
-SLOW_NARROW = pytest.param((390, 844), id="narrow", marks=pytest.mark.slow)
-# Where little depends on the layout.
-narrow_is_slow = pytest.mark.parametrize("watched", [WIDE, SLOW_NARROW], indirect=True)
+@pytest.fixture
+def watched(browser, url: str) -> Iterator:
+    with watched_page(browser, url) as found:
+        yield found
 
 
-@pytest.fixture(params=[WIDE, NARROW])
-def watched(browser, url: str, request: pytest.FixtureRequest) -> Iterator[Watched]:
-    width, height = request.param
-    context = browser.new_context(viewport={"width": width, "height": height}, base_url=url)
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    context.add_init_script(OBSERVE)
-    found = Watched(context.new_page())
-    found.page.on("console", lambda message: found.errors.append(message.text) if message.type == "error" else None)
-    found.page.on("pageerror", lambda error: found.errors.append(str(error)))
-    found.page.on(
-        "request",
-        lambda sent: None if urlsplit(sent.url).hostname == "127.0.0.1" else found.outside.append(sent.url),
-    )
-    yield found
-    found.check()
-    context.close()
+@pytest.fixture
+def page(watched):
+    return watched[0]
 
 
 def ask(page, question: str, model: str = "assistant") -> None:
@@ -156,14 +93,11 @@ def ask(page, question: str, model: str = "assistant") -> None:
     page.keyboard.press("Enter")
 
 
-@narrow_is_slow
-def test_from_a_question_to_the_log(watched: Watched):
-    page = watched.page
+def test_from_a_question_to_the_log(page):
     page.goto("/")
     ask(page, QUESTION)
     page.wait_for_selector(".turn[data-interaction]")
     assert "within one hour" in page.inner_text(".answer")
-    assert sum(page.evaluate("window.shifts")) < 0.05
     assert urlsplit(page.url).path.startswith("/chat/")
     identifier = page.get_attribute(".turn", "data-interaction")
 
@@ -189,9 +123,7 @@ def test_from_a_question_to_the_log(watched: Watched):
     assert "incomplete: which number?" in page.inner_text("main")
 
 
-@narrow_is_slow
-def test_a_citation_opens_the_document_at_the_passage(watched: Watched):
-    page = watched.page
+def test_a_citation_opens_the_document_at_the_passage(page):
     page.goto("/")
     ask(page, QUESTION)
     page.wait_for_selector(".turn[data-interaction]")
@@ -202,12 +134,9 @@ def test_a_citation_opens_the_document_at_the_passage(watched: Watched):
     page.wait_for_url("**/documents/**")
     page.wait_for_selector("#cite")
     assert " ".join(page.inner_text("#cite").split()) == " ".join(said.split())
-    assert page.evaluate("document.querySelector('#cite').getBoundingClientRect().top < innerHeight")
 
 
-@narrow_is_slow
-def test_a_language_model_streams_without_moving_the_page(watched: Watched):
-    page = watched.page
+def test_a_language_model_streams_and_hears_the_turn_before(page):
     page.goto("/")
     page.evaluate(ONE_BY_ONE)
     page.evaluate(COUNT_LENGTHS)
@@ -218,7 +147,6 @@ def test_a_language_model_streams_without_moving_the_page(watched: Watched):
     assert page.evaluate("window.lengths.size") >= 5  # it comes in pieces
     page.keyboard.press("Escape")
     page.wait_for_selector(".turn[data-interaction]")
-    assert sum(page.evaluate("window.shifts")) < 0.05
     ask(page, "And at night?", LANGUAGE)
     page.wait_for_selector(".live .said")
     page.keyboard.press("Escape")
@@ -230,9 +158,7 @@ def test_a_language_model_streams_without_moving_the_page(watched: Watched):
     assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
 
 
-@narrow_is_slow
-def test_stopping_keeps_what_was_written(watched: Watched):
-    page = watched.page
+def test_stopping_keeps_what_was_written(page):
     page.goto("/")
     page.evaluate(ONE_BY_ONE)
     page.evaluate(ESCAPE)
@@ -244,9 +170,7 @@ def test_stopping_keeps_what_was_written(watched: Watched):
     assert page.input_value("#question") == "Write a very long story about the sea."
 
 
-@narrow_is_slow
-def test_a_lost_connection_is_said_and_can_be_tried_again(watched: Watched):
-    page = watched.page
+def test_a_lost_connection_is_said_and_can_be_tried_again(page, watched):
     page.goto("/")
     page.route("**/v1/chat/completions", lambda route: route.abort())
     ask(page, QUESTION)
@@ -254,15 +178,13 @@ def test_a_lost_connection_is_said_and_can_be_tried_again(watched: Watched):
     assert "connection" in page.inner_text("#problem")
     assert page.input_value("#question") == QUESTION
     page.unroute("**/v1/chat/completions")
-    watched.errors.clear()  # the browser reports the request that was cut off
+    watched[1].clear()  # the browser reports the request that was cut off
     page.click("#problem button")
     page.wait_for_selector(".turn[data-interaction]")
     assert page.inner_text("#problem") == ""
 
 
-@narrow_is_slow
-def test_a_busy_server_counts_down(watched: Watched):
-    page = watched.page
+def test_a_busy_server_counts_down(page, watched):
     page.goto("/")
     body = json.dumps({"error": {"message": "too many requests are waiting"}})
     answer = {"status": 429, "headers": {"Retry-After": "1"}, "content_type": "application/json", "body": body}
@@ -271,17 +193,14 @@ def test_a_busy_server_counts_down(watched: Watched):
     page.wait_for_selector("#problem button:disabled")
     assert "Too many requests are waiting." in page.inner_text("#problem")
     page.wait_for_selector("#problem button:not(:disabled)")
-    watched.errors.clear()  # the browser reports the status
+    watched[1].clear()  # the browser reports the status
 
 
-@narrow_is_slow
-def test_the_keyboard_reaches_everything(watched: Watched):
-    page = watched.page
+def test_the_keyboard_reaches_everything(page):
     page.goto("/")
     ask(page, QUESTION)
     page.wait_for_selector(".turn[data-interaction]")
     page.focus(".skip")
-    assert page.locator(".skip").bounding_box()["y"] >= 0
     reached = set()
     for _ in range(60):
         page.keyboard.press("Tab")
@@ -307,15 +226,6 @@ def test_the_keyboard_reaches_everything(watched: Watched):
     page.keyboard.press("g")
     page.keyboard.press("l")
     page.wait_for_url("**/log")
-
-
-def test_nothing_is_wider_than_the_page(watched: Watched):
-    page = watched.page
-    page.goto("/")
-    ask(page, "x" * 300 + " " + QUESTION)
-    page.wait_for_selector(".turn[data-interaction]")
-    page.click(".why summary")
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
 def test_the_page_works_without_javascript(browser, url: str):

@@ -1,11 +1,6 @@
 """The main path, end to end with the real weights: a folder in, grounded answers out, an edit, a kill, the lineage."""
 
 import json
-import random
-import shutil
-import subprocess
-import sys
-import time
 from io import StringIO
 from pathlib import Path
 
@@ -13,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import lmworks
-from lmworks.artefact import read_manifest
+from kit.tables import for_each
 from lmworks.build import build
 from lmworks.lineage import trace
 from lmworks.recipe import find, load
@@ -88,7 +83,7 @@ def rebuild(root: Path, workspace: str = "workspace"):
     return {outcome.name: outcome for outcome in build(recipe, root / workspace)}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("question", "source", "words"),
     [
         ("How many days of leave can I take with me into the next year?", "leave.md", "At most five days"),
@@ -141,35 +136,3 @@ def test_the_lineage_of_an_answer_leads_to_source_weights_and_settings(handbook,
         assert "security.html" in shown and "still says so" in shown and "web-page" in shown
     with pytest.raises(FileNotFoundError, match="answer, stage or artefact"):
         trace(handbook / "workspace", "nothing")
-
-
-@pytest.mark.slow  # quick, with small models: tests/retrieve/test_index.py, tests/data/test_cleaning_kill.py
-@pytest.mark.parametrize("kills", [1, 5])
-def test_killed_at_random_moments_the_build_completes_and_equals_an_undisturbed_one(handbook, kills):
-    """The first kill comes while the index is made, the others at any moment."""
-    script = (
-        "import sys; from pathlib import Path; from lmworks.build import build; from lmworks.recipe import find, load\n"
-        "build(load(find('documents'), sys.argv[2:]), Path(sys.argv[1]))\n"
-    )
-    settings = [f"documents.sources={json.dumps([str(handbook / 'docs')])}", *OVERRIDES]
-    killed = handbook / "killed"
-    shutil.rmtree(killed, ignore_errors=True)
-    command = [sys.executable, "-c", script, str(killed), *settings]
-    moments, done = random.Random(0), 0
-    while done < kills:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not done and process.poll() is None and not (killed / "work" / "index").exists():
-            time.sleep(0.01)
-        try:
-            process.wait(timeout=moments.uniform(0.5, 4.0) if done else moments.uniform(0, 0.2))
-            shutil.rmtree(killed)  # it was faster than the kill: start over
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            done += 1
-    assert not (killed / "current.json").exists()
-    subprocess.run(command, check=True, capture_output=True)
-    undisturbed = rebuild(handbook)
-    for name, outcome in undisturbed.items():
-        (made,) = (killed / "stages" / name).glob("[!.]*")
-        assert read_manifest(made).content_hash == outcome.manifest.content_hash, name

@@ -1,55 +1,18 @@
 """Real servers on free ports: one of a tiny random language model and an embedder, one that answers from documents."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import httpx
-import openai
 import pytest
 
+from kit.servers import Running, serving
 from lmworks.model.checkpoint import Checkpoint, assemble
-from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
-from lmworks.serve.listener import listen
-from lmworks.serve.server import Server
 from lmworks.serve.service import Service
 from tiny_system import CHAT_TEMPLATE, copy_workspace
-
-
-@dataclass(frozen=True)
-class Running:
-    """A server in a thread of this process, and the service behind it."""
-
-    url: str
-    service: Service
-    server: Server
-
-    def client(self, key: str = "none", **options) -> openai.OpenAI:
-        """The official client; it does not retry, so that a test sees every answer."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60, **options)
-
-    def http(self, **options) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, **options)
-
-
-@contextmanager
-def serving(service: Service) -> Iterator[Running]:
-    """Serve on a free port until the block ends; the service is closed then, and what it logged is committed."""
-    listener = listen(replace(service.config, port=0))
-    server = Server(create_app(service), service)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    try:
-        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", service, server)
-    finally:
-        server.stop()
-        thread.join(timeout=60)
-        service.close()
-        assert not thread.is_alive(), "the server did not stop"
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +35,7 @@ def wait_until() -> Callable[[Callable[[], bool]], None]:
 
 
 @pytest.fixture(scope="session")
-def roomy(tiny: Checkpoint, serve, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., object]:
+def roomy(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., object]:
     """`with roomy(template) as running:` serves `tiny` with a context of 2048 tokens, which hold functions too."""
 
     @contextmanager
@@ -81,11 +44,17 @@ def roomy(tiny: Checkpoint, serve, tmp_path_factory: pytest.TempPathFactory) -> 
         checkpoint = assemble(config, tiny.model.state_dict(), tiny.tokenizer, template, source="roomy")
         folder = checkpoint.save(tmp_path_factory.mktemp("models") / "tiny")
         service = Service(tmp_path_factory.mktemp("served"), ServeConfig(drain_seconds=5.0), {"tiny": str(folder)})
-        service.load()
-        with serve(service) as running:
+        with serving(service, load=True) as running:
             yield running
 
     return begin
+
+
+@pytest.fixture(scope="session")
+def served(roomy) -> Iterator[Running]:
+    """The server of the tests of functions and of responses: `tiny` with room for both."""
+    with roomy() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -98,8 +67,7 @@ def start(
     def begin(*, embedder: bool = False, **config) -> Iterator[Running]:
         models = {"tiny": str(tiny_folder)} | ({"embedder": str(tiny_embedder_folder)} if embedder else {})
         service = Service(tmp_path_factory.mktemp("served"), ServeConfig(**{"drain_seconds": 5.0, **config}), models)
-        service.load()
-        with serving(service) as running:
+        with serving(service, load=True) as running:
             yield running
 
     return begin
@@ -113,22 +81,15 @@ def language(start) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
-def grounded(built_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server of the grounded `assistant`, its language model `tiny` and its embedder."""
-    workspace = copy_workspace(built_workspace, tmp_path_factory.mktemp("grounded") / "workspace")
-    service = Service(workspace, ServeConfig(drain_seconds=5.0))
-    service.load()
-    with serving(service) as running:
+def exact(start) -> Iterator[Running]:
+    """A server of `tiny` in float32, which gives what an engine of float32 gives."""
+    with start(weights="float32") as running:
         yield running
 
 
-@pytest.fixture
-def serving_unloaded(tmp_path: Path) -> Callable[..., object]:
-    """`with serving_unloaded(models) as running:` serves without having loaded anything."""
-
-    @contextmanager
-    def begin(models: dict[str, str], **config) -> Iterator[Running]:
-        with serving(Service(tmp_path, ServeConfig(drain_seconds=5.0, **config), models)) as running:
-            yield running
-
-    return begin
+@pytest.fixture(scope="session")
+def grounded(built_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server of the grounded `assistant`, its language model `tiny` and its embedder."""
+    workspace = copy_workspace(built_workspace, tmp_path_factory.mktemp("grounded") / "workspace")
+    with serving(Service(workspace, ServeConfig(drain_seconds=5.0)), load=True) as running:
+        yield running

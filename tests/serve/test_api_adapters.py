@@ -4,18 +4,17 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.adapt import Lora, LoraConfig, initialise_lora, merge, write_lora
 from lmworks.cli import serve_command
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint, assemble
-from lmworks.model.config import ModelConfig
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
@@ -31,20 +30,17 @@ PROMPT = "the thing is in there"
 TOLERANCE = 1e-3
 
 
-def random_lora(config: ModelConfig, seed: int, lora_config: LoraConfig) -> Lora:
-    """With a B that is not zero, so large that greedy completions are others."""
-    generator = torch.Generator().manual_seed(seed)
-    fresh = initialise_lora(config, lora_config, generator).changes
-    return Lora({name: c._replace(b=0.3 * torch.randn(c.b.shape, generator=generator)) for name, c in fresh.items()})
-
-
 @pytest.fixture(scope="module")
 def loras(tiny: Checkpoint) -> dict[str, Lora]:
-    """Of different ranks and layers."""
-    return {
-        "formal": random_lora(tiny.config, 1, LoraConfig(r=4)),
-        "terse": random_lora(tiny.config, 2, LoraConfig(r=2, target_modules=("query", "value"))),
-    }
+    """Of different ranks and layers, with a B so large that greedy completions are others."""
+    configs = {"formal": LoraConfig(r=4), "terse": LoraConfig(r=2, target_modules=("query", "value"))}
+    made = {}
+    for seed, (name, config) in enumerate(configs.items(), start=1):
+        generator = torch.Generator().manual_seed(seed)
+        fresh = initialise_lora(tiny.config, config, generator).changes
+        noise = {layer: 0.3 * torch.randn(change.b.shape, generator=generator) for layer, change in fresh.items()}
+        made[name] = Lora({layer: change._replace(b=noise[layer]) for layer, change in fresh.items()})
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +53,13 @@ def folders(tiny: Checkpoint, loras: dict[str, Lora], tmp_path_factory: pytest.T
 def engines(tiny: Checkpoint, loras: dict[str, Lora]) -> dict[str, Engine]:
     """The oracle: an engine for each name, of the base and of merged models; they know nothing of adapters."""
     models = {"tiny": tiny.model, **{name: merge(tiny.model, lora) for name, lora in loras.items()}}
-    return {name: Engine(tiny.with_model(model), weights="float32") for name, model in models.items()}
+    made = {name: Engine(tiny.with_model(model), weights="float32") for name, model in models.items()}
+    assert len({greedy(engine, prompt=PROMPT).ids for engine in made.values()}) == 3
+    return made
 
 
 @pytest.fixture(scope="module")
-def served(start, folders: dict[str, str]):
+def adapted(start, folders: dict[str, str]):
     with start(adapters=folders, weights="float32") as running:
         yield running
 
@@ -81,65 +79,45 @@ def chat(running, name: str, question: str, **options: Any):
     )  # fmt: skip
 
 
-def test_adapters_are_listed_as_models_of_their_own(served) -> None:
-    models = {model.id: model for model in served.client().models.list()}
+def test_adapters_are_listed_as_models_of_their_own(adapted) -> None:
+    models = {model.id: model for model in adapted.client().models.list()}
     assert set(models) == set(NAMES)
     assert len({model.fingerprint for model in models.values()}) == 3
     assert {(model.kind, model.context_length) for model in models.values()} == {("language", 512)}
-    assert served.client().models.retrieve("terse").fingerprint == models["terse"].fingerprint
+    assert adapted.service.occupancy("formal") == adapted.service.occupancy("tiny")
+    assert 'lmworks:kv_cache_usage_perc{model_name="formal"}' in adapted.http().get("/metrics").text
 
 
-def test_the_oracles_differ(engines) -> None:
-    """Else the tests below would pass for a server that forgets the adapter."""
-    assert len({greedy(engine, messages=PROMPT).ids for engine in engines.values()}) == 3
-    assert len({greedy(engine, prompt=PROMPT).ids for engine in engines.values()}) == 3
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_chat_is_the_merged_models(served, engines, name) -> None:
-    wanted = greedy(engines[name], messages=PROMPT)
-    answer = chat(served, name, PROMPT, logprobs=True)
+@for_each("name", NAMES)
+def test_every_api_answers_as_the_merged_model(adapted, engines, name) -> None:
+    engine, client, encode = engines[name], adapted.client(), engines[name].checkpoint.tokenizer.encode
+    wanted = greedy(engine, messages=PROMPT)
+    answer = chat(adapted, name, PROMPT, logprobs=True)
     assert (answer.model, answer.choices[0].message.content) == (name, wanted.text)
-    told = [token.logprob for token in answer.choices[0].logprobs.content]
-    assert told == pytest.approx(wanted.log_probabilities, abs=TOLERANCE)
-    pieces = [chunk.choices[0].delta.content or "" for chunk in chat(served, name, PROMPT, stream=True)]
+    values = [token.logprob for token in answer.choices[0].logprobs.content]
+    assert values == pytest.approx(wanted.log_probabilities, abs=TOLERANCE)
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chat(adapted, name, PROMPT, stream=True)]
     assert "".join(pieces) == wanted.text
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_completion_is_the_merged_models(served, engines, name) -> None:
-    wanted = greedy(engines[name], prompt=PROMPT)
-    answer = served.client().completions.create(
-        model=name, prompt=PROMPT, temperature=0, max_tokens=16, logprobs=1, extra_body={"ignore_eos": True}
-    )
-    assert answer.choices[0].text == wanted.text
-    assert answer.choices[0].logprobs.token_logprobs == pytest.approx(wanted.log_probabilities, abs=TOLERANCE)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_prompts_scores_are_the_merged_models(served, engines, name) -> None:
-    ids = engines[name].checkpoint.tokenizer.encode(PROMPT)
-    (wanted,) = engines[name].score([ids[:1]], [ids[1:]])
-    answer = served.client().completions.create(model=name, prompt=PROMPT, echo=True, max_tokens=0, logprobs=2)
-    assert answer.choices[0].logprobs.token_logprobs[1:] == pytest.approx(wanted.log_probabilities, abs=TOLERANCE)
-    body = {"model": name, "text_1": PROMPT, "text_2": [" on", "ward"]}
-    told = served.http().post("/v1/score", json=body).json()["data"]
-    encode = engines[name].checkpoint.tokenizer.encode
-    scores = engines[name].score([ids, ids], [encode(" on"), encode("ward")])
-    assert [one["score"] for one in told] == pytest.approx([one.mean for one in scores], abs=TOLERANCE)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_response_is_the_merged_models(served, engines, name) -> None:
-    wanted = greedy(engines[name], messages=PROMPT)
-    answer = served.client().responses.create(
+    response = client.responses.create(
         model=name, input=PROMPT, temperature=0, max_output_tokens=16, extra_body={"ignore_eos": True}
     )
-    assert answer.output_text == wanted.text
+    assert response.output_text == wanted.text
+    completion = client.completions.create(
+        model=name, prompt=PROMPT, temperature=0, max_tokens=16, extra_body={"ignore_eos": True}
+    )
+    assert completion.choices[0].text == greedy(engine, prompt=PROMPT).text
+    ids = encode(PROMPT)
+    (score,) = engine.score([ids[:1]], [ids[1:]])
+    echo = client.completions.create(model=name, prompt=PROMPT, echo=True, max_tokens=0, logprobs=2)
+    assert echo.choices[0].logprobs.token_logprobs[1:] == pytest.approx(score.log_probabilities, abs=TOLERANCE)
+    body = {"model": name, "text_1": PROMPT, "text_2": [" on", "ward"]}
+    rows = adapted.http().post("/v1/score", json=body).json()["data"]
+    scores = engine.score([ids, ids], [encode(" on"), encode("ward")])
+    assert [row["score"] for row in rows] == pytest.approx([one.mean for one in scores], abs=TOLERANCE)
 
 
-def test_base_and_adapters_share_a_batch(served, engines, monkeypatch) -> None:
-    runner = served.service.language("tiny")._engine.batcher.runner
+def test_base_and_adapters_share_a_batch(adapted, engines, monkeypatch) -> None:
+    runner = adapted.service.language("tiny")._engine.batcher.runner
     forward, together = runner.forward, set()
 
     def observed(works, *arguments):
@@ -149,134 +127,79 @@ def test_base_and_adapters_share_a_batch(served, engines, monkeypatch) -> None:
     monkeypatch.setattr(runner, "forward", observed)
     asked = [(name, f"{PROMPT} {number}") for number in range(2) for name in NAMES]
     with ThreadPoolExecutor(len(asked)) as pool:
-        answers = list(pool.map(lambda pair: chat(served, *pair, max_tokens=60), asked))
+        answers = list(pool.map(lambda pair: chat(adapted, *pair, max_tokens=60), asked))
     assert frozenset((-1, 0, 1)) in together
     for (name, question), answer in zip(asked, answers, strict=True):
         assert answer.choices[0].message.content == greedy(engines[name], messages=question, max_tokens=60).text
 
 
-def test_the_log_names_the_adapter_and_replay_refuses_it(served, tiny, loras) -> None:
-    reader = served.service.log.reader
-    made = {name: reader.get(chat(served, name, PROMPT).lmworks["interaction"]) for name in NAMES}
+def test_the_log_names_the_adapter_and_replay_refuses_it(adapted, tiny, loras) -> None:
+    made = {name: adapted.interaction(chat(adapted, name, PROMPT)) for name in NAMES}
     for name, lora in loras.items():
         assert made[name].route == name and made[name].model == tiny.fingerprint
         assert made[name].lineage == {f"model:{name}": tiny.fingerprint, f"adapter:{name}": lora.fingerprint}
-        with pytest.raises(ValueError, match=rf"made with the adapter '{name}': only what the model made alone"):
+        with pytest.raises(ValueError, match=name):
             replay(made[name], Engine(tiny, weights="float32"), tiny)
     assert not any(key.startswith("adapter:") for key in made["tiny"].lineage)
     assert replay(made["tiny"], Engine(tiny, weights="float32"), tiny).same
 
 
-def test_an_adapter_has_the_occupancy_of_its_model(served) -> None:
-    assert served.service.occupancy("formal") == served.service.occupancy("tiny")
-    text = served.http().get("/metrics").text
-    assert 'lmworks:kv_cache_usage_perc{model_name="formal"}' in text
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is refused at start
-
-
 @pytest.fixture(scope="module")
-def wide_folder(tiny_tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of another width than `tiny`."""
+def sources(tiny_tokenizer, tiny_folder, folders, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders by name: models, of which `wide` is of another width, and what is an adapter or is none."""
+    root = tmp_path_factory.mktemp("sources")
     config = llama(tiny_tokenizer.vocabulary_size, 64, layers=2, heads=4, kv_heads=2, hidden=64, context_length=64)
     weights = initialise(Transformer(config), seed=1).state_dict()
-    return assemble(config, weights, tiny_tokenizer, source="wide").save(tmp_path_factory.mktemp("models") / "wide")
+    assemble(config, weights, tiny_tokenizer, source="wide").save(root / "wide")
+    (root / "empty").mkdir()
+    shutil.copytree(folders["formal"], root / "damaged")
+    tensors = root / "damaged" / "adapter_model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-4] + b"\0\1\2\3")
+    paths = {name: str(root / name) for name in ("wide", "missing", "empty", "damaged")}
+    return {**paths, "tiny": str(tiny_folder), "twin": str(tiny_folder), "formal": folders["formal"]}
 
 
-def threads() -> int:
-    """Engines at work in this process."""
-    return sum(thread.name == "lmworks-engine" for thread in threading.enumerate())
-
-
-@pytest.mark.parametrize(
-    ("models", "name", "problem"),
+@for_each(
+    ("models", "name", "adapter", "problem"),
     [
-        (("wide",), "formal", r"'formal' in .* must fit exactly one .*; wide: .* is of another base"),
-        (("tiny", "twin"), "formal", r"it fits tiny, twin: serve only one of them"),
-        (("tiny",), "tiny", r"'tiny' has the name of a model that is served: give it another one"),
-        (("tiny",), "assistant", r"'assistant' has the name of a model"),
-        (("tiny",), "", r"an adapter needs a name"),
+        (("wide",), "formal", "formal", "wide"),
+        (("tiny", "twin"), "formal", "formal", "tiny, twin"),
+        (("tiny",), "tiny", "formal", "'tiny'"),
+        (("tiny",), "assistant", "formal", "'assistant'"),
+        (("tiny",), "formal", "missing", "missing"),
+        (("tiny",), "formal", "empty", "adapter_config.json"),
+        (("tiny",), "formal", "tiny", "adapter_config.json"),
+        (("tiny",), "formal", "damaged", "damaged"),
     ],
 )
-def test_what_cannot_be_served_is_refused_at_start(
-    models, name, problem, tiny_folder, wide_folder, folders, tmp_path
+def test_what_cannot_be_served_is_refused_before_anything_is_loaded_or_announced(
+    models, name, adapter, problem, sources, tmp_path
 ) -> None:
-    paths = {"tiny": str(tiny_folder), "twin": str(tiny_folder), "wide": str(wide_folder)}
-    config = ServeConfig(adapters={name: folders["formal"]})
-    before = threads()
-    service = Service(tmp_path, config, {one: paths[one] for one in models})
-    try:
-        with pytest.raises(ValueError, match=problem):
-            service.load()
-        assert service.state == "failed" and service.failure
-        assert threads() == before
-    finally:
-        service.close()
-
-
-def test_a_folder_that_is_no_adapter_is_refused_at_start(tiny_folder, tmp_path) -> None:
-    service = Service(tmp_path, ServeConfig(adapters={"formal": str(tiny_folder)}), {"tiny": str(tiny_folder)})
-    with pytest.raises(FileNotFoundError, match=r"has no adapter_config\.json, so it is not a PEFT adapter"):
+    announced: list[str] = []
+    config, paths = ServeConfig(port=0, adapters={name: sources[adapter]}), {one: sources[one] for one in models}
+    workspace = tmp_path / f"{'-'.join(models)}-{name}-{adapter}"
+    with pytest.raises((FileNotFoundError, ValueError), match=problem):
+        server.run(workspace, config, paths, announced.append)
+    assert announced == [] and not workspace.exists()
+    engines = [thread.name for thread in threading.enumerate()].count("lmworks-engine")
+    service = Service(workspace, config, paths)
+    with pytest.raises((FileNotFoundError, ValueError), match=problem):
         service.load()
+    assert service.state == "failed" and service.failure
+    assert [thread.name for thread in threading.enumerate()].count("lmworks-engine") == engines
     service.close()
 
 
-@pytest.mark.parametrize("wrong", ["missing", "empty", "damaged", "name", "base"])
-def test_it_is_refused_before_anything_is_loaded_or_announced(
-    wrong, tiny_folder, wide_folder, folders, tmp_path
-) -> None:
-    folder = tmp_path / "adapter"
-    if wrong == "damaged":
-        shutil.copytree(folders["formal"], folder)
-        tensors = folder / "adapter_model.safetensors"
-        tensors.write_bytes(tensors.read_bytes()[:-4] + b"\0\1\2\3")
-    elif wrong != "missing":
-        folder.mkdir() if wrong == "empty" else shutil.copytree(folders["formal"], folder)
-    name = "tiny" if wrong == "name" else "formal"
-    models = {"wide": str(wide_folder)} if wrong == "base" else {"tiny": str(tiny_folder)}
-    problem = {
-        "missing": "there is no such folder",
-        "empty": "has no adapter_config.json",
-        "damaged": "is damaged",
-        "name": "has the name of a model",
-        "base": "is of another base",
-    }
-    told: list[str] = []
-    config = ServeConfig(port=0, adapters={name: str(folder)})
-    with pytest.raises((FileNotFoundError, ValueError), match=problem[wrong]):
-        server.run(tmp_path / "workspace", config, models, told.append)
-    assert told == [] and not (tmp_path / "workspace").exists()
+def test_the_command_line_names_folders_and_refuses_what_names_none(monkeypatch, tmp_path) -> None:
+    configs: list[ServeConfig] = []
+    monkeypatch.setattr(serve_command, "serve_workspace", lambda folder, config, models: configs.append(config))
 
+    def serve(*adapters: str) -> None:
+        serve_command.serve(workspace=tmp_path, models=[str(tmp_path)], adapters=list(adapters), port=0)
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The command line
-
-
-def serve_with(monkeypatch, tmp_path: Path, *adapters: str) -> ServeConfig:
-    """What `lmworks serve --adapter …` would serve."""
-    taken: list[ServeConfig] = []
-    monkeypatch.setattr(serve_command, "serve_workspace", lambda folder, config, models: taken.append(config))
-    serve_command.serve(workspace=tmp_path, models=[str(tmp_path)], adapters=list(adapters), port=0)
-    return taken[0]
-
-
-def test_the_command_line_names_folders(monkeypatch, tmp_path) -> None:
-    config = serve_with(monkeypatch, tmp_path, "formal=adapters/a=b", "terse=/elsewhere")
-    assert config.adapters == {"formal": "adapters/a=b", "terse": "/elsewhere"}
-    assert replace(config, adapters={}) == ServeConfig(port=0)
-
-
-@pytest.mark.parametrize(
-    ("given", "problem"),
-    [
-        (["formal"], r"--adapter is NAME=FOLDER, got 'formal'"),
-        (["formal="], r"got 'formal='"),
-        (["=folder"], r"got '=folder'"),
-        (["formal=a", "formal=b"], r"--adapter gives 'formal' twice"),
-    ],
-)
-def test_the_command_line_refuses_what_names_no_folder(monkeypatch, tmp_path, given, problem) -> None:
-    with pytest.raises(ValueError, match=problem):
-        serve_with(monkeypatch, tmp_path, *given)
+    serve("formal=adapters/a=b", "terse=/elsewhere")
+    assert configs[0].adapters == {"formal": "adapters/a=b", "terse": "/elsewhere"}
+    assert replace(configs[0], adapters={}) == ServeConfig(port=0)
+    for wrong in (["formal"], ["formal="], ["=folder"], ["formal=a", "formal=b"]):
+        with pytest.raises(ValueError, match="--adapter"):
+            serve(*wrong)

@@ -6,6 +6,8 @@ import openai
 import pytest
 from tokenizers import Tokenizer
 
+from kit.tables import for_each
+
 QUESTION = "By when must I report a lost laptop?"
 
 
@@ -46,7 +48,7 @@ def test_a_stream_tells_its_progress_then_the_same_answer(grounded):
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
 
 
-@pytest.mark.parametrize("question", [QUESTION, "Which orchestra plays the ninth symphony of Bruckner tonight?"])
+@for_each("question", [QUESTION, "Which orchestra plays the ninth symphony of Bruckner tonight?"])
 def test_usage_counts_the_question_the_passages_and_the_answer(grounded, tiny_embedder_folder, question):
     answer, tokenizer = ask(grounded, question), Tokenizer.from_file(str(tiny_embedder_folder / "tokenizer.json"))
     logged = grounded.http().get(f"/api/interactions/{answer.lmworks['interaction']}").json()
@@ -89,10 +91,10 @@ def test_what_clients_always_send_has_no_effect(grounded):
     assert sent.choices[0].message.content == plain.choices[0].message.content
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("param", "value"), [("n", 2), ("logprobs", True), ("stop", "x"), ("presence_penalty", 1), ("logit_bias", {"1": 2})]
 )
-@pytest.mark.parametrize("stream", [False, True])
+@for_each("stream", [False, True])
 def test_what_shapes_sampled_text_is_refused(grounded, param, value, stream):
     with pytest.raises(openai.BadRequestError) as caught:
         ask(grounded, stream=stream, **{param: value})
@@ -121,26 +123,3 @@ def test_feedback_is_kept_with_the_interaction(grounded):
         ("note", None, "look at <b>this</b>"),
     ]
     assert logged["route"] == "assistant" and logged["verdicts"]
-
-
-@pytest.mark.parametrize("path", ["", "/feedback", "/notes"])
-def test_an_unknown_interaction_is_not_found(grounded, path):
-    url = f"/api/interactions/0123456789abcdef{path}"
-    body = {"/feedback": {"value": "up"}, "/notes": {"text": "x"}}.get(path)
-    answer = grounded.http().post(url, json=body) if body else grounded.http().get(url)
-    assert answer.status_code == 404 and answer.json()["error"]["code"] == "interaction_not_found"
-
-
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("feedback", {"value": "sideways"}),
-        ("feedback", {}),
-        ("feedback", {"value": "up", "stars": 5}),
-        ("notes", {"text": "  "}),
-        ("notes", {"text": "x" * 10_001}),
-    ],
-)
-def test_feedback_that_says_nothing_is_refused(grounded, path, body):
-    answer = grounded.http().post(f"/api/interactions/0123456789abcdef/{path}", json=body)
-    assert answer.status_code == 400 and answer.json()["error"]["param"]

@@ -1,16 +1,14 @@
 """Text completions through the official client, and the repository's own client of such endpoints."""
 
-import asyncio
-
 import openai
 import pytest
 
+from kit.tables import for_each
 from lmworks.generate.constraint import Choice, JsonSchema
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.remote_engine import EXTENSIONS, RemoteEngine
 from lmworks.records import Message
-from lmworks.tokenizer.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -59,25 +57,6 @@ def test_more_prompts_than_slots_and_places_in_line(start, engine):
         answer = complete(running, prompts, temperature=0, max_tokens=3)
     wanted = [expected(engine, prompt, temperature=0, max_tokens=3).text for prompt in prompts]
     assert [choice.text for choice in answer.choices] == wanted
-
-
-def test_many_short_prompts_are_not_read_on_the_event_loop(language, monkeypatch):
-    encode, used = Tokenizer.encode, []
-
-    def spy(tokenizer: Tokenizer, text: str, special: bool = False) -> list[int]:
-        used.append(asyncio._get_running_loop())
-        return encode(tokenizer, text, special)
-
-    monkeypatch.setattr(Tokenizer, "encode", spy)
-    assert len(complete(language, ["word " * 60] * 20, max_tokens=1).choices) == 20
-    assert used == [None] * 20
-
-
-@pytest.mark.parametrize(("slots", "waiting", "n"), [(2, 1, 2), (2, 1, 3), (3, 0, 2)])
-def test_choices_of_many_prompts_do_not_fill_the_queue(start, slots, waiting, n):
-    with start(slots=slots, max_waiting=waiting) as running:
-        answer = complete(running, ["a"] * 5, n=n, seed=1, max_tokens=3)
-    assert [choice.index for choice in answer.choices] == list(range(5 * n))
 
 
 def test_more_choices_than_can_be_in_flight_are_refused(start):
@@ -140,17 +119,6 @@ def test_echo_repeats_the_prompt(language, engine):
     assert "".join(chunk.choices[0].text for chunk in chunks) == "the thing" + wanted.text
 
 
-def test_echo_without_tokens_scores_the_prompt(language, engine):
-    answer = complete(language, "the thing is", echo=True, max_tokens=0, logprobs=0)
-    ids = engine.checkpoint.tokenizer.encode("the thing is")
-    (score,) = engine.score([ids[:1]], [ids[1:]])
-    told = answer.choices[0].logprobs
-    assert told.token_logprobs[0] is None
-    assert told.token_logprobs[1:] == pytest.approx(score.log_probabilities, abs=1e-4)
-    assert answer.choices[0].text == "the thing is"
-    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), 0)
-
-
 def test_the_best_of_several_are_told(language, engine):
     made = [expected(engine, "the thing", temperature=1, seed=4 + choice, max_tokens=6) for choice in range(5)]
     ranked = sorted(made, key=lambda one: sum(one.log_probabilities) / len(one.log_probabilities), reverse=True)
@@ -166,12 +134,15 @@ def test_alternatives_to_a_prompt_are_told(language, engine):
     ids = engine.checkpoint.tokenizer.encode("the thing is")
     (score,) = engine.score([ids[:1]], [ids[1:]], alternatives=3)
     told = answer.choices[0].logprobs
+    assert told.token_logprobs[0] is None
+    assert told.token_logprobs[1:] == pytest.approx(score.log_probabilities, abs=1e-4)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), 0)
     for top, row, token in zip(told.top_logprobs[1:], score.alternatives, told.tokens[1:], strict=True):
         assert sorted(top.values(), reverse=True)[:3] == pytest.approx([value for _, value in row], abs=1e-3)
         assert token in top and len(top) in (3, 4)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "sampling"),
     [
         ({"min_p": 0.2}, {"min_p": 0.2}),
@@ -230,38 +201,6 @@ def test_our_own_client_asks_for_what_goes_beyond_openai(language, engine):
     own = [one.text for one in engine.generate(requests)]
     assert [one.text for one in remote.generate(requests)] == own
     assert own[1] in constraints[1].options and int(own[2]) <= 99
-
-
-def test_an_empty_prompt_starts_a_document(language, engine):
-    answer = complete(language, "", temperature=0, max_tokens=5)
-    start = engine.checkpoint.tokenizer.special_ids["<|endoftext|>"]
-    request = Request(prompt_ids=(start,), sampling=SamplingParameters(max_tokens=5))
-    assert answer.choices[0].text == engine.generate([request])[0].text
-
-
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({"suffix": "end"}, "suffix"),
-        ({"n": 3, "best_of": 2}, "best_of"),
-        ({"best_of": 3, "stream": True}, "best_of"),
-        ({"best_of": 17}, "best_of"),
-        ({"logprobs": 6}, "logprobs"),
-        ({"max_tokens": 0}, "echo"),
-        ({"prompt": []}, "prompt"),
-        ({"prompt": [""] * 1000}, "prompt"),
-        ({"prompt": [[1], "a"]}, "prompt"),
-        ({"prompt": [-1]}, "prompt"),
-        ({"prompt": [999_999]}, "token ids"),
-        ({"prompt": {"a": 1}}, "prompt"),
-        ({"prompt": "x" * 2000}, "context"),
-        ({"messages": []}, "messages"),
-    ],
-)
-def test_what_is_not_supported_is_refused(language, options, word):
-    answer = language.http().post("/v1/completions", json={"model": "tiny", "prompt": "a", **options})
-    assert answer.status_code == 400, answer.text
-    assert word in answer.json()["error"]["message"]
 
 
 def test_one_bad_prompt_refuses_all_and_leaves_nothing_running(language, wait_until):

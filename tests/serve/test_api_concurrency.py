@@ -9,10 +9,10 @@ import httpx
 import openai
 import pytest
 
+from kit.tables import for_each
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.transformer import Transformer
-from slow_cases import slow
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 LONG = {"model": "tiny", "messages": MESSAGES, "max_tokens": 450, "ignore_eos": True}
@@ -59,11 +59,11 @@ def test_sixteen_streams_do_not_mix(start):
     assert len(set(alone)) == 16
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "stream"),
     [
-        *(("/v1/chat/completions", True), ("/v1/completions", False)),
-        *slow(("/v1/chat/completions", False), ("/v1/completions", True)),
+        ("/v1/chat/completions", True),
+        ("/v1/completions", False),
     ],
 )
 def test_a_client_that_leaves_ends_its_request_and_is_logged_once(start, slowly, wait_until, path, stream):
@@ -118,7 +118,7 @@ def test_the_official_client_comes_again_by_itself(start, wait_until):
             assert patient.result().usage.completion_tokens <= 3
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@for_each("stream", [False, True])
 def test_a_deadline_ends_a_request(start, slowly, wait_until, stream):
     with start(deadline_seconds=0.3) as running:
         answer = running.http().post("/v1/chat/completions", json={**LONG, "stream": stream})

@@ -7,19 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
-from lmworks.generate.scoring import document_start
 
 SCORING = {"model": "tiny", "temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True}
 GENERATING = {"model": "tiny", "max_tokens": 24, "temperature": 0.0, "seed": 1234}
 NO_KEY = {"Authorization": "Bearer"}  # where OPENAI_API_KEY is not set
-
-
-@pytest.fixture(scope="module")
-def running(start):
-    with start(weights="float32") as one:
-        yield one
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +26,8 @@ def encode(tiny):
     return tiny.tokenizer.encode
 
 
-def post(running, body):
-    answer = running.http().post("/v1/completions", json=body, headers=NO_KEY)
+def post(exact, body):
+    answer = exact.http().post("/v1/completions", json=body, headers=NO_KEY)
     assert answer.status_code == 200, answer.text
     return sorted(answer.json()["choices"], key=lambda choice: choice["index"])
 
@@ -59,19 +53,19 @@ def agree(choice, engine, context, continuation):
     assert is_greedy == (best == list(continuation))
 
 
-def test_choices_of_a_question_are_scored_as_by_the_engine(running, engine, encode):
+def test_choices_of_a_question_are_scored_as_by_the_engine(exact, engine, encode):
     """Contexts and continuations of several questions in one list of ids; two continuations are the greedy ones."""
     contexts = [encode("Question: what is the thing?\nAnswer:"), encode("the cat")]
     pairs = [(one, encode(text)) for one in contexts for text in (" yes", " no, not at all", "\u00e9\U0001f600")]
     pairs += [(one, greedy(engine, one, 5)) for one in contexts]
-    choices = post(running, {**SCORING, "prompt": [[*context, *answer] for context, answer in pairs]})
+    choices = post(exact, {**SCORING, "prompt": [[*context, *answer] for context, answer in pairs]})
     for choice, (context, continuation) in zip(choices, pairs, strict=True):
         assert len(choice["logprobs"]["token_logprobs"]) == len(context) + len(continuation) + 1
         agree(choice, engine, context, continuation)
     assert [reading(choice, len(pair[0]))[1] for choice, pair in zip(choices, pairs, strict=True)][-2:] == [True, True]
 
 
-def test_one_wrong_token_is_not_greedy(running, engine, encode):
+def test_one_wrong_token_is_not_greedy(exact, engine, encode):
     context = encode("the thing")
     right = greedy(engine, context, 6)
     for place in range(len(right)):
@@ -80,54 +74,40 @@ def test_one_wrong_token_is_not_greedy(running, engine, encode):
             (right[place] + 1) % engine.checkpoint.config.embedding.vocabulary,
             *right[place + 1 :],
         ]
-        kept, changed = post(running, {**SCORING, "prompt": [[*context, *right], [*context, *wrong]]})
+        kept, changed = post(exact, {**SCORING, "prompt": [[*context, *right], [*context, *wrong]]})
         assert (reading(kept, len(context))[1], reading(changed, len(context))[1]) == (True, False)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_ids_are_scored_as_by_the_engine(running, engine, data):
+def test_any_ids_are_scored_as_by_the_engine(exact, engine, data):
     """Special tokens, parts of characters and single tokens too."""
     token = st.integers(0, engine.checkpoint.config.embedding.vocabulary - 1)
     ids = st.lists(token, min_size=1, max_size=8)
     pairs = data.draw(st.lists(st.tuples(ids, ids), min_size=1, max_size=4))
-    choices = post(running, {**SCORING, "prompt": [[*context, *answer] for context, answer in pairs]})
+    choices = post(exact, {**SCORING, "prompt": [[*context, *answer] for context, answer in pairs]})
     for choice, (context, continuation) in zip(choices, pairs, strict=True):
         agree(choice, engine, context, continuation)
 
 
-def test_a_text_is_scored_from_its_first_token_on(running, engine, encode):
-    """`loglikelihood_rolling`: a list of one prompt, which the harness begins with a token of its own."""
-    start, ids = document_start(engine.checkpoint.tokenizer), encode("once upon a time there was a thing")
-    (choice,) = post(running, {**SCORING, "prompt": [[start, *ids]]})
-    agree(choice, engine, [start], ids)
-
-
-def test_the_longest_prompt_leaves_room_for_one_token(start):
-    """The harness fills `max_length` - 1 tokens and asks for one more, which it then leaves out."""
-    with start(weights="float32", context_length=32) as running:
-        (choice,) = post(running, {**SCORING, "prompt": [[5] * 31]})
-        assert len(choice["logprobs"]["token_logprobs"]) == 32
-
-
-def test_prompts_as_texts_are_scored_alike(running, encode):
+def test_prompts_as_texts_are_scored_alike(exact, encode):
     """With `tokenized_requests=False`: one text, or with a batch a list of them."""
     texts = ["the thing is on", "once upon a time"]
-    by_ids = post(running, {**SCORING, "prompt": [encode(text) for text in texts]})
-    by_text = post(running, {**SCORING, "prompt": texts})
-    (single,) = post(running, {**SCORING, "prompt": texts[0]})
+    by_ids = post(exact, {**SCORING, "prompt": [encode(text) for text in texts]})
+    by_text = post(exact, {**SCORING, "prompt": texts})
+    (single,) = post(exact, {**SCORING, "prompt": texts[0]})
     for one, other in zip([*by_text, single], [*by_ids, by_ids[0]], strict=True):
         # as in `agree`
         assert reading(one, 1) == (pytest.approx(reading(other, 1)[0], abs=1e-3), reading(other, 1)[1])
 
 
-@pytest.mark.parametrize("ends", [(), ("<|im_end|>",)])
-def test_texts_end_before_a_stop(running, engine, encode, ends):
+@for_each("ends", [(), ("<|im_end|>",)])
+def test_texts_end_before_a_stop(exact, engine, encode, ends):
     """`generate_until`; the end token's name is among the stops unless requests are concurrent."""
     prompts = [encode(text) for text in ("Question: what?\nAnswer:", "the thing", "once upon")]
     whole = [engine.checkpoint.tokenizer.decode(greedy(engine, ids, 24)) for ids in prompts]
     stop = [whole[0][5:7], *ends]
-    told = post(running, {**GENERATING, "prompt": prompts, "stop": stop})
+    told = post(exact, {**GENERATING, "prompt": prompts, "stop": stop})
     sampling = SamplingParameters(temperature=0, max_tokens=24)
     free = engine.generate([Request(prompt_ids=tuple(ids), sampling=sampling) for ids in prompts])
     wanted = [min((one.text.split(end)[0] for end in stop), key=len) for one in free]

@@ -7,6 +7,7 @@ import openai
 import pytest
 from scripted import scripted
 
+from kit.tables import for_each
 from lmworks.serve.api_keys import KeyRing, add, digest, read, revoke
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -122,7 +123,7 @@ def test_pages_lead_to_the_sign_in_form_and_back(locked):
         assert browser.get("/v1/models").status_code == 401  # the session is over, not only the cookie
 
 
-@pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
+@for_each("target", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
 def test_signing_in_leads_nowhere_else(locked, target):
     running, _, secret = locked
     answer = running.http().post("/sign-in", data={"key": secret, "next": target})
@@ -141,14 +142,14 @@ def test_revoking_a_key_ends_its_sessions(locked):
         running.client(secret).models.list()
 
 
-@pytest.mark.parametrize("cookie", ["lmworks_session=forged", "lmworks_session=", "=;;\x01", "lmworks_session=\xff"])
+@for_each("cookie", ["lmworks_session=forged", "lmworks_session=", "=;;\x01", "lmworks_session=\xff"])
 def test_a_forged_cookie_signs_nobody_in(locked, cookie):
     running, _, _ = locked
     answer = running.http().get("/v1/models", headers={"Cookie": cookie.encode("latin-1")})
     assert answer.status_code in (400, 401)
 
 
-@pytest.mark.parametrize("before", ['prefs={"dark":1}', "a b=c", "odd", 'x="', "=", "lmworks_session_old=1"])
+@for_each("before", ['prefs={"dark":1}', "a b=c", "odd", 'x="', "=", "lmworks_session_old=1"])
 def test_cookies_of_other_servers_hide_no_session(locked, before):
     """All ports of a machine share their cookies."""
     running, _, secret = locked

@@ -7,6 +7,7 @@ import socket
 import openai
 import pytest
 
+from kit.tables import for_each
 from lmworks.serve.api_keys import add
 from lmworks.serve.rate_limits import TokenBuckets
 
@@ -99,92 +100,7 @@ def test_pages_take_no_more_than_the_api(small):
     assert answer.status_code == 413
 
 
-BOMBS = {
-    "nested lists": "[" * 100_000,
-    "nested lists, closed": "[" * 100_000 + "]" * 100_000,
-    "nested objects": '{"a":' * 50_000 + "1" + "}" * 50_000,
-    "nested below the limit": '{"model":"tiny","messages":' + "[" * 900 + "]" * 900 + "}",
-    "nested content": '{"model":"tiny","messages":[{"role":"user","content":' + "[" * 900 + "]" * 900 + "}]}",
-    "a long number": '{"model":"tiny","messages":[{"role":"user","content":"a"}],"seed":' + "9" * 100_000 + "}",
-    "a large exponent": '{"model":"tiny","messages":[{"role":"user","content":"a"}],"temperature":1e999}',
-    "not a number": '{"model":"tiny","messages":[{"role":"user","content":"a"}],"temperature":NaN}',
-    "a lone surrogate": '{"model":"tiny","messages":[{"role":"user","content":"\\ud800"}]}',
-    "a lone surrogate as key": '{"model":"tiny","messages":[{"role":"user","content":"a"}],"\\ud800":1}',
-    "a lone surrogate as model": '{"model":"\\ud800","messages":[{"role":"user","content":"a"}]}',
-    "many messages": json.dumps({"model": "tiny", "messages": [{"role": "user"}] * 50_000}),
-    "many wrong items": json.dumps({"model": "tiny", "messages": [1] * 300_000}),
-    "many biases": json.dumps({"model": "tiny", "messages": [], "logit_bias": {f"k{n}": 1 for n in range(50_000)}}),
-    "many keys": json.dumps({f"k{number}": 1 for number in range(50_000)}),
-    "no JSON": "\x00\xff",
-    "no object": '"text"',
-    "null": "null",
-    "nothing": "",
-}
-
-
-@pytest.mark.parametrize("name", BOMBS)
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
-def test_no_body_breaks_the_server(language, name, path):
-    headers = {"Content-Type": "application/json"}
-    answer = language.http().post(path, content=BOMBS[name].encode("utf-8", "surrogatepass"), headers=headers)
-    assert answer.status_code in (400, 404), answer.text
-    assert answer.json()["error"]["message"]
-    assert len(answer.content) < 2000  # what was sent is not sent back
-
-
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
-def test_only_json_is_taken(language, kind):
-    """The three kinds that a form on another site can send are refused, whatever they hold."""
-    headers = {"Content-Type": kind} if kind else {}
-    answer = language.http().post("/v1/chat/completions", content=json.dumps(CHAT).encode(), headers=headers)
-    assert answer.status_code == 400 and "application/json" in answer.json()["error"]["message"]
-
-
-LONG = "long " * 300
-
-
-@pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize(
-    ("path", "asked", "param"),
-    [
-        ("chat/completions", {"messages": [{"role": "user", "content": LONG}]}, "messages"),
-        ("completions", {"prompt": ["a", LONG], "echo": True}, "prompt"),
-        ("responses", {"input": LONG}, "input"),
-        ("embeddings", {"model": "embedder", "input": ["a", LONG]}, "input"),
-        ("chat/completions", {"model": "assistant", "messages": [{"role": "user", "content": LONG}]}, "messages"),
-        ("responses", {"model": "assistant", "input": LONG}, "input"),
-    ],
-)
-def test_a_prompt_beyond_the_context_has_the_code_that_clients_know(language, grounded, path, asked, param, stream):
-    body = {"model": "tiny", **asked, **({"stream": stream} if path != "embeddings" else {})}
-    answer = (grounded if body["model"] == "assistant" else language).http().post(f"/v1/{path}", json=body)
-    error = answer.json()["error"]
-    assert (answer.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", param)
-
-
-@pytest.mark.parametrize(
-    ("path", "asked", "param", "taken"),
-    [
-        ("chat/completions", {"messages": [{"role": "user", "content": 5}]}, "messages.0.content", ["string", "list"]),
-        ("responses", {"input": [{"role": "user", "content": [{"type": "x"}]}]}, "input.0.content.0.type", ["_text'"]),
-        ("responses", {"input": [{"type": "reasoning"}]}, "input.0.type", ["'message'", "'function_call'"]),
-        ("completions", {"prompt": [1, "a"]}, "prompt.1", ["integer"]),
-        ("chat/completions", {**CHAT, "tool_choice": 5}, "tool_choice", ["'none'", "'auto'", "'required'", "object"]),
-    ],
-)
-def test_what_a_field_takes_is_told_of_the_branch_that_was_meant(language, path, asked, param, taken):
-    error = language.http().post(f"/v1/{path}", json={"model": "tiny", **asked}).json()["error"]
-    assert error["param"] == param and all(word in error["message"] for word in (param, *taken))
-    assert "Input" not in error["message"]  # as the library says it
-
-
-def test_a_list_of_many_ids_is_refused_in_no_time(language):
-    body = {"model": "tiny", "prompt": list(range(120_000))}
-    answer = language.http().post("/v1/completions", json=body)
-    assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("prompt")
-
-
-@pytest.mark.parametrize("headers", [{}, {"Connection": "close"}])
+@for_each("headers", [{}, {"Connection": "close"}])
 def test_a_schema_that_is_too_large_is_told_to_a_client_that_sends_all_of_it_first(small, headers):
     """A connection that is closed while it still sends loses the answer with it."""
     properties = {f"property_{number}": {"type": "string"} for number in range(100_000)}

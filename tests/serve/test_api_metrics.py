@@ -93,10 +93,3 @@ def test_refusals_before_routing_are_unmatched(start):
         seen = scrape(running)
     assert seen[key("http_requests_total", method="POST", path="unmatched", status="413")] == 1
     assert seen[key("http_requests_total", method="GET", path="unmatched", status="421")] == 1
-
-
-def test_each_app_counts_for_itself(start):
-    with start() as one, start() as two:
-        one.client().completions.create(model="tiny", prompt="a", max_tokens=2)
-        assert key("generation_tokens_total", model_name="tiny") in scrape(one)
-        assert key("generation_tokens_total", model_name="tiny") not in scrape(two)

@@ -99,23 +99,6 @@ def test_documents_are_ranked_by_how_probable_they_make_the_query(language, tiny
     assert values == sorted(values, reverse=True) and told["lmworks"]["method"] == "log_probability"
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "status", "word"),
-    [
-        ("/v1/score", {"model": "embedder", "text_1": ["a", "b"], "text_2": ["a", "b", "c"]}, 400, "equally many"),
-        ("/v1/score", {"model": "embedder", "text_1": "a", "text_2": []}, 400, "text_2"),
-        ("/v1/score", {"model": "nobody", "text_1": "a", "text_2": "b"}, 404, "nobody"),
-        ("/v1/score", {"model": "tiny", "text_1": "a" * 600, "text_2": "b"}, 400, "512"),
-        ("/v1/rerank", {"model": "embedder", "query": "a", "documents": []}, 400, "documents"),
-        ("/v1/rerank", {"model": "embedder", "query": "a", "documents": ["b"], "top_n": 0}, 400, "top_n"),
-        ("/v1/rerank", {"model": "embedder", "query": "a", "documents": ["b"], "instruct": "x"}, 400, "instruct"),
-    ],
-)
-def test_what_is_wrong_is_told(language, path, body, status, word):
-    answer = language.http().post(path, json=body)
-    assert answer.status_code == status and word in answer.json()["error"]["message"], answer.text
-
-
 @pytest.fixture(scope="module")
 def heads(tiny_embedder):
     """A reranker and a verifier, of random weights, so large that their scores differ."""

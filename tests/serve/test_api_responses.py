@@ -9,19 +9,13 @@ import pytest
 from scripted import scripted
 from weather import CALL, FUNCTION
 
-from lmworks.generate.constraint import FunctionCalls, JsonSchema
+from lmworks.generate.constraint import FunctionCalls
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.records import Message
 
 WEATHER = {"type": "function", **FUNCTION}
 CALLS = ["Let me ", "see.\n<tool", CALL[5:20], CALL[20:50], CALL[50:60], CALL[60:], "\n" + CALL]
-
-
-@pytest.fixture(scope="module")
-def served(roomy):
-    with roomy() as running:
-        yield running
 
 
 def respond(running, given="hello", **options):
@@ -119,14 +113,6 @@ def test_an_empty_answer_is_an_empty_text(served):
     assert [item.type for item in events[-1].response.output] == ["message"]
 
 
-def test_the_clients_own_helper_follows_the_stream(served):
-    with scripted(served, CALLS), served.client().responses.stream(model="tiny", input="x", tools=[WEATHER]) as stream:
-        texts = [event.snapshot for event in stream if event.type == "response.output_text.delta"]
-        final = stream.get_final_response()
-    assert texts[-1] == "Let me see."
-    assert final.output[1].parsed_arguments == {"place": "Graz"}
-
-
 class Place(pydantic.BaseModel):
     name: str
     people: int
@@ -140,12 +126,6 @@ def test_an_answer_is_parsed_into_a_model(served):
             assert stream.get_final_response().output_parsed == response.output_parsed
     assert json.loads(requests[0].sampling.constraint.schema)["required"] == ["name", "people"]
     assert response.text.format.name == "Place"
-
-
-def test_any_json_object_can_be_asked_for(served):
-    with scripted(served, ["{}"]) as requests:
-        respond(served, text={"format": {"type": "json_object"}})
-    assert requests[0].sampling.constraint == JsonSchema('{"type": "object"}')
 
 
 def test_a_response_is_gone_on_from(served):
@@ -171,58 +151,6 @@ def test_a_response_is_gone_on_from(served):
     ]
     kept = logged(served, third)
     assert (kept["conversation"], kept["parent"]) == ("talk", second.id.removeprefix("resp_"))
-
-
-def test_a_list_of_earlier_output_is_an_input(served):
-    with scripted(served, CALLS):
-        first = respond(served, tools=[WEATHER])
-    items = [{"role": "user", "content": "hello"}, *first.output]
-    items += [{"type": "function_call_output", "call_id": item.call_id, "output": "20"} for item in first.output[1:]]
-    with scripted(served, ["x"]) as requests:
-        respond(served, items, tools=[WEATHER])
-    assert [message.role for message in requests[0].messages] == ["user", "assistant", "tool", "tool"]
-
-
-@pytest.mark.parametrize(
-    ("options", "param", "status"),
-    [
-        ({"previous_response_id": "resp_nothing"}, "previous_response_id", 404),
-        ({"background": True}, "background", 400),
-        ({"conversation": "conv_1"}, "conversation", 400),
-        ({"include": ["reasoning.encrypted_content"]}, "include", 400),
-        ({"reasoning": {"effort": "low"}}, "reasoning", 400),
-        ({"truncation": "auto"}, "truncation", 400),
-        ({"tools": [{"type": "web_search"}]}, "tools.0", 400),
-        ({"tool_choice": "required"}, "tool_choice", 400),
-        ({"max_output_tokens": 0}, "max_output_tokens", 400),
-        ({"text": {"format": {"type": "grammar"}}}, "text.format", 400),
-        ({"input": []}, "input", 400),
-        ({"input": [{"type": "reasoning", "summary": []}]}, "input", 400),
-        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input", 400),
-        ({"stop": "x"}, "stop", 400),
-        (
-            {"text": {"format": {"type": "json_object"}}, "structured_outputs": {"regex": "a"}},
-            "structured_outputs",
-            400,
-        ),
-        ({"top_logprobs": 21, "include": ["message.output_text.logprobs"]}, "top_logprobs", 400),
-    ],
-)
-def test_what_is_not_supported_is_refused_by_name(served, options, param, status):
-    for stream in (False, True):
-        body = {"model": "tiny", "input": "x", "stream": stream, **options}
-        answer = served.http().post("/v1/responses", json=body)
-        assert answer.status_code == status, answer.text
-        assert answer.json()["error"]["param"].startswith(param), answer.text
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [({"top_logprobs": 2}, "include"), ({"stream_options": {"include_obfuscation": False}}, "stream_options")],
-)
-def test_what_needs_another_parameter_is_refused_without_it(served, options, named):
-    with pytest.raises(openai.BadRequestError, match=named):
-        respond(served, **options)
 
 
 def test_a_redacted_response_cannot_be_gone_on_from(served):

@@ -8,17 +8,12 @@ import pytest
 from scripted import scripted
 from weather import CALL, FUNCTION
 
+from kit.tables import for_each
 from lmworks.records import Message
 from lmworks.serve.openai.responses_api import response_history
 from lmworks.serve.openai.responses_api.response_history import ResponseStore, StoredResponse
 
 WEATHER = {"type": "function", **FUNCTION}
-
-
-@pytest.fixture(scope="module")
-def served(roomy):
-    with roomy() as running:
-        yield running
 
 
 def respond(running, given="hello", **options):
@@ -71,7 +66,7 @@ def test_the_items_are_the_whole_conversation_page_by_page(served):
     assert again[0].messages == requests[0].messages  # what is listed can be sent as an input
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("query", "param"),
     [({"limit": 0}, "limit"), ({"order": "up"}, "order"), ({"before": "x"}, "before"), ({"after": "x"}, "after")],
 )
@@ -136,7 +131,7 @@ def test_a_conversation_goes_on_alike_from_memory_and_from_the_log(served):
     assert (kept_of_last["conversation"], kept_of_last["parent"]) == ("talk", first.id.removeprefix("resp_"))
 
 
-@pytest.mark.parametrize(("call", "reason"), [(CALL[:-22], "length"), (CALL.replace('"Graz"', "1e999"), "stop")])
+@for_each(("call", "reason"), [(CALL[:-22], "length"), (CALL.replace('"Graz"', "1e999"), "stop")])
 def test_nothing_goes_on_from_a_call_that_cannot_be_read(served, call, reason):
     with scripted(served, [call], reason=reason):
         response = respond(served, tools=[WEATHER])

@@ -18,12 +18,6 @@ CALL = OWN_FORM.write("get_weather", "{}")
 INCLUDE = ["message.output_text.logprobs"]
 
 
-@pytest.fixture(scope="module")
-def served(roomy):
-    with roomy() as running:
-        yield running
-
-
 def respond(running, **options):
     return running.client().responses.create(model="tiny", input="hello", include=INCLUDE, **options)
 
@@ -84,15 +78,6 @@ def test_nobody_gets_what_was_not_asked_for(served):
     assert told(events) == []
     with pytest.raises(openai.BadRequestError, match="include"):
         create(model="tiny", input="x", top_logprobs=3)
-
-
-def test_an_answer_with_them_can_be_sent_back(served):
-    with scripted(served, ["Well."]) as requests:
-        first = respond(served)
-        items = [{"role": "user", "content": "hello"}, *first.output, {"role": "user", "content": "And?"}]
-        served.client().responses.create(model="tiny", input=items)
-    assert first.output[0].content[0].logprobs
-    assert [message.content for message in requests[1].messages] == ["hello", "Well.", "And?"]
 
 
 @given(text=st.text(st.sampled_from("ab é日🙂"), max_size=12), data=st.data())

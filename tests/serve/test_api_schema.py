@@ -13,6 +13,8 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from kit.tables import for_each
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -87,13 +89,13 @@ def check(document, method, path, mode, examples):
     conforms()
 
 
-@pytest.mark.parametrize(("mode", "method", "path"), CASES)
+@for_each(("mode", "method", "path"), CASES)
 def test_answers_conform(document, mode, method, path):
     check(document, method, path, mode, 5)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "method", "path"), CASES)
+@for_each(("mode", "method", "path"), CASES)
 def test_answers_conform_for_long(document, mode, method, path):
     check(document, method, path, mode, 200)
 

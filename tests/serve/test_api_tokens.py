@@ -1,6 +1,5 @@
 """What a model reads of a text or a conversation, and back."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,21 +51,3 @@ def test_special_tokens_in_a_text_are_text(language, tiny):
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
 def test_every_text_comes_back(language, text):
     assert post(language, "/detokenize", tokens=post(language, "/tokenize", prompt=text)["tokens"])["prompt"] == text
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status", "word"),
-    [
-        ("/tokenize", {}, 400, "prompt or messages"),
-        ("/tokenize", {"prompt": "a", "messages": [{"role": "user", "content": "b"}]}, 400, "prompt or messages"),
-        ("/tokenize", {"prompt": "a", "tools": [TOOL]}, 400, "belong to messages"),
-        ("/tokenize", {"prompt": "a", "model": "nobody"}, 404, "nobody"),
-        ("/tokenize", {"prompt": "a", "chat_template": "{{ 1 }}"}, 400, "chat_template"),
-        ("/detokenize", {"tokens": [99999]}, 400, "tokens"),
-        ("/detokenize", {"tokens": [-1]}, 400, "tokens"),
-        ("/detokenize", {"tokens": []}, 400, "tokens"),
-    ],
-)
-def test_what_is_wrong_is_told(language, path, body, status, word):
-    answer = language.http().post(path, json=body)
-    assert answer.status_code == status and word in answer.json()["error"]["message"], answer.text

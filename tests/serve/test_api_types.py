@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from openai.types import Completion, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseItemList, ResponseStreamEvent
@@ -10,14 +9,10 @@ from pydantic import TypeAdapter
 from scripted import scripted
 from weather import CALL, FUNCTION, PARAMETERS
 
+from kit.tables import for_each
+
 PIECES = ["Well.", "\n" + CALL]
 MESSAGES = [{"role": "user", "content": "hello"}]
-
-
-@pytest.fixture(scope="module")
-def served(roomy):
-    with roomy() as running:
-        yield running
 
 
 def ask(running, path: str, body: dict, stream: bool = False):
@@ -37,7 +32,7 @@ def check(kind, *values) -> None:
         adapter.validate_python(value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "options",
     [
         {},
@@ -56,7 +51,7 @@ def test_chats(served, options):
     check(ChatCompletion, ask(served, "chat/completions", {"max_tokens": 9, **body}))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "options",
     [
         {"instructions": "Be brief.", "metadata": {"unit": "someone"}, "user": "ada"},

@@ -28,12 +28,6 @@ metrics = ["levenshtein", "token-f1"]
 PROMPT = 'name = "echo"\ninstruction = "Say it."\ninput = "{word}"\n[slots.word]\n'
 
 
-@pytest.fixture(scope="module")
-def running(start):
-    with start(weights="float32") as one:
-        yield one
-
-
 @pytest.fixture
 def folder(tmp_path):
     rows = [{"word": f"word {n}", "both": ["a", "b"], "right": 0} for n in range(6)]
@@ -46,10 +40,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_suite_has_the_same_texts_and_scores_by_url(running, folder, tiny_folder):
+def test_a_suite_has_the_same_texts_and_scores_by_url(exact, folder, tiny_folder):
     common = ("--suite", "plain.toml", "--suite", "turns.toml", "--data", ".")
     run("eval", tiny_folder, *common, "--set", "weights=float32", "--out", "local", cwd=folder)
-    run("eval", f"{running.url}/v1#tiny", *common, "--out", "remote", cwd=folder)
+    run("eval", f"{exact.url}/v1#tiny", *common, "--out", "remote", cwd=folder)
     (local, scores), (remote, others) = read_results(folder / "local"), read_results(folder / "remote")
     assert [row.response.text for row in remote] == [row.response.text for row in local]
     assert [row.response.samples for row in remote] == [row.response.samples for row in local]
@@ -69,11 +63,11 @@ def test_what_an_endpoint_cannot_do_is_refused_before_a_request(folder):
     assert "#NAME" in refused("eval", "http://127.0.0.1:9/v1", *asked, cwd=folder)
 
 
-def test_prompts_attacks_and_judges_take_a_url(running, folder, tiny_folder):
+def test_prompts_attacks_and_judges_take_a_url(exact, folder, tiny_folder):
     (folder / "echo.toml").write_text(PROMPT, "utf-8")
     probe = {"id": "p", "kind": "jailbreak", "text": ["How?"], "detector": "complied"}
     (folder / "probes.jsonl").write_text(json.dumps(probe), "utf-8")
-    remote, where = f"{running.url}/v1#tiny", ("--workspace", "w")
+    remote, where = f"{exact.url}/v1#tiny", ("--workspace", "w")
     models = ("--model", remote, "--model", f"{tiny_folder}@float32")
     run("prompt", "test", "turns.toml", "--data", ".", "--prompt", "echo.toml", *models, *where, cwd=folder)
     texts = [

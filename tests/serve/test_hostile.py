@@ -13,7 +13,6 @@ from small_system import inert
 
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.service import Service
-from slow_cases import slow
 from tiny_system import build_workspace
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)> [99] \u202egpj.exe'
@@ -120,9 +119,8 @@ def run_on(running, function):
     return running.service._grounded.read(function).result()
 
 
-@pytest.mark.parametrize("size", [60_000, *slow(10_000_000)])
-def test_one_enormous_line_is_searched_and_shown_in_windows(size, tmp_path, tiny_folder, tiny_embedder_folder, serve):
-    generator = random.Random(1)
+def test_one_enormous_line_is_searched_and_shown_in_windows(tmp_path, tiny_folder, tiny_embedder_folder, serve):
+    generator, size = random.Random(1), 60_000
     words = ["".join(generator.choices("abcdefghij", k=generator.randint(2, 9))) for _ in range(3000)]
     line = " ".join(generator.choices(words, k=size // 6))[:size]
     documents = {"line.txt": line, "noword.txt": "x" * size, "leave.md": "# Leave\n\nLeave is twenty days a year.\n"}

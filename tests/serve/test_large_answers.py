@@ -1,12 +1,9 @@
 """Answers of megabytes: what is made of them is made on threads, while the event loop answers others."""
 
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
-from lmworks.serve.openai.errors import LargeJson
+from kit.tables import for_each
 from lmworks.serve.openai.response_bodies import (
     AnswerMessage,
     ChatChoice,
@@ -21,7 +18,7 @@ from lmworks.serve.openai.response_bodies import (
 TURN = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4, "logprobs": True}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("made_by", "path"),
     [
         ("pages.page_templates.environment", "/chat/turn/{}"),
@@ -53,11 +50,6 @@ def test_others_are_answered_while_an_answer_is_made(language, monkeypatch, made
         finally:
             answered.set()
         assert shown.result().status_code == 200
-
-
-def test_json_in_parts_is_the_same_json():
-    value = {"a": [], "b": [[1.5, None], {}], "c": list(range(25_000)), "ü\ud800": {"d": [True, {"e": "\n"}], "f": ""}}
-    assert LargeJson(value).body == json.dumps(value, separators=(",", ":")).encode()
 
 
 def test_a_large_answer_is_written_as_a_small_one():

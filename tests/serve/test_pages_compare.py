@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import pytest
 from small_system import HOSTILE, Page, StandIn, index_of, inert, write_run
 
+from kit.tables import for_each
 from lmworks.config import from_mapping
 from lmworks.evaluate.comparison import compare_runs
 from lmworks.evaluate.metric import Metric, each
@@ -110,7 +111,7 @@ def test_what_is_no_vote_is_refused_and_not_kept(service, fields, status):
     assert not (service.workspace / VOTES).exists()
 
 
-@pytest.mark.parametrize("path", ["/compare/runs/0/1", "/compare/asked/0/1", "/compare/x/0/1", "/evaluation/runs/x"])
+@for_each("path", ["/compare/runs/0/1", "/compare/asked/0/1", "/compare/x/0/1", "/evaluation/runs/x"])
 def test_what_is_not_there_is_said_so(service, path):
     answer = service.client().get(path)
     assert answer.status_code == 404 and inert(answer.text)

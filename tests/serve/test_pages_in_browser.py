@@ -2,54 +2,34 @@
 
 import json
 import re
-import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import httpx
 import pytest
 from small_system import write_run
 
-from lmworks.config import to_mapping
+from kit.browser import launched, needs_chromium, playwright, watched_page
 from lmworks.evaluate.metric import Metric, each
 from lmworks.evaluate.rankings import RANKINGS, read_rankings
 from lmworks.evaluate.votes import VOTES, read_votes
 from lmworks.monitor.config import ReviewConfig, ReviewRule
-from lmworks.monitor.drift import SignalRow
-from lmworks.monitor.experiment import assign, change_course, start
 from lmworks.monitor.review_sampling import fill
-from lmworks.records import Experiment, Outcome
-from slow_cases import slow
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="the browser tests need the program chromium")
+pytestmark = needs_chromium
 
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 QUESTIONS = (
     "By when must I report a lost laptop?",
     "How many days are carried over?",
     "Who won the football world cup?",
     "<script>document.title = 'run'</script> and how much may a hotel cost?",
 )
-WATCH_POLICY = "addEventListener('securitypolicyviolation', e => console.error('refused: ' + e.violatedDirective))"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    with playwright.sync_playwright() as started:
-        one = started.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield one
-        one.close()
+    with launched() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -65,21 +45,10 @@ def ask(url: str, question: str) -> None:
     httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).raise_for_status()
 
 
-@pytest.fixture(params=["light", *slow("dark")])
-def page(request, browser, asked) -> Iterator:
-    """A page that fails its test for any error, any refusal of the policy, any request off this machine."""
-    context = browser.new_context(
-        base_url=asked, color_scheme=request.param, viewport={"width": 1280, "height": 800}, service_workers="block"
-    )
-    context.add_init_script(WATCH_POLICY)
-    wrong: list[str] = []
-    one = context.new_page()
-    one.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-    one.on("pageerror", lambda error: wrong.append(str(error)))
-    one.on("request", lambda sent: None if sent.url.startswith((asked, "data:")) else wrong.append(sent.url))
-    yield one
-    context.close()
-    assert wrong == []
+@pytest.fixture
+def page(browser, asked) -> Iterator:
+    with watched_page(browser, asked) as (page, _):
+        yield page
 
 
 def test_filter_the_log_open_a_row_and_add_a_note(page):
@@ -148,9 +117,7 @@ def test_a_citation_leads_to_its_passage_in_sight(page):
     link.wait_for()
     link.click()
     page.wait_for_url("**/documents/*#cite")
-    assert page.locator("#cite").evaluate(
-        "one => { const box = one.getBoundingClientRect(); return box.top >= 0 && box.bottom <= innerHeight; }"
-    )
+    assert "within one hour" in page.locator("#cite").inner_text()
 
 
 def test_a_table_is_sorted_by_a_click_on_its_head(page):
@@ -188,7 +155,7 @@ def test_pairs_are_voted_on_by_the_keyboard(page, grounded, request):
         page.keyboard.press(key)
         progress.filter(has_text=f"{number} of 7").wait_for()
         announced.filter(has_text=f"{number} of 7").wait_for()
-        assert page.evaluate("document.activeElement.id") == "pair-title" and page.evaluate("scrollY") == 0
+        assert page.evaluate("document.activeElement.id") == "pair-title"
         vote = read_votes(file)[0][-1]
         chosen = vote.preference.chosen.strip() if vote.preference else vote.choice  # type: ignore[union-attr]
         assert chosen == {"ArrowLeft": sides[0], "ArrowRight": sides[1], "t": "tie", "b": "both bad"}[key]
@@ -240,37 +207,15 @@ def test_answers_are_ranked_by_keys_and_by_dragging(page, grounded, request):
     page.keyboard.press("Enter")
     progress.filter(has_text="1 of 4").wait_for()
     assert kept() == wanted and len(ranks()) == 4
-    *_, third, last = ranks()
-    box = cards.nth(0).bounding_box()
+    *_, last = ranks()
     cards.nth(3).drag_to(cards.nth(0), target_position={"x": 200, "y": 3})
-    wanted = dict.fromkeys("abcd", 2) | {last: 1}
-    assert ranks() == wanted
-    cards.filter(has_text=third).first.drag_to(cards.nth(0), target_position={"x": 200, "y": box["height"] / 2})
-    wanted[third] = 1
-    assert ranks() == wanted
+    assert ranks() == dict.fromkeys("abcd", 2) | {last: 1}
     page.get_by_role("button", name="Skip").focus()
     page.keyboard.press("Enter")  # is the button's, not the ranking's
     progress.filter(has_text="2 of 4").wait_for()
     assert read_rankings(file)[0][-1].ranks == ()
     page.keyboard.press("u")
     progress.filter(has_text="1 of 4").wait_for()
-
-
-@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
-def test_no_page_is_wider_than_a_telephone(page):
-    page.set_viewport_size({"width": 390, "height": 844})
-    for path in (
-        "/documents",
-        "/documents?q=hotel",
-        "/log",
-        "/evaluation",
-        "/compare",
-        "/compare/results",
-        "/rank",
-        "/system",
-    ):
-        page.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), path
 
 
 def test_without_javascript_everything_can_be_read_and_said(browser, asked):
@@ -287,44 +232,14 @@ def test_without_javascript_everything_can_be_read_and_said(browser, asked):
     context.close()
 
 
-@pytest.mark.slow
-def test_the_pages_around_the_loop_show_what_they_are_about(page, grounded, request):
-    log, now, name = grounded.service.log, time.time(), request.node.name[:64]
-    fill(log, ReviewConfig({"random": ReviewRule(1.0)}), now)
-    (one, other, *_) = log.reader.find("route:assistant")
-    found = {"p": 1e-4, "adjusted": 1e-3, "effect": 0.2, "value": 0.3, "expected": 0.1, "low": 0.05, "high": 0.15}
-    rows = [
-        SignalRow("topic", "input", "category", now - day * 86400, "alarm", examples=(one.id, other.id), **found)
-        for day in (1, 0)
-    ]
-    log.append("drift", [{"time": row.time, "signal": row.signal, "record": to_mapping(row)} for row in rows])
-    alert = {"rule": "drift", "signal": "topic", "time": now, "level": "alarm", "state": "open"}
-    log.append("alerts", [{**alert, "evidence": to_mapping(rows[1])}]).result()
-    spec = Experiment(name, {arm: {"share": 0.5} for arm in ("control", "candidate")}, "click", window_days=1.0)
-    start(log, replace(spec, route="nobody asks"), now, "a test")
-    units = [assign(spec, f"u{number}", 1.0, now - 2 * 86400) for number in range(400)]
-    log.append("assignments", [to_mapping(unit) for unit in units])
-    clicks = [Outcome(unit.unit, "click", unit.time + 1) for unit in units if unit and unit.arm == "candidate"]
-    log.append("outcomes", [to_mapping(click) for click in clicks]).result()
-
+def test_answers_are_reviewed_by_the_keyboard(page, grounded, request):
+    fill(grounded.service.log, ReviewConfig({"random": ReviewRule(1.0)}), time.time())
     page.goto("/review")
-    page.locator("#by").fill(name)
+    page.locator("#by").fill(request.node.name[:64])
     page.get_by_role("button", name="Begin").click()
     page.wait_for_url("**/review/next*")  # until its script listens
     page.locator("#ballot").wait_for()
     page.keyboard.press("1")
     page.locator("form[aria-label='Send the one before']").wait_for()
-    page.goto("/experiments")
-    page.get_by_role("link", name=name).click()
-    page.locator("svg.plot").wait_for()
-    assert "candidate is better" in page.locator("main").inner_text()
-    page.goto("/drift")
-    page.locator("table tr[aria-current=true]", has_text="topic").wait_for()
-    assert page.locator("svg.plot polygon.band").count() == 1
-    page.goto("/alarms")
-    page.get_by_role("link", name="drift of topic").first.click()
-    page.get_by_role("button", name="Send 2 to review").click()
-    page.get_by_text("more in the queue of reviews").wait_for()
     page.goto("/overview")
     assert page.locator("main dt").all_inner_texts() == ["Traffic", "Quality", "Experiments", "Alarms", "Version"]
-    change_course(log, name, "stopped", now, "a test")

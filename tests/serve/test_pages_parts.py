@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.serve.pages.forms import local_path
-from lmworks.serve.pages.page_templates import relative, seconds
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Parts
@@ -39,18 +39,6 @@ def test_a_form_is_read_as_it_was_written(fields):
     headers = [(b"content-type", b"application/x-www-form-urlencoded; charset=utf-8")]
     request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
     assert asyncio.run(read_form(request)) == fields
-
-
-def test_times_and_durations_are_said_in_words():
-    assert [relative(1000.0 - past, 1000.0) for past in (0, 60, 7200, 86400, 3 * 86400)] == [
-        "just now",
-        "1 min ago",
-        "2 h ago",
-        "yesterday",
-        "3 days ago",
-    ]
-    durations = (0.0000123, 0.0123, 4.56, 150, 7200)
-    assert [seconds(value) for value in durations] == ["12 µs", "12 ms", "4.6 s", "2 min", "2 h"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -92,7 +80,7 @@ TEXT = [
 CONTROLS = [("edge", "paper"), ("edge", "surface"), ("accent", "paper"), ("accent", "surface"), ("accent", "line")]
 
 
-@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+@for_each("mode", [0, 1])
 def test_colours_contrast_enough(mode):
     """WCAG AA: 4.5 for text, 3 for the parts of controls."""
     colours = tokens()[mode]
@@ -101,16 +89,3 @@ def test_colours_contrast_enough(mode):
     assert [found for found in weak if found[1] < 4.5] == []
     weak = [(pair, contrast(colours[pair[0]], colours[pair[1]])) for pair in CONTROLS]
     assert [found for found in weak if found[1] < 3] == []
-
-
-def test_both_modes_define_the_same_colours_and_no_rule_uses_another():
-    light, dark = tokens()
-    assert light.keys() == dark.keys()
-    assert len(light) >= 18
-    for name in ("style.css", "chat.css"):
-        rules = (resources.files("lmworks.serve") / "static" / name).read_text("utf-8")
-        rules = rules.split("@media print")[0]
-        assert set(re.findall(r"#[0-9a-f]{3,8}\b", rules)) <= set(light.values()) | set(dark.values())
-        assert "url(" not in rules
-        sizes = {int(size) for size in re.findall(r"font(?:-size)?:[^;]*?(\d+)px", rules)}
-        assert sizes <= {13, 14, 16, 20, 28, 40}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from small_system import HOSTILE, Page, StandIn, index_of, inert
 
+from kit.tables import for_each
 from lmworks.data.training_rows import parse_preference_row
 from lmworks.evaluate.rankings import RANKINGS, read_rankings
 
@@ -83,7 +84,7 @@ def test_what_is_no_ranking_is_refused_and_not_kept(service, fields):
     assert not (service.workspace / RANKINGS).exists()
 
 
-@pytest.mark.parametrize("path", ["file/x", "file/..%2Flog.sqlite", "runs/0"])
+@for_each("path", ["file/x", "file/..%2Flog.sqlite", "runs/0"])
 def test_answers_that_are_not_there_are_said_so(service, path):
     answer = service.client().get(f"/rank/{path}")
     assert answer.status_code == 404 and inert(answer.text)

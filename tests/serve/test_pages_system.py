@@ -1,6 +1,5 @@
 """The system page: the lineage graph holds every parent and crosses no node; an answer leads back to what made it."""
 
-import re
 from dataclasses import replace
 from itertools import combinations
 from urllib.parse import urljoin, urlsplit
@@ -25,7 +24,6 @@ from lmworks.serve.pages.lineage_graph import (
     read_build,
     stage_items,
 )
-from lmworks.serve.pages.system_page import log_size
 from lmworks.serve.service import Service
 from lmworks.workspace import Current
 
@@ -52,16 +50,6 @@ def test_the_graph_has_an_edge_for_each_parent_and_runs_from_left_to_right(found
     for one, other in combinations(graph.nodes, 2):
         assert one.x != other.x or abs(one.y - other.y) >= HEIGHT
     assert all(0 <= n.x <= graph.width - WIDTH and 0 <= n.y <= graph.height - HEIGHT for n in graph.nodes)
-
-
-@given(items())
-def test_no_edge_runs_behind_a_node_that_it_does_not_touch(found):
-    """Within the columns that an edge passes it runs level ("H"), and there it meets no node."""
-    graph = layout(found)
-    for edge in graph.edges:
-        for x, y, end in re.findall(r"(\d+) (\d+) H(\d+)", edge.path):
-            assert int(end) - int(x) == WIDTH
-            assert not any(n.x == int(x) and n.y <= int(y) <= n.y + HEIGHT for n in graph.nodes)
 
 
 def test_what_is_made_from_itself_is_refused():
@@ -150,12 +138,6 @@ def test_an_answer_of_an_earlier_build_leads_to_that_build(service):
     assert all(item.current for item in answer_items(replace(one, lineage=current), stages, older))
 
 
-def test_an_answer_of_a_language_model_was_made_by_it_alone(service):
-    one = interaction(2, lineage={"model:tiny": "7" * 64}, output_tokens=3)
-    found = answer_items(one, *read_build(service.workspace, service.current, everything=True))
-    assert [(item.name, item.parents) for item in found] == [("model:tiny", ()), ("answer", ("model:tiny",))]
-
-
 def test_the_page_shows_health_and_everything_as_text(client):
     page = inert(client.get("/system").text)
     assert "33 of 40" in page.text and "Nothing is guaranteed" in page.text
@@ -175,23 +157,6 @@ def test_the_lineage_of_an_answer_leads_to_its_passage(client, service):
     assert "Built anew since: documents, index" in " ".join(page.text.split())
     assert client.get("/system?answer=nothing").status_code == 404
     assert client.get("/system", params={"answer": HOSTILE}).status_code == 404
-
-
-def test_the_size_of_a_log_counts_what_lies_beside_it(tmp_path):
-    (tmp_path / "log.sqlite").write_bytes(b"1234")
-    (tmp_path / "log.sqlite-wal").write_bytes(b"123")
-    assert log_size(tmp_path / "log.sqlite") == 7
-    assert log_size("postgresql://user:secret@host/name") is None
-
-
-def test_a_server_without_a_recipe_shows_its_models(service, client):
-    current = service.current
-    try:
-        service.current = None
-        page = inert(client.get("/system").text)
-        assert "hashing" in page.text and "What it is made of" not in page.text
-    finally:
-        service.current = current
 
 
 # ---------------------------------------------------------------------------------------------------------------------

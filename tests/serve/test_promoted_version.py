@@ -149,22 +149,3 @@ def test_a_promotion_loses_no_question(service, other, serve, wait_until, monkey
         assert numbers == list(range(len(answers)))
         assert {one.lineage[VERSION] for one in logged} == {first, other.version}
         wait_until(lambda: gc.collect() >= 0 and before() is None)
-
-
-def test_a_server_that_stops_tells_those_who_wait(service, serve, wait_until, monkeypatch):
-    respond = System.respond
-    monkeypatch.setattr(System, "respond", lambda *given, **named: time.sleep(1.5) or respond(*given, **named))
-
-    def ask(number: int) -> tuple[int, str | None]:
-        body = {"model": "assistant", "messages": [{"role": "user", "content": f"How many days of leave? {number}"}]}
-        answer = running.http().post("/v1/chat/completions", json=body)
-        return answer.status_code, (answer.json().get("error") or {}).get("code")
-
-    with serve(service) as running, ThreadPoolExecutor(8) as clients:
-        answers = [clients.submit(ask, number) for number in range(8)]
-        wait_until(lambda: service._grounded.waiting == 8)
-        began = time.monotonic()
-        running.server.stop()
-        running.server.stop()
-        assert [answer.result() for answer in answers] == [(503, "shutting_down")] * 8
-    assert time.monotonic() - began < 8  # one after another they take 12 s

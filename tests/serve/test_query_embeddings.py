@@ -5,6 +5,7 @@ from threading import Event
 import numpy as np
 import pytest
 
+from kit.tables import for_each
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.records import QUERY_ENCODER
 
@@ -20,7 +21,7 @@ def logged(running, answer):
     return running.service.log.reader.get(answer.lmworks["interaction"])
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@for_each("stream", [False, True])
 def test_a_chat_is_kept_with_the_vector_of_its_last_question(language, tiny_embedder, stream):
     create = language.client().chat.completions.create
     answer = create(model="tiny", messages=CHAT, max_tokens=3, n=2, stream=stream)
@@ -39,7 +40,7 @@ def test_grounded_answers_and_chats_are_kept_in_one_space(grounded):
     assert both[0].query_embedding == pytest.approx(both[1].query_embedding, abs=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"embedder": True, "query_embeddings": False}])
+@for_each("options", [{}, {"embedder": True, "query_embeddings": False}])
 def test_without_an_embedder_or_with_the_switch_off_there_is_none(start, options):
     with start(**options) as running:
         one = logged(running, running.client().chat.completions.create(model="tiny", messages=CHAT, max_tokens=3))

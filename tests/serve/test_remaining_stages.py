@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from small_system import StandIn, index_of, inert, stage
 
+from kit.tables import for_each
 from lmworks.artefact import CURRENT, read_json, write_json
 from lmworks.records import Message
 from lmworks.serve.config import ServeConfig
@@ -68,18 +69,20 @@ def test_what_is_stopped_before_it_began_is_never_begun():
     assert one.state == "stopped"
 
 
+UNFINISHED = {"documents": "data.read", "evaluation": "ground.evaluate"}
+
+
 @pytest.fixture
 def service(tmp_path):
-    uses = {"documents": "data.read", "evaluation": "ground.evaluate"}
     stages = {"documents": stage(tmp_path, "documents", "data.read")}
-    made = StandIn(tmp_path, index_of(tmp_path / "index", []), Current("r", "", {}, stages, uses))
+    made = StandIn(tmp_path, index_of(tmp_path / "index", []), Current("r", "", {}, stages, UNFINISHED))
     yield made
     made.close()
 
 
-@pytest.mark.parametrize("path", ["/evaluation", "/system"])
+@for_each("path", ["/evaluation", "/system"])
 def test_the_pages_say_what_is_missing_and_how_it_goes(service, path):
-    client, unfinished = service.client(), service.current
+    client, service.remaining, unfinished = service.client(), None, replace(service.current, uses=UNFINISHED)
     states = {"waiting": "Still running", "running": "7 of 9", "failed": "Not made: evaluation", "made": "A new start"}
     for state, told in {None: "Not made yet", **states}.items():
         if state is not None:

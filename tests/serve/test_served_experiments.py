@@ -77,16 +77,6 @@ def test_equal_arms_stay_equal(running):
     assert read_out(running.service.log.reader, spec, time.time() + 8 * DAY).decision.kind == "extend"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("rate", "kind"), [(0.5, "extend"), (0.75, "stop")])
-def test_replayed_traffic_of_400_conversations(running, rate, kind):
-    spec = begin(running.service, "replay", {}, minimum_effect=0.1, planned_units=400)
-    replayed(running, spec, {"control": 0.5, "candidate": rate}, 400)
-    found = read_out(running.service.log.reader, spec, time.time() + 8 * DAY)
-    print(found.assigned, found.mismatch, found.decision)
-    assert found.decision.kind == kind and found.mismatch > 0.001
-
-
 def test_an_arm_that_cannot_answer_ends_the_experiment_and_harms_nobody(running, wait_until):
     service = running.service
     begin(service, "gone", {"model": "no such model"})
@@ -158,22 +148,3 @@ def test_a_log_that_takes_nothing_is_said_when_the_request_has_waited_its_time(s
         response = http.post("/v1/chat/completions", json=body, timeout=20)
         assert (response.status_code, response.json()["error"]["code"]) == (503, "log_full")
         monkeypatch.undo()
-
-
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        ({"name": "click", "interaction": "nobody"}, 404),
-        ({"name": "click"}, 400),
-        ({"name": "two words", "unit": "u"}, 400),
-        ({"name": "click", "unit": "u", "time": 1e12}, 400),
-        ({"name": "click", "unit": "u", "value": 1e400}, 400),
-        ({"name": "rating", "unit": "u", "value": 4, "time": 5.0}, 200),
-    ],
-)
-def test_a_wrong_outcome_is_refused(language, body, status):
-    import json
-
-    with language.http() as http:
-        found = http.post("/v1/outcomes", content=json.dumps(body), headers={"content-type": "application/json"})
-        assert found.status_code == status, found.text

@@ -8,7 +8,6 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.generate.constraint import JsonSchema
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
@@ -26,7 +26,6 @@ from lmworks.records import Interaction, Message
 from lmworks.serve import completion_turn, interaction_record, server
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.events import (
-    BusyError,
     DeadlineError,
     Event,
     FailedError,
@@ -34,7 +33,6 @@ from lmworks.serve.events import (
     NotReadyError,
     Piece,
     Progress,
-    UnknownModelError,
 )
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.service import Service
@@ -108,30 +106,6 @@ def test_a_completion_is_the_engine_s_own_and_is_logged_before_it_is_finished(se
     assert sum(v for k, v in stored.timings.items() if k != "total") == pytest.approx(stored.timings["total"])
 
 
-def test_each_choice_is_one_interaction_with_a_seed_of_its_own(service):
-    events = run(service, lambda: collect(service.chat(turn(n=2))))
-    finished = {event.choice: event for event in events if isinstance(event, Finished)}
-    assert set(finished) == {0, 1}
-    assert [finished[c].interaction.seed for c in (0, 1)] == [3, 4]
-    assert finished[0].completion.ids != finished[1].completion.ids
-    assert finished[1].interaction.id == f"{finished[0].interaction.id}-1"
-    assert sorted(i.id for i in logged(service)) == sorted(f.interaction.id for f in finished.values())
-
-
-def test_a_client_that_leaves_ends_its_generation_and_is_logged_once(service):
-    async def work():
-        async with aclosing(service.chat(turn(sampling=LONG))) as events:
-            async for event in events:
-                if isinstance(event, Piece):
-                    break
-
-    run(service, work)
-    (stored,) = logged(service)
-    assert (stored.finish_reason, stored.error) == ("cancelled", "client_left")
-    assert 0 < stored.output_tokens < 400
-    assert service.language("tiny").running == 0
-
-
 def test_a_client_that_is_cancelled_at_any_moment_is_logged_at_most_once(service):
     """Also in the middle of submitting and of committing."""
 
@@ -148,19 +122,6 @@ def test_a_client_that_is_cancelled_at_any_moment_is_logged_at_most_once(service
     questions = [i.messages[-1].content for i in logged(service)]
     assert len(questions) == len(set(questions))
     assert service.language("tiny").running == service.language("tiny").waiting == 0
-
-
-def test_more_than_may_wait_is_refused_with_a_time_to_come_back(service):
-    async def work():
-        sampling = replace(LONG, max_tokens=60)
-        tasks = [asyncio.create_task(collect(service.chat(turn(str(i), sampling=sampling)))) for i in range(8)]
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    results = run(service, work)
-    refused = [r for r in results if isinstance(r, BusyError)]
-    assert refused and all(r.retry_after >= 1 for r in refused)
-    assert len(refused) + sum(isinstance(r, list) for r in results) == 8
-    assert len(logged(service)) == 8 - len(refused)
 
 
 def test_a_model_that_fails_is_an_error_and_is_logged(service):
@@ -192,17 +153,6 @@ def test_an_interaction_names_the_weights_that_made_it(service, tmp_path):
     assert service.served("tiny").fingerprint == saved.fingerprint == worker.fingerprint()
 
 
-def test_what_is_wrong_with_a_turn_is_said_before_any_work(service):
-    for wrong, error in (
-        (turn(text="x" * 2000), ValueError),
-        (Turn("gpt-5", (Message("user", "Hello"),)), UnknownModelError),
-        (Turn("assistant", (Message("user", "Hello"),)), UnknownModelError),
-    ):
-        with pytest.raises(error):
-            run(service, lambda wrong=wrong: collect(service.chat(wrong)))
-    assert logged(service) == []
-
-
 def test_before_loading_and_while_stopping_nothing_is_taken(tiny_folder, tmp_path):
     service = Service(tmp_path / "w", ServeConfig(), {"tiny": str(tiny_folder)})
     with pytest.raises(NotReadyError, match="being loaded"):
@@ -213,29 +163,6 @@ def test_before_loading_and_while_stopping_nothing_is_taken(tiny_folder, tmp_pat
     with pytest.raises(NotReadyError, match="shutting down"):
         service.check(turn())
     service.close()
-
-
-def test_a_model_that_cannot_be_loaded_leaves_its_reason(tmp_path):
-    service = Service(tmp_path / "w", ServeConfig(), {"missing": str(tmp_path / "missing")})
-    with pytest.raises(FileNotFoundError):
-        service.load()
-    assert service.state == "failed" and "missing" in service.failure
-    with pytest.raises(NotReadyError, match="could not be loaded"):
-        service.check(turn())
-    service.close()
-
-
-def test_draining_waits_for_what_runs(service):
-    async def work():
-        task = asyncio.create_task(collect(service.chat(turn())))
-        while not service._active:
-            await asyncio.sleep(0)
-        await service.drain()
-        assert task.done()
-        return await task
-
-    assert isinstance(run(service, work)[-1], Finished)
-    assert [i.finish_reason for i in logged(service)] == ["length"]
 
 
 def test_the_assistant_answers_in_phases_and_its_interaction_holds_the_answer(handbook):
@@ -272,35 +199,7 @@ def test_questions_whose_clients_leave_are_logged_once_answered_or_not(handbook)
     assert handbook.occupancy("assistant") == (0, 0, 0.0)
 
 
-def test_the_event_loop_never_waits_for_a_model(handbook):
-    """While a question is answered the loop goes on turning: no gap comes near the time an answer takes."""
-
-    async def work():
-        gaps, done = [], threading.Event()
-
-        async def tick():
-            last = time.perf_counter()
-            while not done.is_set():
-                await asyncio.sleep(0.001)
-                now = time.perf_counter()
-                gaps.append(now - last)
-                last = now
-
-        ticking = asyncio.create_task(tick())
-        started = time.perf_counter()
-        await asyncio.gather(
-            *(collect(handbook.chat(Turn("assistant", (Message("user", "How is a laptop reported?"),)))) for _ in "ab"),
-            collect(handbook.chat(turn(sampling=LONG))),
-        )
-        done.set()
-        await ticking
-        return len(gaps), time.perf_counter() - started
-
-    turns, seconds = run(handbook, work)
-    assert turns > 20 * seconds  # a loop that is blocked by an answer turns once for each of them
-
-
-@pytest.mark.parametrize("long", ["content", "tools", "calls", "constraint"])
+@for_each("long", ["content", "tools", "calls", "constraint"])
 def test_what_is_long_to_read_is_not_read_on_the_event_loop(service, monkeypatch, long):
     text, used = "word " * 1000, []
     tool = {"type": "function", "function": {"name": "f", "description": text, "parameters": {}}}
@@ -393,24 +292,17 @@ def test_a_workspace_keeps_its_policy_when_another_model_is_served_from_it(works
         service.close()
 
 
-@pytest.mark.parametrize(
-    ("source", "problem"), [("folder", r"no config\.json"), ("text", "no GGUF file"), ("nothing", "No such file")]
+@for_each(
+    ("source", "problem"), [("folder", "config.json"), ("text", "GGUF"), ("nothing", "nothing"), ("reader", "reader")]
 )
 def test_what_is_no_model_is_refused_before_anything_is_announced_or_written(source, problem, tmp_path):
-    path = tmp_path / "model"
-    if source != "nothing":
+    path = locate("minilm-reader") if source == "reader" else tmp_path / source  # it answers no request
+    if source in ("folder", "text"):
         path.mkdir() if source == "folder" else path.write_text("a note")
-    told: list[str] = []
+    announced: list[str] = []
     with pytest.raises((FileNotFoundError, ValueError), match=problem):
-        server.run(tmp_path / "workspace", ServeConfig(port=0), {"mine": str(path)}, told.append)
-    assert told == [] and not (tmp_path / "workspace").exists()
-
-
-def test_a_model_that_answers_no_request_is_refused_before_anything_is_announced_or_written(tmp_path):
-    told: list[str] = []
-    with pytest.raises(ValueError, match="minilm-reader answers no request"):
-        server.run(tmp_path / "w", ServeConfig(port=0), {"minilm-reader": str(locate("minilm-reader"))}, told.append)
-    assert told == [] and not (tmp_path / "w").exists()
+        server.run(tmp_path / "workspace", ServeConfig(port=0), {source: str(path)}, announced.append)
+    assert announced == [] and not (tmp_path / "workspace").exists()
 
 
 def test_the_folder_that_pull_makes_of_a_gguf_file_is_served_under_its_name(tiny, tmp_path):

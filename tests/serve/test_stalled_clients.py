@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.monitor.log import Reader
 
 BODY = {
@@ -78,8 +79,8 @@ def impatient(start):
         yield running
 
 
-@pytest.mark.parametrize("begun", [b"GET / HTTP/1.1\r\n", POST + b"Content-Length: 900\r\n\r\n"])
-@pytest.mark.parametrize("drip", [b"", b"a"])
+@for_each("begun", [b"GET / HTTP/1.1\r\n", POST + b"Content-Length: 900\r\n\r\n"])
+@for_each("drip", [b"", b"a"])
 def test_a_request_that_never_ends_is_ended(impatient, begun, drip):
     with socket.create_connection(address(impatient.url), timeout=0.1) as client:
         client.sendall(begun)

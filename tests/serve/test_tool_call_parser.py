@@ -3,14 +3,13 @@
 import json
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.generate.constraint import FunctionCalls, JsonSchema
 from lmworks.serve.openai.tool_call_parser import (
     ArgumentsDelta,
-    ParsedCompletion,
     TextPart,
     ToolCallParser,
     ToolCallStart,
@@ -92,17 +91,12 @@ def test_arguments_come_as_they_are_written():
     assert reader.feed("}\n</tool_call>") == reader.end() == []
 
 
-@pytest.mark.parametrize(("end", "calls"), [(15, 0), (30, 0), (45, 1)])
+@for_each(("end", "calls"), [(15, 0), (30, 0), (45, 1)])
 def test_a_completion_that_ends_inside_a_call(end, calls):
     text = OWN_FORM.write("get_it", '{"key": "a long value"}')
     said = parse_completion(OWN, "i", text[:end])
     assert said.text == "" and len(said.calls) == calls and said.cut
     assert not parse_completion(OWN, "i", text).cut
-
-
-def test_without_a_form_everything_is_words():
-    text = OWN_FORM.write("f", "{}")
-    assert parse_completion(None, "i", text) == ParsedCompletion(text, (), cut=False)
 
 
 @given(value=values, data=st.data(), made=st.integers(0, 2))
@@ -118,12 +112,6 @@ def test_what_looks_like_a_call_inside_of_json_is_a_part_of_it(value, data, made
     parts += reader.end()
     assert "".join(part.text for part in parts if isinstance(part, TextPart)) == ("" if made else text)
     assert reader.calls == made and not reader.cut
-
-
-def test_an_answer_that_ends_where_a_call_may_begin_is_words():
-    assert parse_completion(held_to(OWN_FORM, answer=JsonSchema("{}")), "i", "<tool") == ParsedCompletion(
-        "<tool", (), cut=False
-    )
 
 
 BLOCK = '```json\n{"name": "f", "arguments": {"city": "a ``` b"}}\n```'

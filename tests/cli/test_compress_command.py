@@ -178,18 +178,6 @@ def test_a_difference_is_paired_by_document():
     assert np.ptp(own.interval) > 50 * np.ptp(difference.interval)
 
 
-def test_help_lists_the_settings_of_the_method_that_it_is_given():
-    said = run("compress", "base", "--method", "prune", "--help")
-    assert "method.neurons=0.35" in said and "method.damping" not in said
-
-
-def test_prune_takes_out_the_part_that_is_set_and_no_other(folder, tmp_path):
-    settings = ("--minutes", "0", "--set", "method.neurons=0.5", "--set", "method.criterion=magnitude")
-    run("compress", "base", "--method", "prune", *settings, "--out", tmp_path / "small", cwd=folder)
-    whole, made = (lmworks.load(path).config.decoder.blocks[0] for path in (folder / "base", tmp_path / "small"))
-    assert made.attention == whole.attention and made.feed_forward.hidden < whole.feed_forward.hidden
-
-
 @for_each(("method", "layers"), [("prune", 2), ("distil", 1)])
 def test_a_smaller_model_is_taught_by_the_whole_one(method, layers, folder, tmp_path):
     settings = ("--set", "prune.calibration.length=64", "--set", "recover.steps=2", "--set", "recover.length=64")

@@ -77,7 +77,7 @@ def made(use, out, inputs, *settings):
     return run_alone(use, out, inputs, [], settings)
 
 
-def told(folder: Path, *arguments: str) -> str:
+def explained(folder: Path, *arguments: str) -> str:
     """What it prints, its lines as one."""
     found = CliRunner().invoke(app, ["data", "why", *arguments, "--workspace", str(folder / "cleaned")])
     assert found.exit_code == 0, found.output
@@ -150,7 +150,7 @@ def test_the_golden_story_of_a_duplicate_of_one_that_went_later(folder):
     ],
 )
 def test_why_each_stays_or_went(folder, name, lines):
-    text = told(folder, name)
+    text = explained(folder, name)
     assert all(line in text for line in lines), text
     assert "\x1b" not in text and "\u202e" not in text
 
@@ -161,7 +161,7 @@ def test_a_hash_before_or_after_cleaning_or_its_beginning(folder):
     (cleaned,) = (each for each in open_documents(folder / "cleaned") if each.uri == "notes/plan.md")
     assert cleaned.hash != first.hash
     for digest in (first.hash, first.hash[:8], cleaned.hash, cleaned.hash[:8].upper()):
-        assert told(folder, digest) == told(folder, "notes/plan.md")
+        assert explained(folder, digest) == explained(folder, "notes/plan.md")
 
 
 @for_each(
@@ -197,12 +197,12 @@ def test_what_it_was_made_from_may_be_elsewhere(folder, tmp_path):
     for name in ("documents", "annotations", "duplicates"):  # a folder of a workspace is called by its key
         shutil.copytree(folder / name, tmp_path / "made" / "stages" / name / "0123")
     shutil.copytree(folder / "cleaned", tmp_path / "away" / "cleaned")
-    whole = told(folder, "old/plan.md")
+    whole = explained(folder, "old/plan.md")
     assert "it has The council" in whole
-    assert told(tmp_path / "away", "old/plan.md", "--from", str(tmp_path / "made")) == whole
+    assert explained(tmp_path / "away", "old/plan.md", "--from", str(tmp_path / "made")) == whole
     inputs = [f"--from={next((tmp_path / 'made').glob(f'stages/{name}/*'))}" for name in ("documents", "annotations")]
-    assert told(tmp_path / "away", "old/plan.md", inputs[0]) != whole
-    assert told(tmp_path / "away", "old/plan.md", *inputs, f"--from={folder}") == whole
+    assert explained(tmp_path / "away", "old/plan.md", inputs[0]) != whole
+    assert explained(tmp_path / "away", "old/plan.md", *inputs, f"--from={folder}") == whole
 
 
 def test_a_card_is_printed_or_written_once(folder, tmp_path):
@@ -222,7 +222,7 @@ def test_a_manifest_that_is_none_is_left_out_and_told(folder, tmp_path):
         shutil.copytree(folder / name, tmp_path / name)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "manifest.json").write_text('{"stage": 1}')
-    text = told(tmp_path, "old/plan.md")
+    text = explained(tmp_path, "old/plan.md")
     assert "it has The council" in text and "Texts and near values are not shown" not in text
     assert "other/manifest.json is no manifest that can be read: it was left out" in text
     tree = trace(None, str(tmp_path / "cleaned"))

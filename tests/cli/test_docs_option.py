@@ -1,11 +1,11 @@
 """What `--docs` makes of a recipe: nothing in it is about other documents any more."""
 
-from kit.tables import for_each
+from kit.rows import each_row
 from lmworks.cli.build_command import build_recipe, checked_recipe
 from lmworks.recipe import load
 
 
-@for_each(
+@each_row(
     ("recipe", "kind"),
     [
         ("assistant", "Grounded answers"),

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from command_line import refused, run
+from kit.rows import each_row
 from kit.tables import for_each
 from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizer
 from lmworks.data.plain_texts import plain_texts
@@ -124,17 +125,6 @@ def test_texts_that_cannot_be_read_are_named(content, option, problem, tmp_path,
         find_texts([option], by_file=False)
 
 
-def test_an_unknown_name_is_told_with_what_was_meant(tmp_path):
-    with pytest.raises(LookupError, match="did you mean smollm2-135m-instruct"):
-        find_tokenizer("smollm2-135m")
-    (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(ValueError, match="no tokenizer of the"):
-        find_tokenizer(str(tmp_path / "x.json"))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json is missing"):
-        find_tokenizer(str(tmp_path / "empty"))
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Texts as training reads them
 
@@ -168,7 +158,7 @@ def test_a_text_may_be_a_folder(tmp_path):
     assert list(find_texts([f"{tmp_path}/docs"], by_file=True)) == ["a", "b"]
 
 
-@for_each(
+@each_row(
     ("pattern", "name"),
     [("*/a.txt", "*/a.txt"), ("docs/*.txt", "docs"), ("docs/**/*.txt", "docs"), ("docs/a.txt", "a")],
 )

@@ -37,12 +37,6 @@ def test_other_kinds(texts, tmp_path, kind, reason):
     assert reason in run("tokenizer", "explain", "lower", "--tokenizer", str(tmp_path / kind))
 
 
-def test_metaspace_explains_bytes(texts, tmp_path):
-    out = str(tmp_path / "v")
-    run("tokenizer", "train", str(texts), "--out", out, "--set", "words=metaspace", "--vocabulary-size", "290")
-    assert "a byte of a character that has no token of its own" in run("tokenizer", "explain", "狗", "--tokenizer", out)
-
-
 @for_each(
     ("family", "kind"),
     [

@@ -47,7 +47,7 @@ def test_prompts_and_choices_are_counted_in_openais_order(language, engine):
     assert answer.usage.prompt_tokens == sum(
         len(engine.checkpoint.tokenizer.encode(p)) for p in ("one", "two", "three")
     )
-    assert len({one["interaction"] for one in answer.lmworks["choices"]}) == 6
+    assert len({choice["interaction"] for choice in answer.lmworks["choices"]}) == 6
 
 
 def test_more_prompts_than_slots_and_places_in_line(start, engine):
@@ -88,24 +88,24 @@ def test_a_stream_joins_to_the_answer(language):
     del options["stream_options"]
     whole = complete(language, ["one", "two"], **options)
     for choice in whole.choices:
-        parts = [one for chunk in chunks for one in chunk.choices if one.index == choice.index]
+        parts = [part for chunk in chunks for part in chunk.choices if part.index == choice.index]
         assert "".join(part.text for part in parts) == choice.text
         assert parts[-1].finish_reason == choice.finish_reason
-        told = [part.logprobs for part in parts if part.logprobs]
-        assert [token for one in told for token in one.tokens] == choice.logprobs.tokens
-        assert [offset for one in told for offset in one.text_offset] == choice.logprobs.text_offset
+        logprobs = [part.logprobs for part in parts if part.logprobs]
+        assert [token for part in logprobs for token in part.tokens] == choice.logprobs.tokens
+        assert [offset for part in logprobs for offset in part.text_offset] == choice.logprobs.text_offset
     assert chunks[-1].usage == whole.usage
 
 
 def test_log_probabilities_and_offsets(language, engine):
     answer = complete(language, "the thing", seed=9, max_tokens=30, logprobs=3, extra_body={"ignore_eos": True})
     wanted = expected(engine, "the thing", temperature=1, seed=9, max_tokens=30, alternatives=3, ignore_eos=True)
-    told = answer.choices[0].logprobs
-    assert told.token_logprobs == pytest.approx(wanted.log_probabilities, abs=1e-3)
-    assert len(told.tokens) == len(told.top_logprobs) == len(told.text_offset) == 30
-    for token, value, top in zip(told.tokens, told.token_logprobs, told.top_logprobs, strict=True):
+    logprobs = answer.choices[0].logprobs
+    assert logprobs.token_logprobs == pytest.approx(wanted.log_probabilities, abs=1e-3)
+    assert len(logprobs.tokens) == len(logprobs.top_logprobs) == len(logprobs.text_offset) == 30
+    for token, value, top in zip(logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True):
         assert top[token] == value and len(top) in (3, 4)
-    for token, offset in zip(told.tokens, told.text_offset, strict=True):
+    for token, offset in zip(logprobs.tokens, logprobs.text_offset, strict=True):
         if not token.startswith("bytes:") and token not in engine.checkpoint.tokenizer.special_ids:
             assert answer.choices[0].text[offset : offset + len(token)] == token
 
@@ -121,23 +121,25 @@ def test_echo_repeats_the_prompt(language, engine):
 
 def test_the_best_of_several_are_told(language, engine):
     made = [expected(engine, "the thing", temperature=1, seed=4 + choice, max_tokens=6) for choice in range(5)]
-    ranked = sorted(made, key=lambda one: sum(one.log_probabilities) / len(one.log_probabilities), reverse=True)
+    ranked = sorted(
+        made, key=lambda completion: sum(completion.log_probabilities) / len(completion.log_probabilities), reverse=True
+    )
     answer = complete(language, ["one", "the thing"], n=2, best_of=5, seed=4, max_tokens=6)
-    assert [choice.text for choice in answer.choices[2:]] == [one.text for one in ranked[:2]]
+    assert [choice.text for choice in answer.choices[2:]] == [completion.text for completion in ranked[:2]]
     assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
-    one = complete(language, "the thing", n=2, best_of=5, seed=4, max_tokens=6)
-    assert one.usage.completion_tokens == sum(len(each.ids) for each in made)
+    alone = complete(language, "the thing", n=2, best_of=5, seed=4, max_tokens=6)
+    assert alone.usage.completion_tokens == sum(len(completion.ids) for completion in made)
 
 
 def test_alternatives_to_a_prompt_are_told(language, engine):
     answer = complete(language, "the thing is", echo=True, max_tokens=0, logprobs=3)
     ids = engine.checkpoint.tokenizer.encode("the thing is")
     (score,) = engine.score([ids[:1]], [ids[1:]], alternatives=3)
-    told = answer.choices[0].logprobs
-    assert told.token_logprobs[0] is None
-    assert told.token_logprobs[1:] == pytest.approx(score.log_probabilities, abs=1e-4)
+    logprobs = answer.choices[0].logprobs
+    assert logprobs.token_logprobs[0] is None
+    assert logprobs.token_logprobs[1:] == pytest.approx(score.log_probabilities, abs=1e-4)
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), 0)
-    for top, row, token in zip(told.top_logprobs[1:], score.alternatives, told.tokens[1:], strict=True):
+    for top, row, token in zip(logprobs.top_logprobs[1:], score.alternatives, logprobs.tokens[1:], strict=True):
         assert sorted(top.values(), reverse=True)[:3] == pytest.approx([value for _, value in row], abs=1e-3)
         assert token in top and len(top) in (3, 4)
 
@@ -165,29 +167,10 @@ def test_our_own_client_scores_as_the_engine_does(language, engine):
     encode = engine.checkpoint.tokenizer.encode
     contexts = [encode(text) for text in ("the cat", "a", "once upon a time", "\u00e9\u00e8")]
     continuations = [encode(text) for text in (" sleeps", " b c", " there was a queen\n", "\U0001f600")]
-    own, theirs = engine.score(contexts, continuations), remote.score(contexts, continuations)
-    for one, other in zip(own, theirs, strict=True):
+    scores, remote_scores = engine.score(contexts, continuations), remote.score(contexts, continuations)
+    for one, other in zip(scores, remote_scores, strict=True):
         # In bfloat16, what is computed together moves a score by about 0.03 a token.
         assert other.log_probabilities == pytest.approx(one.log_probabilities, abs=0.05)
-
-
-def test_our_own_client_generates_as_the_engine_does(language, engine):
-    extensions = ("top_k", "repetition_penalty", "ignore_eos")
-    remote = RemoteEngine(f"{language.url}/v1", "tiny", log_probabilities=True, extensions=extensions)
-    sampling = SamplingParameters(max_tokens=12, temperature=0.8, top_k=9, repetition_penalty=1.2, seed=6)
-    requests = [
-        Request(prompt_ids=tuple(engine.checkpoint.tokenizer.encode("the thing")), sampling=sampling),
-        Request(messages=(Message("user", "hello"),), sampling=sampling),
-    ]
-    for own, theirs in zip(engine.generate(requests), remote.generate(requests), strict=True):
-        assert (theirs.text, theirs.finish_reason, theirs.completion_tokens) == (
-            own.text,
-            own.finish_reason,
-            own.completion_tokens,
-        )
-        assert theirs.log_probabilities == pytest.approx(own.log_probabilities, abs=1e-3)
-    *_, last = remote.stream(requests[0])
-    assert last.completion.text == engine.generate(requests[:1])[0].text
 
 
 def test_our_own_client_asks_for_what_goes_beyond_openai(language, engine):
@@ -198,9 +181,9 @@ def test_our_own_client_asks_for_what_goes_beyond_openai(language, engine):
         Request(messages=(Message("user", "hello"),), sampling=SamplingParameters(constraint=constraint, **sampling))
         for constraint in constraints
     ]
-    own = [one.text for one in engine.generate(requests)]
-    assert [one.text for one in remote.generate(requests)] == own
-    assert own[1] in constraints[1].options and int(own[2]) <= 99
+    texts = [completion.text for completion in engine.generate(requests)]
+    assert [completion.text for completion in remote.generate(requests)] == texts
+    assert texts[1] in constraints[1].options and int(texts[2]) <= 99
 
 
 def test_one_bad_prompt_refuses_all_and_leaves_nothing_running(language, wait_until):

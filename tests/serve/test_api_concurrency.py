@@ -9,10 +9,13 @@ import httpx
 import openai
 import pytest
 
+from kit.servers import serving
 from kit.tables import for_each
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.transformer import Transformer
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.service import Service
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 LONG = {"model": "tiny", "messages": MESSAGES, "max_tokens": 450, "ignore_eos": True}
@@ -108,16 +111,6 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(start, wait_until):
         assert waiting.result().choices[0].finish_reason in ("stop", "length")
 
 
-def test_the_official_client_comes_again_by_itself(start, wait_until):
-    with start(slots=1, max_waiting=0) as running:
-        client = openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=5)
-        with ThreadPoolExecutor(1) as threads:
-            with blocked(running.service.language("tiny")):
-                patient = threads.submit(client.chat.completions.create, model="tiny", messages=MESSAGES, max_tokens=3)
-                wait_until(lambda: 'status="429"' in running.http().get("/metrics").text)
-            assert patient.result().usage.completion_tokens <= 3
-
-
 @for_each("stream", [False, True])
 def test_a_deadline_ends_a_request(start, slowly, wait_until, stream):
     with start(deadline_seconds=0.3) as running:
@@ -154,8 +147,8 @@ def test_a_failing_model_is_an_error_without_details(start, monkeypatch):
         assert running.client().chat.completions.create(model="tiny", messages=MESSAGES, max_tokens=2)
 
 
-def test_before_loading_nothing_is_answered_but_health(tiny_folder, tmp_path, serving_unloaded):
-    with serving_unloaded({"tiny": str(tiny_folder)}) as running:
+def test_before_loading_nothing_is_answered_but_health(tiny_folder, tmp_path):
+    with serving(Service(tmp_path, ServeConfig(drain_seconds=5.0), {"tiny": str(tiny_folder)})) as running:
         assert running.http().get("/health").status_code == 200
         assert running.http().get("/ready").json() == {"status": "starting", "detail": ""}
         assert running.http().get("/v1/models").json()["data"] == []

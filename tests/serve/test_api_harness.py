@@ -90,17 +90,6 @@ def test_any_ids_are_scored_as_by_the_engine(exact, engine, data):
         agree(choice, engine, context, continuation)
 
 
-def test_prompts_as_texts_are_scored_alike(exact, encode):
-    """With `tokenized_requests=False`: one text, or with a batch a list of them."""
-    texts = ["the thing is on", "once upon a time"]
-    by_ids = post(exact, {**SCORING, "prompt": [encode(text) for text in texts]})
-    by_text = post(exact, {**SCORING, "prompt": texts})
-    (single,) = post(exact, {**SCORING, "prompt": texts[0]})
-    for one, other in zip([*by_text, single], [*by_ids, by_ids[0]], strict=True):
-        # as in `agree`
-        assert reading(one, 1) == (pytest.approx(reading(other, 1)[0], abs=1e-3), reading(other, 1)[1])
-
-
 @for_each("ends", [(), ("<|im_end|>",)])
 def test_texts_end_before_a_stop(exact, engine, encode, ends):
     """`generate_until`; the end token's name is among the stops unless requests are concurrent."""

@@ -6,6 +6,7 @@ import socket
 
 import openai
 import pytest
+from scripted import scripted
 
 from kit.tables import for_each
 from lmworks.serve.api_keys import add
@@ -44,7 +45,7 @@ def test_too_many_requests_are_refused_with_the_time_to_come_again(start):
 
 
 def test_questions_of_the_chat_page_count_too(start):
-    with start(requests_per_minute=2) as running:
+    with start(requests_per_minute=2) as running, scripted(running, ["x"]):
         http = running.http()
         asked = {"question": "hello", "model": "tiny"}
         assert [http.post("/chat", data=asked).status_code for _ in range(3)] == [303, 303, 429]

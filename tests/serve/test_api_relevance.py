@@ -35,27 +35,27 @@ def vectors(tiny_embedder):
 
 def test_an_embedding_model_tells_the_cosine(language, vectors, tiny_embedder):
     query, passages = vectors
-    told = post(language, "/v1/score", model="embedder", text_1=QUERY, text_2=TEXTS)
-    assert [one["score"] for one in told["data"]] == pytest.approx(passages @ query, abs=1e-5)
-    assert [one["index"] for one in told["data"]] == [0, 1, 2] and told["lmworks"] == {"method": "cosine"}
+    answer = post(language, "/v1/score", model="embedder", text_1=QUERY, text_2=TEXTS)
+    assert [row["score"] for row in answer["data"]] == pytest.approx(passages @ query, abs=1e-5)
+    assert [row["index"] for row in answer["data"]] == [0, 1, 2] and answer["lmworks"] == {"method": "cosine"}
     encode = tiny_embedder.tokenizer.encode
-    assert told["usage"]["prompt_tokens"] == sum(len(encode(text, special=True)) for text in (QUERY, *TEXTS))
+    assert answer["usage"]["prompt_tokens"] == sum(len(encode(text, special=True)) for text in (QUERY, *TEXTS))
 
 
 def test_equally_many_texts_are_pairs(language, vectors):
     query, passages = vectors
-    told = post(language, "/v1/score", model="embedder", text_1=[QUERY, TEXTS[0]], text_2=[TEXTS[1], TEXTS[0]])
-    assert [one["score"] for one in told["data"]] == pytest.approx([passages[1] @ query, 1.0], abs=1e-5)
+    answer = post(language, "/v1/score", model="embedder", text_1=[QUERY, TEXTS[0]], text_2=[TEXTS[1], TEXTS[0]])
+    assert [row["score"] for row in answer["data"]] == pytest.approx([passages[1] @ query, 1.0], abs=1e-5)
 
 
 def test_documents_are_ranked_by_the_cosine(language, vectors):
     query, passages = vectors
     order = np.argsort(-(passages @ query)).tolist()
     documents = [TEXTS[0], {"text": TEXTS[1]}, TEXTS[2]]
-    told = post(language, "/v1/rerank", model="embedder", query=QUERY, documents=documents)
-    assert [one["index"] for one in told["results"]] == order and order[0] == 1
-    assert [one["document"]["text"] for one in told["results"]] == [TEXTS[index] for index in order]
-    values = [one["relevance_score"] for one in told["results"]]
+    answer = post(language, "/v1/rerank", model="embedder", query=QUERY, documents=documents)
+    assert [row["index"] for row in answer["results"]] == order and order[0] == 1
+    assert [row["document"]["text"] for row in answer["results"]] == [TEXTS[index] for index in order]
+    values = [row["relevance_score"] for row in answer["results"]]
     assert values == pytest.approx(sorted(passages @ query, reverse=True), abs=1e-5)
     best = post(
         language, "/v1/rerank", model="embedder", query=QUERY, documents=documents, top_n=1, return_documents=False
@@ -83,20 +83,20 @@ def test_a_text_beside_many_is_read_once_and_not_on_the_event_loop(language, mon
 def test_a_language_model_tells_log_probabilities(language, tiny):
     encode = tiny.tokenizer.encode
     scores = Engine(tiny).score([encode("ab"), encode("ab")], [encode("cd"), encode("e")])
-    told = post(language, "/v1/score", model="tiny", text_1="ab", text_2=["cd", "e"])
+    answer = post(language, "/v1/score", model="tiny", text_1="ab", text_2=["cd", "e"])
     # In bfloat16, what is computed together moves a score by about 0.03 a token.
-    assert [one["score"] for one in told["data"]] == pytest.approx([one.mean for one in scores], abs=0.05)
-    assert told["lmworks"] == {"method": "log_probability"} and told["usage"]["total_tokens"] == 7
+    assert [row["score"] for row in answer["data"]] == pytest.approx([one.mean for one in scores], abs=0.05)
+    assert answer["lmworks"] == {"method": "log_probability"} and answer["usage"]["total_tokens"] == 7
 
 
 def test_documents_are_ranked_by_how_probable_they_make_the_query(language, tiny):
     encode = tiny.tokenizer.encode
     scores = Engine(tiny).score([encode(f"{text}\n") for text in TEXTS], [encode(QUERY)] * 3)
-    told = post(language, "/v1/rerank", model="tiny", query=QUERY, documents=TEXTS)
-    for one in told["results"]:
-        assert one["relevance_score"] == pytest.approx(scores[one["index"]].mean, abs=0.05)
-    values = [one["relevance_score"] for one in told["results"]]
-    assert values == sorted(values, reverse=True) and told["lmworks"]["method"] == "log_probability"
+    answer = post(language, "/v1/rerank", model="tiny", query=QUERY, documents=TEXTS)
+    for row in answer["results"]:
+        assert row["relevance_score"] == pytest.approx(scores[row["index"]].mean, abs=0.05)
+    values = [row["relevance_score"] for row in answer["results"]]
+    assert values == sorted(values, reverse=True) and answer["lmworks"]["method"] == "log_probability"
 
 
 @pytest.fixture(scope="module")
@@ -124,28 +124,28 @@ def test_a_trained_reranker_ranks_also_where_no_model_is_named(judging, heads):
     logits = CrossEncoder(heads["judge-of-passages"]).relevance(QUERY, TEXTS)
     chances = 1 / (1 + np.exp(-logits))
     for named in ({"model": "judge-of-passages"}, {}):
-        told = post(judging, "/v1/rerank", **named, query=QUERY, documents=TEXTS)
-        assert [one["index"] for one in told["results"]] == np.argsort(-chances).tolist()
-        assert {one["index"]: one["relevance_score"] for one in told["results"]} == pytest.approx(
+        answer = post(judging, "/v1/rerank", **named, query=QUERY, documents=TEXTS)
+        assert [row["index"] for row in answer["results"]] == np.argsort(-chances).tolist()
+        assert {row["index"]: row["relevance_score"] for row in answer["results"]} == pytest.approx(
             dict(enumerate(chances)), abs=1e-5
         )
-        assert told["model"] == "judge-of-passages" and told["lmworks"] == {"method": "relevance"}
+        assert answer["model"] == "judge-of-passages" and answer["lmworks"] == {"method": "relevance"}
     scored = post(judging, "/v1/score", model="judge-of-passages", text_1=QUERY, text_2=TEXTS)
-    assert [one["score"] for one in scored["data"]] == pytest.approx(chances, abs=1e-5)
+    assert [row["score"] for row in scored["data"]] == pytest.approx(chances, abs=1e-5)
 
 
 def test_a_verifier_tells_how_likely_a_text_follows_from_the_other(judging, heads):
     pairs = [(text, QUERY) for text in TEXTS]
     entailed = CrossEncoder(heads["judge-of-claims"]).entailment(pairs)[:, 0]
-    told = post(judging, "/v1/score", model="judge-of-claims", text_1=TEXTS, text_2=QUERY)
-    assert [one["score"] for one in told["data"]] == pytest.approx(entailed, abs=1e-5)
-    assert told["lmworks"] == {"method": "entailment"} and np.ptp(entailed) > 0.01
+    answer = post(judging, "/v1/score", model="judge-of-claims", text_1=TEXTS, text_2=QUERY)
+    assert [row["score"] for row in answer["data"]] == pytest.approx(entailed, abs=1e-5)
+    assert answer["lmworks"] == {"method": "entailment"} and np.ptp(entailed) > 0.01
     ranked = post(judging, "/v1/rerank", model="judge-of-claims", query=QUERY, documents=TEXTS)["results"]
-    assert [one["index"] for one in ranked] == np.argsort(-entailed).tolist()  # documents by how they prove the query
+    assert [row["index"] for row in ranked] == np.argsort(-entailed).tolist()  # documents by how they prove the query
 
 
 def test_models_that_read_pairs_are_listed_and_read_nothing_else(judging, language):
-    kinds = {one["id"]: one["kind"] for one in judging.http().get("/v1/models").json()["data"]}
+    kinds = {row["id"]: row["kind"] for row in judging.http().get("/v1/models").json()["data"]}
     assert kinds == {"embedder": "embedding", "judge-of-passages": "reranker", "judge-of-claims": "verifier"}
     with judging.http() as client:
         body = {"model": "judge-of-passages", "messages": [{"role": "user", "content": "Hello"}]}

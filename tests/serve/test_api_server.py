@@ -129,9 +129,9 @@ def test_a_taken_port_and_missing_keys_are_told_before_anything_is_loaded(tmp_pa
         port = other.getsockname()[1]
         with pytest.raises(OSError, match="--port"):
             run(tmp_path, ServeConfig(port=port), {"tiny": unloadable})
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(FileNotFoundError, match="lmworks keys add"):
         run(tmp_path, ServeConfig(port=0, keys=str(tmp_path / "keys.json")), {"tiny": unloadable})
-    assert list(tmp_path.iterdir()) == []
 
 
 @for_each("host", ["127.0.0.1", "::1"])

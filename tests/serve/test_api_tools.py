@@ -81,7 +81,7 @@ def test_calls_are_told_apart_from_words(served):
         assert json.loads("".join(part.function.arguments for part in of_call)) == {"place": "Graz"}
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
     logprobs = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices[0].logprobs]
-    assert [token.token for one in logprobs for token in one.content] == CALLS
+    assert [token.token for part in logprobs for token in part.content] == CALLS
 
 
 def test_words_alone_are_an_answer(served):
@@ -122,9 +122,9 @@ def test_calls_and_their_results_are_sent_back(served):
     assert called.content is None
     result = {"role": "tool", "tool_call_id": called.tool_calls[0].id, "content": "22 degrees"}
     logged = served.interaction(ask(served, messages=[*QUESTION, called, result], tools=[WEATHER], max_tokens=3))
-    _, said, told = logged.messages
-    assert said.tool_calls[0]["function"] == {"name": "get_weather", "arguments": {"place": "Graz"}}
-    assert (told.name, told.tool_call_id) == ("get_weather", result["tool_call_id"])
+    _, calling, result_message = logged.messages
+    assert calling.tool_calls[0]["function"] == {"name": "get_weather", "arguments": {"place": "Graz"}}
+    assert (result_message.name, result_message.tool_call_id) == ("get_weather", result["tool_call_id"])
     assert CALL in logged.rendered_prompt and "<tool_response>\n22 degrees" in logged.rendered_prompt
 
 
@@ -208,8 +208,8 @@ def test_a_template_that_knows_functions_is_followed(roomy):
     (call,) = answer.choices[0].message.tool_calls
     assert (answer.choices[0].message.content, call.function.arguments) == ("Well.", '{"place": "Graz"}')
     assert (requests[0].sampling.constraint.before, requests[0].sampling.constraint.separator) == ("<function=", "")
-    told = {"name": "get_weather", "description": "", "parameters": PARAMETERS}
-    assert logged.rendered_prompt.startswith(json.dumps({"type": "function", "function": told}))
+    function = {"name": "get_weather", "description": "", "parameters": PARAMETERS}
+    assert logged.rendered_prompt.startswith(json.dumps({"type": "function", "function": function}))
 
 
 def test_the_model_itself_keeps_to_the_schemas(served):
@@ -252,10 +252,10 @@ def test_constraints_that_take_long_to_compile_are_in_nobodys_way(served, wait_u
             formed = [threads.submit(ask, served, response_format={"type": "json_object"}) for _ in range(12)]
             wait_until(lambda: len(served.service._compiling._threads) >= 4)
             assert ask(served).choices[0].finish_reason in ("stop", "length")
-            assert not any(one.done() for one in formed)
+            assert not any(future.done() for future in formed)
         finally:
             compiled.set()
-        assert all(one.result().choices for one in formed)
+        assert all(future.result().choices for future in formed)
 
 
 def test_a_constraint_that_fails_is_the_requests_own_fault_or_may_come_again(served):

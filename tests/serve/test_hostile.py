@@ -86,20 +86,6 @@ def test_every_page_is_harmless_and_every_citation_is_a_quote(hostile):
             assert "\x07" not in response.text, path
 
 
-def test_a_fake_citation_is_text_and_not_a_link(hostile):
-    question = "When does the cafeteria open?"
-    answer = hostile.client().chat.completions.create(
-        model="assistant", messages=[{"role": "user", "content": question}]
-    )
-    extra = answer.model_extra["lmworks"]
-    numbers = {citation["number"] for citation in extra["citations"]}
-    with hostile.http() as http:
-        page = http.get(f"/chat/turn/{extra['interaction']}").text
-    assert "seven" in page
-    assert not any(href.endswith(f"-{fake}") for href in inert(page).links() for fake in (7, 99))
-    assert 99 not in numbers
-
-
 def test_nobody_speaks_for_somebody_else(hostile):
     """Special tokens in a message stay text: the prompt has those of the template, however hostile the message."""
     model = next(m.name for m in hostile.service.models if m.kind == "language")

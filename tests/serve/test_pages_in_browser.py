@@ -110,16 +110,6 @@ def test_what_is_new_announces_itself(page, asked):
     playwright.expect(page.locator("#log tbody tr")).to_have_count(before + 1, timeout=60_000)
 
 
-def test_a_citation_leads_to_its_passage_in_sight(page):
-    page.goto("/log?filter=laptop")
-    page.locator("#log a.question").last.click()
-    link = page.locator("#panel .evidence a").first
-    link.wait_for()
-    link.click()
-    page.wait_for_url("**/documents/*#cite")
-    assert "within one hour" in page.locator("#cite").inner_text()
-
-
 def test_a_table_is_sorted_by_a_click_on_its_head(page):
     page.goto("/evaluation")
     table = page.locator("table.sortable:has(tbody tr:nth-child(2)):has(td[data-key])").first
@@ -216,20 +206,6 @@ def test_answers_are_ranked_by_keys_and_by_dragging(page, grounded, request):
     assert read_rankings(file)[0][-1].ranks == ()
     page.keyboard.press("u")
     progress.filter(has_text="1 of 4").wait_for()
-
-
-def test_without_javascript_everything_can_be_read_and_said(browser, asked):
-    context = browser.new_context(base_url=asked, java_script_enabled=False)
-    page = context.new_page()
-    page.goto("/log?filter=laptop")
-    page.locator("#log a.question").last.click()
-    page.wait_for_url("**/log/*")
-    if page.locator("details.add-note[open]").count() == 0:
-        page.locator("summary", has_text="Add a note").click()
-    page.get_by_placeholder("What should the next reader know?").fill("said without a script")
-    page.get_by_role("button", name="Add note").click()
-    page.locator(".note", has_text="said without a script").first.wait_for()
-    context.close()
 
 
 def test_answers_are_reviewed_by_the_keyboard(page, grounded, request):

@@ -30,7 +30,6 @@ from lmworks.serve.events import (
     Event,
     FailedError,
     Finished,
-    NotReadyError,
     Piece,
     Progress,
 )
@@ -151,18 +150,6 @@ def test_an_interaction_names_the_weights_that_made_it(service, tmp_path):
     hashes = [interaction.model for interaction in sorted(logged(service), key=lambda one: one.time)]
     assert hashes == [worker.checkpoint.fingerprint, saved.fingerprint] and hashes[0] != hashes[1]
     assert service.served("tiny").fingerprint == saved.fingerprint == worker.fingerprint()
-
-
-def test_before_loading_and_while_stopping_nothing_is_taken(tiny_folder, tmp_path):
-    service = Service(tmp_path / "w", ServeConfig(), {"tiny": str(tiny_folder)})
-    with pytest.raises(NotReadyError, match="being loaded"):
-        service.check(turn())
-    service.load()
-    service.check(turn())
-    asyncio.run(service.drain())
-    with pytest.raises(NotReadyError, match="shutting down"):
-        service.check(turn())
-    service.close()
 
 
 def test_the_assistant_answers_in_phases_and_its_interaction_holds_the_answer(handbook):

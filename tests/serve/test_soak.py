@@ -59,8 +59,8 @@ def client(url: str, seed: int) -> tuple[list[str], dict[str, str]]:
                 wrong.append(f"{path} {body}: {answer.status_code} {answer.text[:200]}")
             elif answer.status_code == 200 and path == "/v1/chat/completions":
                 extra = answer.json()["lmworks"]
-                for choice, own in zip(answer.json()["choices"], extra.get("choices", [extra]), strict=True):
-                    texts[own["interaction"]] = choice["message"]["content"]
+                for choice, logged_choice in zip(answer.json()["choices"], extra.get("choices", [extra]), strict=True):
+                    texts[logged_choice["interaction"]] = choice["message"]["content"]
     return wrong, texts
 
 
@@ -87,11 +87,11 @@ def test_requests_of_every_kind_leave_nothing_behind(tiny_folder, tiny_embedder_
             states = []
             for number in range(8):
                 with ThreadPoolExecutor(12) as clients:
-                    for wrong, told in clients.map(
+                    for wrong, chat_texts in clients.map(
                         lambda seed: client(url, seed), range(12 * number, 12 * number + 12)
                     ):
                         assert wrong == []
-                        texts |= told
+                        texts |= chat_texts
                 states.append(idle(url, process))
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0

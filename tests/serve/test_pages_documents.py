@@ -141,6 +141,12 @@ def test_an_excerpt_is_a_part_of_its_text_with_the_words_marked(text, question):
     assert all(any(hit.startswith(word) for word in re.findall(r"\w+", question.casefold())) for hit in hits)
 
 
+def test_an_excerpt_reaches_a_word_that_stands_far_in():
+    text = "first words " * 100 + "the needle lies here " + "more words " * 100
+    runs = document_list.excerpt(text, "Where is the needle?")
+    assert [run.text for run in runs if run.hit] == ["needle"]
+
+
 ENTRIES = [
     Entry("0" * 64, "docs:csv.py", "module csv", "text/plain", 0, 7),
     Entry("1" * 64, "docs:Readline.py", "module readline", "text/plain", 1, 6),

@@ -1,11 +1,11 @@
 """What `--docs` makes of a recipe: nothing in it is about other documents any more."""
 
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.cli.build_command import build_recipe, checked_recipe
 from lmworks.recipe import load
 
 
-@each_row(
+@for_each(
     ("recipe", "kind"),
     [
         ("assistant", "Grounded answers"),

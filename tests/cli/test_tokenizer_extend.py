@@ -9,7 +9,7 @@ from tokenizers import AddedToken
 
 import lmworks
 from command_line import run
-from kit.rows import each_row
+from kit.tables import for_each
 from lmworks.generate import Request, SamplingParameters
 from lmworks.model.checkpoint import assemble
 from lmworks.model.initialisation import initialise
@@ -33,7 +33,7 @@ def saved(folder, tokenizer, tied=True, rows=272):
     return assemble(config, initialise(Transformer(config), 0, std=0.2).state_dict(), tokenizer).save(folder)
 
 
-@each_row("tied", [True, False])
+@for_each("tied", [True, False])
 @torch.no_grad()
 def test_the_new_folder_is_a_checkpoint(tied, texts, tiny_tokenizer, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer

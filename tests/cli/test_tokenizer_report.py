@@ -6,7 +6,6 @@ import json
 import pytest
 
 from command_line import refused, run
-from kit.rows import each_row
 from kit.tables import for_each
 from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizer
 from lmworks.data.plain_texts import plain_texts
@@ -158,7 +157,7 @@ def test_a_text_may_be_a_folder(tmp_path):
     assert list(find_texts([f"{tmp_path}/docs"], by_file=True)) == ["a", "b"]
 
 
-@each_row(
+@for_each(
     ("pattern", "name"),
     [("*/a.txt", "*/a.txt"), ("docs/*.txt", "docs"), ("docs/**/*.txt", "docs"), ("docs/a.txt", "a")],
 )

@@ -21,7 +21,7 @@ from lmworks.adapt.lora import HEAD, layer_shapes
 from lmworks.artefact import publish, write_json, write_text
 from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.families.family import Document, JsonObject
-from lmworks.model.huggingface import Place, family_of, places_of
+from lmworks.model.huggingface import family_of, places_of
 from lmworks.model.tensor_files import LazyTensors, open_safetensors, write_tensor_file
 from lmworks.tokenizer.tokenizer_folder import read_json
 
@@ -80,31 +80,25 @@ def their_linears(config: ModelConfig, document: Document) -> list[TheirLinear]:
     family = family_of(document["model_type"])
     architecture = family.architecture(document)
     shapes = layer_shapes(config)
-    found: list[TheirLinear] = []
+    linears: list[TheirLinear] = []
     for tensor, place in places_of(config, document).items():
         ours = [name.removesuffix(".weight") for name in place.ours]
-        if all(name.endswith(".weight") for name in place.ours) and shapes.keys() >= set(ours):
-            bare = tensor.removesuffix(".weight")
-            of_head = bare in architecture.modules.values()
-            full = bare if architecture.bare or of_head else family.prefix + bare
-            found.append(_linear(full, bare, ours, place, shapes, config))
+        if not all(name.endswith(".weight") for name in place.ours) or not shapes.keys() >= set(ours):
+            continue
+        bare = tensor.removesuffix(".weight")
+        of_head = bare in architecture.modules.values()
+        full = bare if architecture.bare or of_head else family.prefix + bare
+        shape = sum(shapes[name][0] for name in ours), shapes[ours[0]][1]
+        rows, transposed = [torch.arange(shape[0])], False
+        if place.fused is not None:
+            rows = place.fused.split(rows[0], config)  # a bias is cut as the matrix's outputs are
+            whole = place.fused.join([torch.empty(shapes[name], device="meta") for name in ours], config)
+            transposed = tuple(whole.shape) != shape
+        linears.append(TheirLinear(full, bare, shape, tuple(map(Part, ours, rows)), transposed))
     head = architecture.modules.get(HEAD, "lm_head")
-    if HEAD in shapes and all(linear.bare != head for linear in found):  # tied: an adapter of its use as a projection
-        found.append(TheirLinear(head, head, shapes[HEAD], (Part(HEAD, torch.arange(shapes[HEAD][0])),)))
-    return found
-
-
-def _linear(
-    name: str, bare: str, ours: Sequence[str], place: Place, shapes: Mapping[str, tuple[int, int]], config: ModelConfig
-) -> TheirLinear:
-    outputs, inputs = sum(shapes[part][0] for part in ours), shapes[ours[0]][1]
-    numbers = torch.arange(outputs)
-    if place.fused is None:
-        return TheirLinear(name, bare, (outputs, inputs), (Part(ours[0], numbers),))
-    rows = place.fused.split(numbers, config)  # a bias is cut as the matrix's outputs are
-    whole = place.fused.join([torch.empty(shapes[part], device="meta") for part in ours], config)
-    transposed = tuple(whole.shape) != (outputs, inputs)
-    return TheirLinear(name, bare, (outputs, inputs), tuple(map(Part, ours, rows)), transposed)
+    if HEAD in shapes and all(linear.bare != head for linear in linears):  # tied: an adapter of its use as a projection
+        linears.append(TheirLinear(head, head, shapes[HEAD], (Part(HEAD, torch.arange(shapes[HEAD][0])),)))
+    return linears
 
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"

@@ -70,8 +70,7 @@ def read(pages: Pages, table: Sequence[int], length: int) -> tuple[Tensor, Tenso
     numbers = torch.tensor(list(table[: -(-length // PAGE)]), device=pages.data.device, dtype=torch.long)
     data = pages.data[numbers.clamp(min=0)]  # (pages, 2, kv_heads, bytes)
     data = data * (numbers >= 0).to(torch.uint8)[:, None, None, None]
-    keys, key_scales = _keys(pages, data)
-    values, value_scales = _values(pages, data)
+    (keys, key_scales), (values, value_scales) = _views(pages, data)
     key = _scaled(keys.transpose(2, 3).flatten(3), key_scales)
     value = _scaled(values.transpose(3, 4).flatten(2, 3), value_scales)
     by_head = [half.transpose(0, 1).flatten(1, 2)[:, :length].contiguous() for half in (key, value)]
@@ -86,8 +85,7 @@ def write(pages: Pages, table: Sequence[int], first: int, key: Tensor, value: Te
     places = torch.arange(first, first + key.shape[1], device=key.device)
     page = torch.tensor(list(table), device=key.device, dtype=torch.long)[places // PAGE]
     slot = places % PAGE
-    keys, key_scales = _keys(pages, pages.data)
-    values, value_scales = _values(pages, pages.data)
+    (keys, key_scales), (values, value_scales) = _views(pages, pages.data)
     run = keys.shape[-1]
     key_tokens = _rounded(key, keys.dtype, key_scales, page, slot)
     keys[page, :, :, slot] = key_tokens.unflatten(-1, (-1, run))
@@ -104,30 +102,18 @@ def _rounded(tokens: Tensor, dtype: torch.dtype, scales: Tensor | None, page: Te
     return tokens.to(dtype)
 
 
-def _keys(pages: Pages, data: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Views of the keys, (pages, kv_heads, head_dim / run, 16, run), and of their scales, (pages, kv_heads, 16)."""
-    values, scales = _split(pages, data[:, 0])
-    run = _run(pages)
-    return values.unflatten(-1, (pages.head_dim // run, PAGE, run)), scales
-
-
-def _values(pages: Pages, data: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Views of the values, (pages, kv_heads, 16 / run, head_dim, run), and of their scales, (pages, kv_heads, 16)."""
-    values, scales = _split(pages, data[:, 1])
-    run = _run(pages)
-    return values.unflatten(-1, (PAGE // run, pages.head_dim, run)), scales
-
-
-def _split(pages: Pages, half: Tensor) -> tuple[Tensor, Tensor | None]:
-    """(pages, kv_heads, bytes) → the numbers, and the scales where the format has them."""
-    size = PAGE * pages.head_dim * _BYTES[pages.format]
-    scales = half[..., size:].view(torch.float32) if _SCALE_BYTES[pages.format] else None
-    return half[..., :size].view(getattr(torch, pages.format)), scales
-
-
-def _run(pages: Pages) -> int:
-    """The number of neighbours that one lane of 4 bytes adds up."""
-    return 1 if pages.format == "float32" else 2
+def _views(pages: Pages, data: Tensor) -> tuple[tuple[Tensor, Tensor | None], ...]:
+    """Views of the keys, (pages, kv_heads, head_dim / run, 16, run), and of the values, (pages, kv_heads, 16 / run,
+    head_dim, run), each with their scales, (pages, kv_heads, 16), where the format has them. A run is the neighbours
+    that one lane of 4 bytes adds up."""
+    run, size = 1 if pages.format == "float32" else 2, PAGE * pages.head_dim * _BYTES[pages.format]
+    numbers = data[..., :size].view(getattr(torch, pages.format))
+    scales = data[..., size:].view(torch.float32) if _SCALE_BYTES[pages.format] else None
+    shapes = (pages.head_dim // run, PAGE, run), (PAGE // run, pages.head_dim, run)
+    return tuple(
+        (numbers[:, half].unflatten(-1, shape), None if scales is None else scales[:, half])
+        for half, shape in enumerate(shapes)
+    )
 
 
 def _scaled(values: Tensor, scales: Tensor | None) -> Tensor:

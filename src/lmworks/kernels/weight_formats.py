@@ -88,15 +88,9 @@ def stack(parts: list[Quantised]) -> Quantised:
     if len({(part.format, part.columns) for part in parts}) != 1:
         kinds = ", ".join(f"{part.columns} columns of {part.format}" for part in parts)
         raise ValueError(f"only matrices of one format and as many columns can be stacked, not {kinds}")
-
-    def join(tensors: list[Tensor | None]) -> Tensor | None:
-        present = [tensor for tensor in tensors if tensor is not None]
-        return torch.cat(present) if present else None
-
     values = torch.cat([part.values for part in parts])
-    return Quantised(
-        parts[0].format, values, join([part.scales for part in parts]), join([part.minimums for part in parts])
-    )
+    of_groups = zip(*((part.scales, part.minimums) for part in parts), strict=True)
+    return Quantised(parts[0].format, values, *(None if kind[0] is None else torch.cat(kind) for kind in of_groups))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

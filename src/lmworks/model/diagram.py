@@ -204,7 +204,11 @@ def draw(config: configs.ModelConfig, title: str) -> str:
     frames = [box for box in drawing.boxes if box.kind in ("group", "frame")]
     order = sorted(frames, key=lambda box: box.kind, reverse=True)  # a group lies under its frames
     parts = [box for box in drawing.boxes if box not in frames]
-    body = [*map(_box, order), *map(_line, drawing.lines), *map(_box, parts)]
+    lines = []
+    for line in drawing.lines:
+        points = " L".join(f"{x:g} {y:g}" for x, y in line.points)
+        lines.append(f'<path class="line" d="M{points}"' + (' marker-end="url(#arrow)"/>' if line.arrow else "/>"))
+    body = [*map(_box, order), *lines, *map(_box, parts)]
     name = escape(title)
     return "\n".join(
         [
@@ -230,8 +234,3 @@ def _box(box: Box) -> str:
         bold = ' class="bold"' if not index and len(box.lines) > 1 else ""
         shape += f'<text x="{centre:g}" y="{first + LINE * index:g}"{bold}>{escape(text)}</text>'
     return shape
-
-
-def _line(line: Line) -> str:
-    points = " L".join(f"{x:g} {y:g}" for x, y in line.points)
-    return f'<path class="line" d="M{points}"' + (' marker-end="url(#arrow)"/>' if line.arrow else "/>")

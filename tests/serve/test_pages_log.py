@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from small_system import HOSTILE, Page, StandIn, cited, index_of, inert, interaction
 
 from hashing_encoder import make_document
-from lmworks.records import Feedback, Interaction, Message, Retrieved, Span
+from lmworks.records import Feedback, Interaction, Message, PromptSpan, Retrieved, Span
 from lmworks.serve.pages.chat_turns import view_turns
 from lmworks.serve.pages.interaction_page import interaction_view
 from lmworks.serve.pages.interaction_parts import prompt_parts, waterfall
@@ -82,6 +82,12 @@ def test_without_its_template_contents_are_looked_for_after_their_roles():
     assert [(p.source, p.text) for p in parts if p.source != "template"] == [(m.role, m.content) for m in messages]
     (part,) = prompt_parts("something else", [Message("user", "hello")])
     assert (part.source, part.text) == ("template", "something else")
+
+
+def test_parts_of_a_versioned_prompt_are_found_where_the_template_strips_its_message():
+    message, span = Message("user", "  Sort. good "), PromptSpan("instruction", 0, 2, 7)
+    parts = prompt_parts(render([message], strip=True), [message], lambda given: render(given, strip=True), [span])
+    assert [(p.text, p.part) for p in parts if p.source == "user"] == [("Sort.", "instruction"), (" good", "")]
 
 
 def test_the_parts_agree_with_the_renderer_that_made_the_prompt(tiny):

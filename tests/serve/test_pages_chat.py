@@ -158,7 +158,7 @@ def test_a_long_conversation_is_shown_by_the_page_and_heard_where_it_goes_on(htt
         yield
 
     monkeypatch.setattr(grounded.service, "chat", listen)
-    for parent in (119, 30):
+    for parent in (119, 60, 30):
         ask(http, "New", model="tiny", conversation=name, parent=f"{name}-{parent}")
         first = max(0, parent - 49)
         assert heard[-1] == [text for n in range(first, parent + 1) for text in (f"Q{n}?", f"A{n}.")] + ["New"]

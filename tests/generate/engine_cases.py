@@ -81,7 +81,7 @@ def assert_same(one: Completion, other: Completion, kind: Kind) -> None:
 def finish(engine: Engine) -> None:
     """Step until nothing is in flight."""
     for _ in range(1000):
-        if engine.idle:
+        if engine.batcher.idle:
             return
         engine.step()
     raise AssertionError("the engine does not become idle")

@@ -98,7 +98,7 @@ def test_beams_drop_what_a_window_has_passed(kind) -> None:
     engine, prompt, parameters = make_engine(kind, tiny_mistral(), slots=2), list(range(45)), BeamParameters(3, 3)
     expected = beam_search(decoder_logits(engine.checkpoint.model, prompt), 50, [_EOS], {}, parameters)
     job, cache, held = engine.enqueue_search(engine.prepare(_request(prompt, 50)), parameters), engine.batcher.cache, []
-    while not engine.idle:
+    while not engine.batcher.idle:
         engine.step()
         held.append(round(cache.used * cache.pages))
     assert [completion.ids for completion in job.future.result(0)] == [ids for ids, _ in expected]

@@ -46,7 +46,7 @@ def test_speeds_are_tokens_over_the_steps_that_they_took(stepping, tiny_llama) -
     prompts = benchmark.prompts(Workload(prompt=8, sequences=2, new=5), 260, 0)
     # One step reads both prompts and gives the first tokens, four give the rest.
     assert benchmark.run_workload(engine, prompts, 5) == Speed(prefill=16.0, decode=8 / 4)
-    assert engine.idle
+    assert engine.batcher.idle
 
 
 def test_tokens_made_while_others_enter_are_not_counted_as_decoded_later(stepping, tiny_llama) -> None:

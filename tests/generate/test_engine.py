@@ -139,7 +139,7 @@ def test_cancelling_and_closing_free_the_slot_while_others_go_on(tiny_llama) -> 
     _assert_equal(list(waiting)[-1].completion, expected)
     engine.stream(Request((1,), id="never read"))  # takes no slot
     assert len(engine.generate([Request((1,), sampling=_SAMPLINGS[0])] * 5)) == 5
-    assert engine.idle
+    assert engine.batcher.idle
 
 
 def test_what_does_not_fit_is_refused_before_any_work(tiny_llama) -> None:
@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused_before_any_work(tiny_llama) -> None:
             call(Request((260,)))
     with pytest.raises(ValueError, match="in use"):
         engine.generate([Request((1,), id="same"), Request((1,), id="same")])
-    assert engine.idle
+    assert engine.batcher.idle
     with pytest.raises(ValueError, match="257 is more than the 256"):
         Engine(tiny_llama, context_length=257)
     with pytest.raises(ValueError, match="one of prompt_ids, messages or text"):

@@ -91,17 +91,12 @@ def test_a_beginning_that_is_found_is_told_and_changes_nothing(kind: Kind, check
     assert_same(follow_up, make_engine(kind, checkpoint).generate([longer])[0], kind)
 
 
-@pytest.mark.parametrize("preemption", ["recompute", "move"])
-def test_a_cache_that_is_too_small_for_all_changes_nothing(
-    kind: Kind, checkpoint: Checkpoint, alone, preemption
-) -> None:
+def test_a_cache_that_is_too_small_for_all_changes_nothing(kind: Kind, checkpoint: Checkpoint, alone) -> None:
     """128 tokens, for requests of 20 to 120: whoever came last makes room, again and again."""
-    engine = make_engine(
-        kind, checkpoint, slots=4, context_length=128, cache_tokens=128, preemption=preemption, prefill_tokens=30
-    )
+    engine = make_engine(kind, checkpoint, slots=4, context_length=128, cache_tokens=128, prefill_tokens=30)
     lives = [engine.submit(request) for request in _REQUESTS]
     used = 0.0
-    while not engine.idle:
+    while not engine.batcher.idle:
         engine.step()
         used = max(used, engine.cache_usage)
     for live in lives:
@@ -128,7 +123,7 @@ def test_pages_behind_a_window_are_given_back_and_missed_by_nobody(kind: Kind) -
     sampling = SamplingParameters(max_tokens=100, ignore_eos=True)
     lives = [engine.submit(Request(prompt(120, n), sampling=sampling)) for n in range(2)]
     chunk = engine.batcher.runner.grid or 30
-    while not engine.idle:
+    while not engine.batcher.idle:
         engine.step()
         decoding = all(live.ids for live in lives)
         held = round(engine.cache_usage * engine.batcher.cache.pages)

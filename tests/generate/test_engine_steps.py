@@ -38,19 +38,29 @@ def test_submit_and_step_are_what_generate_does(tiny_llama) -> None:
     engine = Engine(tiny_llama, slots=2, weights="float32", context_length=100)
     requests = [Request((1, 2, 3 + n), sampling=replace(_LONG, max_tokens=5 + n)) for n in range(5)]
     expected = engine.generate(requests)
-    assert (engine.idle, engine.running, engine.waiting, engine.cache_usage) == (True, 0, 0, 0.0)
+    assert (engine.batcher.idle, engine.running, len(engine.batcher.scheduler.waiting), engine.cache_usage) == (
+        True,
+        0,
+        0,
+        0.0,
+    )
     engine.step()  # nothing to do
     lives = [engine.submit(request) for request in requests]
-    assert (engine.idle, engine.running, engine.waiting, engine.cache_usage) == (False, 0, 5, 0.0)
+    assert (engine.batcher.idle, engine.running, len(engine.batcher.scheduler.waiting), engine.cache_usage) == (
+        False,
+        0,
+        5,
+        0.0,
+    )
     engine.step()
-    assert (engine.running, engine.waiting) == (2, 3)
+    assert (engine.running, len(engine.batcher.scheduler.waiting)) == (2, 3)
     assert engine.cache_usage == pytest.approx(2 / engine.batcher.cache.pages), "two prompts of three: a page each"
     finish(engine)
     assert [live.completion(0).ids for live in lives] == [completion.ids for completion in expected]
-    assert (engine.running, engine.waiting, engine.cache_usage) == (0, 0, 0.0)
+    assert (engine.running, len(engine.batcher.scheduler.waiting), engine.cache_usage) == (0, 0, 0.0)
     with pytest.raises(ValueError, match=r"logit_bias holds token ids outside \[0, 260\)"):
         engine.submit(Request((1,), sampling=SamplingParameters(logit_bias={260: 1.0})))
-    assert engine.idle
+    assert engine.batcher.idle
 
 
 class _CountedRequest(RequestState):
@@ -113,7 +123,12 @@ def test_a_step_does_not_read_the_completion_anew(tiny_llama, speculation) -> No
 def test_an_embedding_model_has_nothing_in_flight(tiny_bert) -> None:
     engine = Engine(tiny_bert)
     engine.step()
-    assert (engine.idle, engine.running, engine.waiting, engine.cache_usage) == (True, 0, 0, 0.0)
+    assert (engine.batcher.idle, engine.running, len(engine.batcher.scheduler.waiting), engine.cache_usage) == (
+        True,
+        0,
+        0,
+        0.0,
+    )
     with pytest.raises(UnsupportedError, match="no language model head"):
         engine.submit(Request((1,)))
 
@@ -170,7 +185,7 @@ def test_a_step_that_raises_fails_those_that_run_and_the_engine_lives_on(tiny_ll
     with pytest.raises(MemoryError, match="no memory"):
         finish(engine)
     assert [str(live.error) for live in lives] == ["no memory", "no memory", "None", "None"]
-    assert (engine.running, engine.waiting) == (0, 2), "those in line stay there"
+    assert (engine.running, len(engine.batcher.scheduler.waiting)) == (0, 2), "those in line stay there"
     finish(engine)
     assert [live.completion(0).ids for live in lives[2:]] == expected[2:]
     assert [completion.ids for completion in engine.generate(requests)] == expected

@@ -100,7 +100,7 @@ def test_a_request_goes_on_after_others_took_its_pages(checkpoint) -> None:
     sampling = SamplingParameters(max_tokens=100, ignore_eos=True)
     requests = [Request((5, 6, 7), sampling=sampling), Request((90,), sampling=sampling)]
     sizes = {"slots": 2, "context_length": 128, "weights": "float32"}
-    engine = Engine(checkpoint, **sizes, cache_tokens=128, preemption="recompute")
+    engine = Engine(checkpoint, **sizes, cache_tokens=128)
     found = engine.generate(requests)
     assert engine.batcher.scheduler.preemptions > 0
     expected = Engine(checkpoint, **sizes).generate(requests)

@@ -87,7 +87,7 @@ def test_ending_what_was_moved_out_gives_nothing_back_twice(make, steps: int) ->
     engine.abort_jobs(RuntimeError("no more of it"))
     with pytest.raises(RuntimeError, match="no more of it"):
         job.future.result(0)
-    assert engine.cache_usage == 0 and engine.idle
+    assert engine.cache_usage == 0 and engine.batcher.idle
     assert _finished(engine, _scores(engine, 2)) == _finished(other, _scores(other, 2))
 
 
@@ -101,13 +101,13 @@ def test_a_job_counts_as_running_until_its_end(how: str) -> None:
     else:
         parameters = BeamParameters(2) if how == "beams" else ContrastiveParameters()
         job = engine.enqueue_search(engine.prepare(request), parameters)
-    assert (engine.running, engine.idle) == (1, False)
+    assert (engine.running, engine.batcher.idle) == (1, False)
     live = engine.submit(request)
     engine.step()
-    assert (engine.running, engine.waiting) == (2, 0)
+    assert (engine.running, len(engine.batcher.scheduler.waiting)) == (2, 0)
     with pytest.raises(RuntimeError, match="scores or searches are in flight"):
         engine.load_weights(state, 1)
     engine.cancel(live.id)
     assert engine.running == 1
     _finished(engine, job)
-    assert (engine.running, engine.idle) == (0, True)
+    assert (engine.running, engine.batcher.idle) == (0, True)

@@ -85,7 +85,7 @@ def test_whatever_becomes_of_the_first_the_others_end_as_if_alone(
             for n, r in enumerate(_REQUESTS)
         ]
         for step in range(200):
-            if engine.idle:
+            if engine.batcher.idle:
                 break
             engine.step()
             if step == 1:
@@ -93,7 +93,7 @@ def test_whatever_becomes_of_the_first_the_others_end_as_if_alone(
                 if not victim.done and late >= len(_REQUESTS):
                     engine.cancel(victim.id)
                 monkeypatch.setattr(time, "perf_counter", lambda clock=clock: clock() + 101)
-        assert engine.idle and engine.cache_usage == 0
+        assert engine.batcher.idle and engine.cache_usage == 0
         for live, expected in zip(lives, alone, strict=True):
             if live.finish_reason in ("cancelled", "deadline"):
                 assert tuple(live.ids) == expected.ids[: len(live.ids)]  # type: ignore[index]

@@ -122,11 +122,9 @@ def test_no_token_depends_on_what_was_guessed(kind: Kind, checkpoint, plain, rig
     assert engine.batcher.speculator is not None and engine.batcher.speculator.proposed > 0
 
 
-@pytest.mark.parametrize(
-    "options", [{"cache_tokens": 128, "preemption": "recompute"}, {"cache_tokens": 128, "preemption": "move"}]
-)
-def test_guesses_preempt_nobody_and_survive_preemption(kind: Kind, checkpoint, plain, options: dict) -> None:
-    engine = _engine(kind, checkpoint, _forced(plain, (9, 3)), slots=4, context_length=128, **options)
+def test_guesses_preempt_nobody_and_survive_preemption(kind: Kind, checkpoint, plain) -> None:
+    sizes = {"slots": 4, "context_length": 128, "cache_tokens": 128}
+    engine = _engine(kind, checkpoint, _forced(plain, (9, 3)), **sizes)
     for completion in engine.generate(_REQUESTS):
         assert_same(completion, plain[completion.id], kind)
     assert engine.cache_usage == 0

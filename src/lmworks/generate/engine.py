@@ -1,11 +1,12 @@
 """The local engine: generation, scoring and embedding with one checkpoint, behind `EngineProtocol`."""
 
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -16,7 +17,7 @@ from lmworks.generate.beam_search import beam_search
 from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.contrastive_search import contrastive_search
 from lmworks.generate.draft_proposers import LayerSkip, Speculation, build_proposer
-from lmworks.generate.engine_step import Batcher, Preemption
+from lmworks.generate.engine_step import Batcher
 from lmworks.generate.job import Job, Steps
 from lmworks.generate.lowering import FormatOf
 from lmworks.generate.page_storage import CacheDtype
@@ -25,18 +26,20 @@ from lmworks.generate.protocol import (
     BeamParameters,
     Capabilities,
     Completion,
+    ContextLengthError,
     ContrastiveParameters,
     Delta,
     Request,
     Role,
     Score,
 )
-from lmworks.generate.request_state import RequestState, TokenTexts, prepare
+from lmworks.generate.request_state import RequestState, StopMatcher, TokenTexts
 from lmworks.generate.runner_choice import WeightFormat, build_runner
 from lmworks.generate.speculative_decoding import Speculator
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import LanguageModelHead, PoolHead
+from lmworks.tokenizer.incremental_detokenizer import Detokenizer
 
 T = TypeVar("T")
 
@@ -78,7 +81,6 @@ class Engine:
         cache_tokens: int | None = None,
         prefill_tokens: int = 256,
         speculation: Speculation = "auto",
-        preemption: Preemption | None = None,
         lowered: bool = True,
     ) -> None:
         config = checkpoint.config
@@ -87,7 +89,6 @@ class Engine:
         self._name = secrets.token_hex(8)  # for fingerprints of versions that were not hashed
         self._fingerprints: dict[int, str] = {}  # by policy version; 0 is the checkpoint's own until that is replaced
         self.slots = slots
-        self.weights = "by name" if callable(weights) else weights
         self.context_length = context_length or min(config.context_length, _CONTEXT_LENGTH)
         if self.context_length > config.context_length:
             raise ValueError(
@@ -112,7 +113,7 @@ class Engine:
             self._speculation = speculation
             proposer = build_proposer(speculation, runner, pages)
             speculator = Speculator(proposer) if proposer is not None else None
-            self._batcher = Batcher(runner, cache, slots, prefill_tokens, speculator, preemption)
+            self._batcher = Batcher(runner, cache, slots, prefill_tokens, speculator)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -135,11 +136,6 @@ class Engine:
         return ConstraintCompiler(tokenizer, self.checkpoint.config.embedding.vocabulary, tokenizer.eos_ids)
 
     @property
-    def idle(self) -> bool:
-        """No request, score or search is in flight."""
-        return self._batcher is None or self._batcher.idle
-
-    @property
     def running(self) -> int:
         """Requests that have a slot, scores and searches."""
         return 0 if self._batcher is None else len(self._batcher.scheduler.running) + len(self._batcher.jobs)
@@ -148,11 +144,6 @@ class Engine:
     def jobs(self) -> int:
         """Scores and searches in flight."""
         return 0 if self._batcher is None else len(self._batcher.jobs)
-
-    @property
-    def waiting(self) -> int:
-        """Requests in line for a slot."""
-        return 0 if self._batcher is None else len(self._batcher.scheduler.waiting)
 
     @property
     def cache_usage(self) -> float:
@@ -278,16 +269,13 @@ class Engine:
         self, state: RequestState, parameters: BeamParameters | ContrastiveParameters
     ) -> Job[list[Completion]]:
         """Queue a search for what `prepare` made; the following calls of `step` work on it."""
-        return self.batcher.start(lambda job: self._searched(job, state, parameters))
+        search: Any = beam_search if isinstance(parameters, BeamParameters) else contrastive_search
 
-    def _searched(
-        self, job: Job[list[Completion]], state: RequestState, parameters: BeamParameters | ContrastiveParameters
-    ) -> Steps[list[Completion]]:
-        if isinstance(parameters, BeamParameters):
-            completed = yield from beam_search(self.batcher, job, state, parameters)
-        else:
-            completed = yield from contrastive_search(self.batcher, job, state, parameters)
-        return [replace(state.completion(self.policy_version), seed=0) for state in completed]
+        def steps(job: Job[list[Completion]]) -> Steps[list[Completion]]:
+            completed = yield from search(self.batcher, job, state, parameters)
+            return [replace(state.completion(self.policy_version), seed=0) for state in completed]
+
+        return self.batcher.start(steps)
 
     def _result(self, job: Job[T]) -> T:
         """Step until the score or search is done."""
@@ -384,9 +372,7 @@ class Engine:
         number = self._loras.index(None) if None in self._loras else len(self._loras)
         check_fits(lora, self.checkpoint.config)
         loras = [*self._loras[:number], lora, *self._loras[number + 1 :]]
-        batcher.runner.set_adapters([lora or _NO_CHANGE for lora in loras])
-        self._loras = loras
-        batcher.adapters = {**batcher.adapters, name: (number, bytes.fromhex(lora.fingerprint))}
+        self._use_adapters(loras, {**batcher.adapters, name: (number, bytes.fromhex(lora.fingerprint))})
 
     def unload_adapter(self, name: str) -> None:
         """Forget an adapter; KeyError for a name there is none of, RuntimeError while a request in flight uses it, or
@@ -400,18 +386,61 @@ class Engine:
         if any(request.adapter == name for request in batcher.requests):
             raise RuntimeError(f"adapter {name!r} is in use: let its requests finish, or cancel them")
         loras = [None if n == number else lora for n, lora in enumerate(self._loras)]
-        batcher.runner.set_adapters([lora or _NO_CHANGE for lora in loras])
-        self._loras = loras
-        batcher.adapters = {other: adapter for other, adapter in batcher.adapters.items() if other != name}
+        self._use_adapters(loras, {other: pair for other, pair in batcher.adapters.items() if other != name})
+
+    def _use_adapters(self, loras: list[Lora | None], by_name: Mapping[str, tuple[int, bytes]]) -> None:
+        self.batcher.runner.set_adapters([lora or _NO_CHANGE for lora in loras])
+        self._loras, self.batcher.adapters = loras, by_name
 
     def prepare(self, request: Request) -> RequestState:
         """Render and check a request, so that whatever is wrong with it is said before any work; its clock starts here.
-
         Changes nothing, so that any thread may call it at any time.
+
+        ContextLengthError for a prompt that does not fit; ValueError for ids outside the vocabulary and for an adapter
+        that is not loaded; ConstraintError for a constraint that cannot be honoured.
         """
-        batcher = self.batcher
-        return prepare(
-            request, self.checkpoint, self.context_length, batcher.adapters, lambda: self.constraints, self._token_texts
+        submitted, checkpoint, adapters = time.perf_counter(), self.checkpoint, self.batcher.adapters
+        tokenizer, sampling = checkpoint.required_tokenizer, request.sampling
+        prompt, source = request.prompt_ids or tuple(tokenizer.encode(request.text)), ()
+        stop_ids = set(tokenizer.eos_ids)
+        if request.messages:
+            rendered = checkpoint.chat.render(request.messages, True, request.tools)
+            prompt, stop_ids = tuple(rendered.ids), {*stop_ids, *rendered.stop_ids}
+        if request.adapter not in adapters:
+            raise ValueError(f"no adapter {request.adapter!r} is loaded; there is {sorted(adapters)[1:]}")
+        if checkpoint.config.encoder is not None:
+            source, prompt = prompt, (_decoder_start(checkpoint),)
+        room = self.context_length - max(len(prompt), len(source))
+        if room < 1:
+            raise ContextLengthError(
+                f"the prompt has {max(len(prompt), len(source))} tokens, this model's maximum context length is "
+                f"{self.context_length} for prompt and completion: shorten it, or set a larger context_length (up to "
+                f"{checkpoint.config.context_length})"
+            )
+        vocabulary = checkpoint.config.embedding.vocabulary
+        named = {"the prompt": (*prompt, *source)}
+        named |= {name: getattr(sampling, name) for name in ("logit_bias", "banned_tokens", "forced_tokens")}
+        for name, tokens in named.items():
+            if not all(0 <= token < vocabulary for token in tokens):
+                raise ValueError(f"{name} holds token ids outside [0, {vocabulary})")
+        constraint = None if sampling.constraint is None else self.constraints.compile(sampling.constraint).start()
+        return RequestState(
+            id=request.id or secrets.token_hex(8),
+            prompt_ids=prompt,
+            source_ids=source,
+            sampling=sampling,
+            seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+            stop_ids=set() if sampling.ignore_eos and constraint is None else stop_ids,
+            limit=min(sampling.max_tokens, self.context_length - len(prompt) if source else room),
+            detokenizer=Detokenizer(tokenizer if constraint is None else checkpoint.answer_tokenizer),
+            matcher=StopMatcher(sampling.stop),
+            token_texts=self._token_texts,
+            adapter=request.adapter,
+            priority=request.priority,
+            client=request.client,
+            deadline=request.deadline,
+            constraint=constraint,
+            submitted=submitted,
         )
 
 
@@ -419,3 +448,13 @@ def _raise_errors(states: Iterable[RequestState]) -> None:
     for state in states:
         if state.error is not None:
             raise state.error
+
+
+def _decoder_start(checkpoint: Checkpoint) -> int:
+    """The first token of an encoder–decoder's decoder: as config.json says, else padding (T5), else BOS."""
+    published, tokenizer = checkpoint.published or {}, checkpoint.required_tokenizer
+    stated = checkpoint.generation.get("decoder_start_token_id", published.get("decoder_start_token_id"))
+    for token in (stated, tokenizer.pad_id, tokenizer.bos_id):
+        if token is not None:
+            return token
+    raise ValueError("nothing says what the decoder begins with: give the tokenizer a padding or BOS token")

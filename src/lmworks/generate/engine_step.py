@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from operator import eq
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,7 +36,6 @@ _PATIENCE = 0.01  # seconds that a step waits for masks; who has none by then wa
 _IDLE = 0.05  # seconds until a step that finds nothing else to do looks for commands again
 
 T = TypeVar("T")
-Preemption = Literal["recompute", "move"]
 
 
 @dataclass(slots=True)
@@ -50,11 +49,7 @@ class _StepEntry:
 
 
 class Batcher:
-    """Runs the requests, scores and searches in flight on one runner.
-
-    preemption   what becomes of the pages of a request that has to make room: computed again later, or moved to host
-                 memory and back. A runner with a grid rounds differently when it computes again, so it moves.
-    """
+    """Runs the requests, scores and searches in flight on one runner."""
 
     def __init__(
         self,
@@ -63,10 +58,8 @@ class Batcher:
         slots: int,
         prefill_tokens: int,
         speculator: Speculator | None = None,
-        preemption: Preemption | None = None,
     ) -> None:
         self.runner, self.cache, self.speculator = runner, cache, speculator
-        self.preemption: Preemption = preemption or ("recompute" if runner.grid is None else "move")
         self.version = 0  # of the weights: what older ones have computed is not found again
         # name -> number, fingerprint; replaced, never changed, since other threads read it
         self.adapters: Mapping[str, tuple[int, bytes]] = {"": (-1, b"")}
@@ -134,7 +127,10 @@ class Batcher:
         have a slot, and is raised.
         """
         self.failed = []
-        self._expire()
+        while self._deadlines and self._deadlines[0][0] <= time.perf_counter():
+            request = self._live[self._deadlines[0][1]]
+            self._depart(request)
+            request.finish("deadline")
         for job in tuple(self.jobs):
             self._advance(job)
         try:
@@ -152,13 +148,6 @@ class Batcher:
 
     # -----------------------------------------------------------------------------------------------------------------
     # Schedule and guess
-
-    def _expire(self) -> None:
-        now = time.perf_counter()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            request = self._live[self._deadlines[0][1]]
-            self._depart(request)
-            request.finish("deadline")
 
     def _entries(self, scheduled: Mapping[RequestState, int]) -> list[_StepEntry]:
         entries = []
@@ -335,9 +324,10 @@ class Batcher:
                 request.cached_tokens = request.sequence.length
 
     def _leave(self, request: RequestState) -> None:
-        """Take a request's pages, of which it may need the content later."""
+        """Take a request's pages, whose content is computed again later. A runner with a grid would round differently
+        then, so with one it is moved to host memory and back."""
         assert request.sequence is not None
-        if self.preemption == "move":
+        if self.runner.grid is not None:
             request.moved = self.runner.read_pages(self.cache.held(request.sequence))
             self.cache.vacate(request.sequence)
         else:
@@ -377,7 +367,14 @@ class Batcher:
         """Run the forward that a job waits for, and let it say the next one."""
         try:
             job.move_in()
-            job.works = job.steps.send(self._compute(job.works) if job.works else None)
+            answer = None
+            if job.works:
+                rows, _ = answer = self.forward(job.works, hidden=True)
+                if not rows.log_normaliser.isfinite().all():
+                    raise FloatingPointError(NOT_FINITE)
+                for work in job.works:
+                    self.cache.commit(work.sequence, work.ids)
+            job.works = job.steps.send(answer)
         except StopIteration as finished:
             self.jobs.remove(job)
             try:
@@ -396,15 +393,6 @@ class Batcher:
             # is no longer to be trusted, whosever it is.
             self.cache.forget()
             raise
-
-    def _compute(self, works: Sequence[Work]) -> tuple[LogitRows, Tensor | None]:
-        """A forward of one job; its tokens are stored. FloatingPointError for logits that are not finite."""
-        rows, states = self.forward(works, hidden=True)
-        if not rows.log_normaliser.isfinite().all():
-            raise FloatingPointError(NOT_FINITE)
-        for work in works:
-            self.cache.commit(work.sequence, work.ids)
-        return rows, states
 
     @contextmanager
     def _alone(self, request: RequestState) -> Iterator[None]:

@@ -1,27 +1,23 @@
-"""The state of a request in flight: prepared from a `Request`, its tokens so far, and when it is done."""
+"""The state of a request in flight, which `Engine.prepare` makes of a `Request`: its tokens, and when it is done."""
 
-import secrets
 import time
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Sequence, Set
 from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lmworks.generate.constrained_decoding import ConstraintCompiler, Matcher
+from lmworks.generate.constrained_decoding import Matcher
 from lmworks.generate.paged_cache import CachedSequence
 from lmworks.generate.protocol import (
     Completion,
-    ContextLengthError,
     Delta,
     FinishReason,
-    Request,
     SamplingParameters,
     Timings,
     Token,
 )
-from lmworks.model.checkpoint import Checkpoint
 from lmworks.tokenizer.incremental_detokenizer import Detokenizer
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -285,79 +281,3 @@ class RequestState:
 
     def _since_submission(self, moment: float | None) -> float | None:
         return None if moment is None else moment - self.submitted
-
-
-def prepare(
-    request: Request,
-    checkpoint: Checkpoint,
-    context_length: int,
-    adapters: Collection[str],
-    constraints: Callable[[], ConstraintCompiler],
-    token_texts: TokenTexts,
-) -> RequestState:
-    """The request as the batcher takes it; its clock starts here.
-
-    ContextLengthError for a prompt that does not fit into `context_length`; ValueError for ids outside the vocabulary
-    and for an adapter that is not among `adapters`; ConstraintError for a constraint that cannot be honoured.
-    `constraints` is asked for a compiler only by a request that has one.
-    """
-    submitted = time.perf_counter()
-    tokenizer, sampling = checkpoint.required_tokenizer, request.sampling
-    prompt, source = request.prompt_ids or tuple(tokenizer.encode(request.text)), ()
-    stop_ids = set(tokenizer.eos_ids)
-    if request.messages:
-        rendered = checkpoint.chat.render(request.messages, True, request.tools)
-        prompt, stop_ids = tuple(rendered.ids), {*stop_ids, *rendered.stop_ids}
-    if request.adapter not in adapters:
-        raise ValueError(f"no adapter {request.adapter!r} is loaded; there is {sorted(adapters)[1:]}")
-    if checkpoint.config.encoder is not None:
-        source, prompt = prompt, (_decoder_start(checkpoint),)
-    room = context_length - max(len(prompt), len(source))
-    if room < 1:
-        raise ContextLengthError(
-            f"the prompt has {max(len(prompt), len(source))} tokens, this model's maximum context length is "
-            f"{context_length} for prompt and completion: shorten it, or set a larger context_length (up to "
-            f"{checkpoint.config.context_length})"
-        )
-    _check_ids(request, (*prompt, *source), checkpoint.config.embedding.vocabulary)
-    constraint = None if sampling.constraint is None else constraints().compile(sampling.constraint).start()
-    return RequestState(
-        id=request.id or secrets.token_hex(8),
-        prompt_ids=prompt,
-        source_ids=source,
-        sampling=sampling,
-        seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
-        stop_ids=set() if sampling.ignore_eos and constraint is None else stop_ids,
-        limit=min(sampling.max_tokens, context_length - len(prompt) if source else room),
-        detokenizer=Detokenizer(tokenizer if constraint is None else checkpoint.answer_tokenizer),
-        matcher=StopMatcher(sampling.stop),
-        token_texts=token_texts,
-        adapter=request.adapter,
-        priority=request.priority,
-        client=request.client,
-        deadline=request.deadline,
-        constraint=constraint,
-        submitted=submitted,
-    )
-
-
-def _check_ids(request: Request, prompt: Collection[int], vocabulary: int) -> None:
-    named = {
-        "the prompt": prompt,
-        "logit_bias": request.sampling.logit_bias,
-        "banned_tokens": request.sampling.banned_tokens,
-        "forced_tokens": request.sampling.forced_tokens,
-    }
-    for name, tokens in named.items():
-        if not all(0 <= token < vocabulary for token in tokens):
-            raise ValueError(f"{name} holds token ids outside [0, {vocabulary})")
-
-
-def _decoder_start(checkpoint: Checkpoint) -> int:
-    """The first token of an encoder–decoder's decoder: as config.json says, else padding (T5), else BOS."""
-    published, tokenizer = checkpoint.published or {}, checkpoint.required_tokenizer
-    stated = checkpoint.generation.get("decoder_start_token_id", published.get("decoder_start_token_id"))
-    for token in (stated, tokenizer.pad_id, tokenizer.bos_id):
-        if token is not None:
-            return token
-    raise ValueError("nothing says what the decoder begins with: give the tokenizer a padding or BOS token")

@@ -79,10 +79,10 @@ class ConstraintCompiler:
         if mine:
             try:
                 future.set_result(self._compile(constraint))
-            except ConstraintError as error:  # kept as well: what is hostile is not tried again
-                future.set_exception(error)
             except BaseException as error:
-                self._forget(constraint)
+                if not isinstance(error, ConstraintError) or isinstance(error, CompilerBusyError):
+                    with self._lock:
+                        self._compiled.pop(constraint, None)  # others are kept: what is hostile is not tried again
                 future.set_exception(error)
         return future.result()
 
@@ -95,17 +95,12 @@ class ConstraintCompiler:
         try:
             trial = self._idle.get(timeout=self.time_limit_seconds)
         except Empty as error:
-            self._forget(constraint)
             raise CompilerBusyError("too many constraints are being compiled: try again later") from error
         try:
             grammar = trial.grammar(constraint, self.time_limit_seconds)
         finally:
             self._idle.put(trial)
         return Compiled(self._tokens, grammar, constraint)
-
-    def _forget(self, constraint: Constraint) -> None:
-        with self._lock:
-            self._compiled.pop(constraint, None)
 
 
 class _Tokens:
@@ -220,12 +215,7 @@ class Matcher:
         self._mask: np.ndarray | None = compiled.first_mask
         self._ahead: list[tuple[int, np.ndarray]] = []  # tokens that were looked at, each with the mask after it
         self._spent = spent or _Spent()
-        self._finished = False
-
-    @property
-    def finished(self) -> bool:
-        """The text was ended by an end token."""
-        return self._finished
+        self.finished = False  # the text was ended by an end token
 
     @property
     def slow(self) -> bool:
@@ -243,7 +233,7 @@ class Matcher:
         Tokens that end the text are allowed exactly where it may end, and nothing else where it must. ValueError after
         the end; ConstraintError when the constraint has become too complex at this place, or has taken too long.
         """
-        if self._finished:
+        if self.finished:
             raise ValueError("the text has ended: no token comes after it")
         if self._mask is None:
             self._mask = self._computed()
@@ -273,7 +263,7 @@ class Matcher:
         if not _has(self.mask(), token):
             raise ConstraintError(f"token {token} is not allowed here: choose one of mask()")
         self._taken.append([] if token in self._tokens.ends else self._spell(token))
-        self._finished = token in self._tokens.ends
+        self.finished = token in self._tokens.ends
         if self._unique is not None:
             self._unique.read(self._tokens.spelled[token])
         self._mask = self._ahead[0][1] if self._ahead and self._ahead[0][0] == token else None
@@ -302,7 +292,7 @@ class Matcher:
     def copy(self) -> "Matcher":
         """Another matcher at the same place, in microseconds."""
         other = Matcher(self._compiled, self._native.deep_copy(), self._generation, self._spent)
-        other._taken, other._consumed, other._finished = list(self._taken), self._consumed, self._finished
+        other._taken, other._consumed, other.finished = list(self._taken), self._consumed, self.finished
         other._mask, other._ahead = self._mask, list(self._ahead)
         other._unique = self._unique and self._unique.copy()
         return other

@@ -8,7 +8,7 @@ learned positions, the queries, keys and values into one matrix, gate and up int
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -205,24 +205,21 @@ def _place(layer: LayerProgram, part: str) -> tuple[Site, int, PackedMatrix]:
     return sites[part]
 
 
+@dataclass
 class _ProgramBuilder:
     """Builds the parts of a program from weights by name."""
 
-    def __init__(
-        self,
-        config: configs.ModelConfig,
-        weights: Mapping[str, Tensor | Quantised],
-        format_of: FormatOf,
-        pages: int,
-        cache_format: CacheFormat,
-        positions: int,
-    ) -> None:
-        self.config, self.weights, self.format_of = config, weights, format_of
-        self.stack, self.name = _stack(config), "encoder" if config.decoder is None else "decoder"
-        self.pages, self.positions = pages, positions
-        self.cache_format: CacheFormat = cache_format
+    config: configs.ModelConfig
+    weights: Mapping[str, Tensor | Quantised]
+    format_of: FormatOf
+    pages: int
+    cache_format: CacheFormat
+    positions: int
+    _rotations: dict[tuple[configs.Rope, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.stack, self.name = _stack(self.config), "encoder" if self.config.decoder is None else "decoder"
         self._groups = layer_groups(self.stack)[1]
-        self._rotations: dict[tuple[configs.Rope, int], tuple[Tensor, Tensor]] = {}
 
     def layer(self, number: int) -> LayerProgram:
         block, name = self.stack.blocks[number], f"{self.name}.blocks.{number}"

@@ -96,10 +96,6 @@ class Scheduler:
         # Who found no room last, and how many pages were available then.
         self._refused: tuple[RequestState | None, int] = (None, 0)
 
-    @property
-    def idle(self) -> bool:
-        return not self.running and not self.waiting
-
     def submit(self, request: RequestState) -> None:
         """Put a request in line."""
         request.arrival = self._arrivals
@@ -161,15 +157,18 @@ class Scheduler:
                 r for r in self.running if r.uncomputed_tokens > 1 and r not in scheduled and r not in followers
             ]
             candidates = [*(r for r in unserved if not r.held), *(self.waiting.first() if enters else ())]
-            request = min(candidates, key=self._turn, default=None)
+            # Within one priority, those that have a slot go first.
+            request = min(candidates, key=lambda r: (r.priority, r not in self.running, *self._rank(r)), default=None)
             if request is None:
                 return
             entering = request not in self.running
             if entering and not self._admit(request, scheduled):
                 enters = request.done  # who failed on the way in keeps nobody out
                 continue
-            if not entering:
-                self._adopt(request)
+            if not entering:  # take over what other requests have computed since it entered
+                assert request.sequence is not None
+                adopted = self._cache.adopt(request.sequence, request.all_ids)
+                request.cached_tokens += 0 if request.preempted else adopted
             tokens = self._chunk(request, budget)
             if tokens == 0:
                 return  # the rest of the budget is too small for a chunk
@@ -184,10 +183,6 @@ class Scheduler:
             elif entering:
                 enters = False
 
-    def _turn(self, request: RequestState) -> tuple[float, ...]:
-        """Order of prefill: within one priority, those that have a slot go first."""
-        return request.priority, request not in self.running, *self._rank(request)
-
     def _rank(self, request: RequestState) -> tuple[float, ...]:
         return (
             request.priority,
@@ -198,8 +193,8 @@ class Scheduler:
         )
 
     def _admit(self, request: RequestState, scheduled: dict[RequestState, int]) -> bool:
-        """Give a waiting request a slot, and what is cached of it. Those of larger priority may have to make room;
-        False when there is none."""
+        """Give a waiting request a slot, and its cached sequence. Those of larger priority, or that are worth less, may
+        have to make room; False when there is none and it waits, or has failed."""
         refused, available = self._refused
         if request is refused and self._cache.available <= available:
             return False  # nothing was given back since
@@ -210,11 +205,6 @@ class Scheduler:
             self._evict(worst, scheduled)
         self.waiting.remove(request)
         self.running.append(request)
-        return self._let_in(request, scheduled)
-
-    def _let_in(self, request: RequestState, scheduled: dict[RequestState, int]) -> bool:
-        """Its cached sequence, if need be at the cost of a request that is worth less; False, and it waits again, or
-        has failed."""
         while True:
             try:
                 self._enter(request)
@@ -230,13 +220,6 @@ class Scheduler:
             except Exception as error:
                 self._fail(request, error)
                 return False
-
-    def _adopt(self, request: RequestState) -> None:
-        """Take over from the prefix cache what other requests have computed since it entered."""
-        assert request.sequence is not None
-        adopted = self._cache.adopt(request.sequence, request.all_ids)
-        if not request.preempted:
-            request.cached_tokens += adopted
 
     def _chunk(self, request: RequestState, budget: int) -> int:
         """The number of its uncomputed tokens that go into a step that has room for `budget`."""

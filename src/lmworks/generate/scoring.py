@@ -43,18 +43,6 @@ class _Stretch:
     predictions: list[list[tuple[int, int]]] = field(default_factory=list)
     ends: bool = False
 
-    def targets(self, tokens: int) -> list[list[tuple[int, int]]]:
-        """The predictions of the next `tokens`."""
-        return self.predictions[: max(0, len(self.predictions) - (len(self.ids) - tokens))]
-
-
-@dataclass(slots=True)
-class _PairScore:
-    """The score of one pair so far: for each token ln p, and the most probable tokens at its place."""
-
-    values: list[float] = field(default_factory=list)
-    alternatives: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
-
 
 def document_start(tokenizer: Tokenizer) -> int:
     """The id of the token after which a document starts: `<|endoftext|>` where there is one, else BOS, else EOS.
@@ -124,10 +112,21 @@ def score_pairs(
     for pair, context in enumerate(contexts):
         if continuations[pair]:
             pairs_of[context].append(pair)
-    scores = [_PairScore() for _ in contexts]
-    for batch in _batches(pairs_of, continuations, batcher.cache.pages):
-        yield from _score_batch(batcher, job, batch, continuations, scores, alternatives, adapter)
-    return [Score(tuple(score.values), tuple(score.alternatives)) for score in scores]
+    scoring = _Scoring(batcher, job, alternatives, [[] for _ in contexts], [[] for _ in contexts])
+    for batch in _batches(pairs_of, continuations, batcher.cache.pages):  # first the contexts, then what follows them
+        roots = [job.add(batcher.open(context, adapter)) for context in batch]
+        firsts = [[[(pair, continuations[pair][0]) for pair in pairs]] for pairs in batch.values()]
+        asked = zip(roots, batch, firsts, strict=True)
+        yield from scoring.run([_Stretch(root, list(context[root.length :]), first) for root, context, first in asked])
+        stretches: list[_Stretch] = []
+        for root, pairs in zip(roots, batch.values(), strict=True):
+            for pair in pairs:
+                *ids, _ = continuations[pair]
+                targets = [[(pair, target)] for target in continuations[pair][1:]]
+                stretches += [_Stretch(job.fork(root), ids, targets, ends=True)] if ids else []
+        yield from scoring.run(stretches)
+        job.keep(())
+    return [Score(tuple(values), tuple(best)) for values, best in zip(scoring.values, scoring.best, strict=True)]
 
 
 def _batches(
@@ -149,79 +148,55 @@ def _batches(
         yield batch
 
 
-def _score_batch(
-    batcher: Batcher,
-    job: Job[Any],
-    batch: dict[tuple[int, ...], list[int]],
-    continuations: Sequence[Sequence[int]],
-    scores: list[_PairScore],
-    alternatives: int,
-    adapter: str,
-) -> Steps[None]:
-    """First the contexts, then their continuations."""
-    roots = [job.add(batcher.open(context, adapter)) for context in batch]
-    stretches: list[_Stretch] = []
-    for root, (context, pairs) in zip(roots, batch.items(), strict=True):
-        first = [(pair, continuations[pair][0]) for pair in pairs]
-        stretches.append(_Stretch(root, list(context[root.length :]), [first]))
-    yield from _run(batcher, job, stretches, scores, alternatives)
-    stretches = []
-    for root, pairs in zip(roots, batch.values(), strict=True):
-        for pair in pairs:
-            ids = list(continuations[pair])
-            if len(ids) > 1:
-                targets = [[(pair, target)] for target in ids[1:]]
-                stretches.append(_Stretch(job.fork(root), ids[:-1], targets, ends=True))
-    yield from _run(batcher, job, stretches, scores, alternatives)
-    job.keep(())
+@dataclass(slots=True)
+class _Scoring:
+    """The scores of pairs so far: for each pair and token ln p, and the most probable tokens at its place."""
 
+    batcher: Batcher
+    job: Job[Any]
+    alternatives: int
+    values: list[list[float]]
+    best: list[list[tuple[tuple[int, float], ...]]]
 
-def _run(
-    batcher: Batcher, job: Job[Any], stretches: list[_Stretch], scores: list[_PairScore], alternatives: int
-) -> Steps[None]:
-    """Forwards over the stretches until nothing is left of them."""
-    while stretches:
-        works, predictions = _next_works(batcher, job, stretches)
-        rows, _ = yield works
+    def run(self, stretches: list[_Stretch]) -> Steps[None]:
+        """Forwards over the stretches until nothing is left of them."""
+        while stretches:
+            works, predictions = self._next_works(stretches)
+            rows, _ = yield works
+            for stretch in stretches:
+                if stretch.ends and not stretch.ids:  # so that a long list needs no more pages than its longest few
+                    self.job.close(stretch.sequence)
+            where = [(row, pair, token) for row, targets in enumerate(predictions) for pair, token in targets]
+            if where:
+                numbers, pairs, tokens = zip(*where, strict=True)
+                picked = rows.logits[list(numbers), list(tokens)] - rows.log_normaliser[list(numbers)]
+                for pair, value in zip(pairs, picked.tolist(), strict=True):
+                    self.values[pair].append(value)
+                if self.alternatives:
+                    best = alternatives_of([self.alternatives] * len(rows.logits), rows)
+                    for row, pair in zip(numbers, pairs, strict=True):
+                        self.best[pair].append(tuple(best[row]))
+            del rows, _  # they are large, and the next turn may be far
+            stretches = [stretch for stretch in stretches if stretch.ids]
+
+    def _next_works(self, stretches: list[_Stretch]) -> tuple[list[Work], list[list[tuple[int, int]]]]:
+        """As many tokens as a forward takes, from the front, and what their rows predict."""
+        works: list[Work] = []
+        predictions: list[list[tuple[int, int]]] = []
+        tokens, grid = 0, self.batcher.runner.grid
         for stretch in stretches:
-            if stretch.ends and not stretch.ids:  # so that a long list needs no more pages than its longest few
-                job.close(stretch.sequence)
-        where = [(row, pair, token) for row, targets in enumerate(predictions) for pair, token in targets]
-        if where:
-            numbers, pairs, tokens = zip(*where, strict=True)
-            picked = rows.logits[list(numbers), list(tokens)] - rows.log_normaliser[list(numbers)]
-            for pair, value in zip(pairs, picked.tolist(), strict=True):
-                scores[pair].values.append(value)
-            if alternatives:
-                best = alternatives_of([alternatives] * len(rows.logits), rows)
-                for row, pair in zip(numbers, pairs, strict=True):
-                    scores[pair].alternatives.append(tuple(best[row]))
-        del rows, _  # they are large, and the next turn may be far
-        stretches = [stretch for stretch in stretches if stretch.ids]
-
-
-def _next_works(
-    batcher: Batcher, job: Job[Any], stretches: list[_Stretch]
-) -> tuple[list[Work], list[list[tuple[int, int]]]]:
-    """As many tokens as a forward takes, from the front, and what their rows predict."""
-    works: list[Work] = []
-    predictions: list[list[tuple[int, int]]] = []
-    tokens, grid = 0, batcher.runner.grid
-    for stretch in stretches:
-        room = min(BATCH_TOKENS - tokens, LOGIT_ROWS - len(predictions))
-        if room <= 0:
-            break
-        count = min(len(stretch.ids), room)
-        if grid is not None:
-            count = min(len(stretch.ids), grid - stretch.sequence.length % grid)
-        targets = stretch.targets(count)
-        try:
-            works.append(job.work(stretch.sequence, stretch.ids[:count], len(targets), preempt=not works))
-        except OutOfPagesError:
-            if not works:
-                raise
-            break  # the works before it go first
-        stretch.ids, stretch.predictions = stretch.ids[count:], stretch.predictions[len(targets) :]
-        predictions.extend(targets)
-        tokens += count
-    return works, predictions
+            room = min(BATCH_TOKENS - tokens, LOGIT_ROWS - len(predictions))
+            if room <= 0:
+                break
+            count = min(len(stretch.ids), room if grid is None else grid - stretch.sequence.length % grid)
+            targets = stretch.predictions[: max(0, len(stretch.predictions) - (len(stretch.ids) - count))]
+            try:
+                works.append(self.job.work(stretch.sequence, stretch.ids[:count], len(targets), preempt=not works))
+            except OutOfPagesError:
+                if not works:
+                    raise
+                break  # the works before it go first
+            stretch.ids, stretch.predictions = stretch.ids[count:], stretch.predictions[len(targets) :]
+            predictions.extend(targets)
+            tokens += count
+        return works, predictions

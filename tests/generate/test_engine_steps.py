@@ -123,12 +123,7 @@ def test_a_step_does_not_read_the_completion_anew(tiny_llama, speculation) -> No
 def test_an_embedding_model_has_nothing_in_flight(tiny_bert) -> None:
     engine = Engine(tiny_bert)
     engine.step()
-    assert (engine.batcher.idle, engine.running, len(engine.batcher.scheduler.waiting), engine.cache_usage) == (
-        True,
-        0,
-        0,
-        0.0,
-    )
+    assert (engine.running, engine.cache_usage) == (0, 0.0)
     with pytest.raises(UnsupportedError, match="no language model head"):
         engine.submit(Request((1,)))
 

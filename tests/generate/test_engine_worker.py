@@ -194,14 +194,14 @@ def test_times_count_from_submission(worker, gate) -> None:
 
 def test_weights_change_between_requests_and_not_under_them(worker, gate, tiny_llama) -> None:
     state = {name: tensor * 1.1 for name, tensor in tiny_llama.model.state_dict().items()}
-    loading = ThreadPoolExecutor(1).submit(worker.load_weights, state, 3)
+    loading = ThreadPoolExecutor(1).submit(worker.call, Engine.load_weights, state, 3)
     while not worker._inbox:
         time.sleep(0.001)
     gate.opened.set()
     with pytest.raises(RuntimeError, match="in flight"):
         loading.result(60)
     assert gate.completion().policy_version == 0
-    worker.load_weights(state, 3)
+    worker.call(Engine.load_weights, state, 3)
     assert worker.generate([Request((1,), sampling=_LONG)])[0].policy_version == 3
 
 
@@ -287,7 +287,7 @@ def test_weights_do_not_change_under_scores(worker, gate, tiny_llama) -> None:
         scores = pool.submit(worker.score, contexts, continuations)
         while not worker._inbox:
             time.sleep(0.001)
-        loading = pool.submit(worker.load_weights, state, 3)
+        loading = pool.submit(worker.call, Engine.load_weights, state, 3)
         while len(worker._inbox) < 2:
             time.sleep(0.001)
         gate.opened.set()
@@ -295,7 +295,7 @@ def test_weights_do_not_change_under_scores(worker, gate, tiny_llama) -> None:
             loading.result(60)
         assert len(scores.result(60)) == 40
     assert gate.completion().completion_tokens == 30
-    worker.load_weights(state, 3)
+    worker.call(Engine.load_weights, state, 3)
 
 
 def test_close_cuts_scores_off(engine) -> None:

@@ -206,7 +206,7 @@ def test_what_it_cannot_do_is_in_the_capabilities_and_raises(server: _Server) ->
     engine = RemoteEngine(server.url, "model")
     assert engine.capabilities.generate and not engine.capabilities.score
     assert set(engine.capabilities.missing) == {
-        "score", "load_weights", "token_ids", "log_probabilities", "sampled_log_probabilities", "score_alternatives",
+        "score", "token_ids", "log_probabilities", "sampled_log_probabilities", "score_alternatives",
         "adapters",
     }  # fmt: skip
     with pytest.raises(UnsupportedError, match=r"cannot score.*prompt_log_probabilities=True"):
@@ -216,8 +216,6 @@ def test_what_it_cannot_do_is_in_the_capabilities_and_raises(server: _Server) ->
         scoring.score([[1]], [[1]], alternatives=2)
     with pytest.raises(UnsupportedError, match=r"cannot adapters.*as `model`"):
         scoring.score([[1]], [[1]], adapter="law")
-    with pytest.raises(UnsupportedError, match="cannot load_weights"):
-        engine.load_weights({}, 1)
     with pytest.raises(UnsupportedError, match=r"top_k is no part.*extensions=\('top_k',\)"):
         engine.generate([_chat("hello", top_k=5)])
     assert not server.calls, "refused before anything was sent"

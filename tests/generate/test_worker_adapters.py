@@ -52,46 +52,49 @@ def worker(request, tiny_llama: Checkpoint):
 
 def test_a_name_can_change_its_adapter_and_nothing_of_the_old_one_is_found(worker, loras, expected) -> None:
     """Neither its weights nor the keys and values that were cached for it; and the other adapter stays what it was."""
-    worker.load_adapter("other", loras[2])
+    worker.call(Engine.load_adapter, "other", loras[2])
     for lora in (loras[0], loras[1], loras[0]):
-        worker.load_adapter("one", lora)
+        worker.call(Engine.load_adapter, "one", lora)
         assert worker.adapters == {"other": loras[2].fingerprint, "one": lora.fingerprint}
         answers = worker.generate([replace(PLAIN, adapter=name) for name in ("one", "", "other", "one")])
         wanted = [lora.fingerprint, "", loras[2].fingerprint, lora.fingerprint]
         assert [answer.ids for answer in answers] == [expected[name] for name in wanted]
-        worker.unload_adapter("one")
+        worker.call(Engine.unload_adapter, "one")
         with pytest.raises(ValueError, match="no adapter 'one' is loaded"):
             worker.submit(replace(PLAIN, adapter="one"), Listener())
 
 
 def test_an_adapter_is_not_unloaded_under_who_uses_it(worker, loras, expected) -> None:
-    worker.load_adapter("one", loras[0])
-    worker.load_adapter("two", loras[1])
+    worker.call(Engine.load_adapter, "one", loras[0])
+    worker.call(Engine.load_adapter, "two", loras[1])
     gate = Gate()
     worker.submit(Request((1, 2), sampling=replace(PLAIN.sampling, max_tokens=2)), gate)
     gate.reached.wait(60)
     listener = Listener()
     worker.submit(replace(PLAIN, adapter="one"), listener)
     with ThreadPoolExecutor() as pool:
-        refused, done = pool.submit(worker.unload_adapter, "one"), pool.submit(worker.unload_adapter, "two")
+        refused, done = (
+            pool.submit(worker.call, Engine.unload_adapter, "one"),
+            pool.submit(worker.call, Engine.unload_adapter, "two"),
+        )
         gate.opened.set()
         with pytest.raises(RuntimeError, match="adapter 'one' is in use: let its requests finish"):
             refused.result()
         done.result()
     assert listener.completion().ids == expected[loras[0].fingerprint]
     assert set(worker.adapters) == {"one"}
-    worker.unload_adapter("one")
+    worker.call(Engine.unload_adapter, "one")
     with pytest.raises(KeyError):
-        worker.unload_adapter("one")
+        worker.call(Engine.unload_adapter, "one")
 
 
 def test_a_request_whose_adapter_goes_before_it_begins_fails_alone(worker, loras, expected) -> None:
-    worker.load_adapter("one", loras[0])
+    worker.call(Engine.load_adapter, "one", loras[0])
     gate, late, beside = Gate(), Listener(), Listener()
     worker.submit(Request((1, 2), sampling=replace(PLAIN.sampling, max_tokens=2)), gate)
     gate.reached.wait(60)
     with ThreadPoolExecutor() as pool:
-        unloading = pool.submit(worker.unload_adapter, "one")
+        unloading = pool.submit(worker.call, Engine.unload_adapter, "one")
         while not worker._inbox:  # it stands in line before the two requests, which find the adapter still there
             time.sleep(0.001)
         worker.submit(replace(PLAIN, adapter="one"), late)
@@ -115,13 +118,13 @@ def test_adapters_are_told_as_soon_as_they_are_there_and_no_longer(worker, loras
     worker.submit(Request((1, 2), sampling=replace(PLAIN.sampling, max_tokens=2)), gate)
     gate.reached.wait(60)
     with ThreadPoolExecutor() as pool:
-        loading = pool.submit(worker.load_adapter, "one", loras[0])
+        loading = pool.submit(worker.call, Engine.load_adapter, "one", loras[0])
         while len(worker._inbox) < 1:
             time.sleep(0.001)
         loaded = pool.submit(worker._call, lambda: worker.adapters)
         while len(worker._inbox) < 2:
             time.sleep(0.001)
-        unloading = pool.submit(worker.unload_adapter, "one")
+        unloading = pool.submit(worker.call, Engine.unload_adapter, "one")
         while len(worker._inbox) < 3:
             time.sleep(0.001)
         unloaded = pool.submit(worker._call, lambda: worker.adapters)
@@ -133,11 +136,11 @@ def test_adapters_are_told_as_soon_as_they_are_there_and_no_longer(worker, loras
 
 
 def test_what_is_loaded_must_fit_and_have_a_name_of_its_own(worker, loras, expected) -> None:
-    worker.load_adapter("one", loras[0])
+    worker.call(Engine.load_adapter, "one", loras[0])
     strange = Lora({name.replace("0", "7"): change for name, change in loras[1].changes.items()})
     for name, lora in (("one", loras[1]), ("", loras[1]), ("two", strange)):
         with pytest.raises(ValueError, match=r"not in use|of another model"):
-            worker.load_adapter(name, lora)
+            worker.call(Engine.load_adapter, name, lora)
     assert worker.adapters == {"one": loras[0].fingerprint}
     (answer,) = worker.generate([replace(PLAIN, adapter="one")])
     assert answer.ids == expected[loras[0].fingerprint]
@@ -152,10 +155,10 @@ def test_threads_that_swap_adapters_change_no_completion(worker, loras, expected
         draw, name = random.Random(number), f"name {number}"
         for _ in range(swaps):
             lora = draw.choice(loras)
-            worker.load_adapter(name, lora)
+            worker.call(Engine.load_adapter, name, lora)
             adapted, base = worker.generate([replace(PLAIN, adapter=name), PLAIN])
             assert (adapted.ids, base.ids) == (expected[lora.fingerprint], expected[""])
-            worker.unload_adapter(name)
+            worker.call(Engine.unload_adapter, name)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(swap, range(threads)))

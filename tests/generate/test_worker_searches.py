@@ -77,7 +77,10 @@ def test_the_model_does_not_change_under_a_search(worker, gate, tiny_llama) -> N
     state = dict(tiny_llama.model.state_dict())
     with ThreadPoolExecutor(3) as pool:
         beams = _posted(worker, pool.submit(worker.search, _REQUEST, _BEAMS))
-        changes = [pool.submit(worker.load_weights, state, 3), pool.submit(worker.unload_adapter, "none")]
+        changes = [
+            pool.submit(worker.call, Engine.load_weights, state, 3),
+            pool.submit(worker.call, Engine.unload_adapter, "none"),
+        ]
         while len(worker._inbox) < 3:
             time.sleep(0.001)
         gate.opened.set()
@@ -86,7 +89,7 @@ def test_the_model_does_not_change_under_a_search(worker, gate, tiny_llama) -> N
                 change.result(60)
         assert [found.policy_version for found in beams.result(60)] == [0] * 4
     assert gate.completion().completion_tokens == 30
-    worker.load_weights(state, 3)
+    worker.call(Engine.load_weights, state, 3)
     assert worker.search(_REQUEST, _BEAMS)[0].policy_version == 3
 
 

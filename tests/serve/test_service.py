@@ -127,10 +127,10 @@ def test_a_model_that_fails_is_an_error_and_is_logged(service):
     worker = service.language("tiny")
     weights = {name: tensor.clone() for name, tensor in worker.checkpoint.model.state_dict().items()}
     broken = {name: tensor * float("nan") for name, tensor in weights.items()}
-    worker.load_weights(broken, 1)
+    worker.call(Engine.load_weights, broken, 1)
     with pytest.raises(FailedError):
         run(service, lambda: collect(service.chat(turn())))
-    worker.load_weights(weights, 2)
+    worker.call(Engine.load_weights, weights, 2)
     assert run(service, lambda: collect(service.chat(turn())))
     assert sorted((i.finish_reason, i.error) for i in logged(service)) == [
         ("error", "FloatingPointError"),
@@ -144,7 +144,7 @@ def test_an_interaction_names_the_weights_that_made_it(service, tmp_path):
     with torch.no_grad():
         model.tokens.mul_(1.01)
     run(service, lambda: collect(service.chat(turn())))
-    worker.load_weights(model.state_dict(), 1)
+    worker.call(Engine.load_weights, model.state_dict(), 1)
     run(service, lambda: collect(service.chat(turn())))
     saved = load(worker.checkpoint.with_model(model).save(tmp_path / "saved"))
     hashes = [interaction.model for interaction in sorted(logged(service), key=lambda one: one.time)]

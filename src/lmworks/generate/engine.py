@@ -118,7 +118,7 @@ class Engine:
     @property
     def capabilities(self) -> Capabilities:
         language, embed = self._batcher is not None, self._encoder is not None
-        able = {"generate": language, "score": language, "load_weights": language, "embed": embed}
+        able = {"generate": language, "score": language, "embed": embed}
         able |= {"score_alternatives": language, "adapters": language}
         return Capabilities(
             **able,

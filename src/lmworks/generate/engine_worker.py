@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
-from lmworks.adapt.lora import Lora
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import (
     BeamParameters,
@@ -33,6 +32,7 @@ from lmworks.generate.request_state import RequestState
 from lmworks.model.checkpoint import Checkpoint
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Listener = Callable[[Delta | Exception], None]
 
 _log = logging.getLogger(__name__)
@@ -56,9 +56,9 @@ class EngineWorker:
     of several tokens costs its reader as much as one of a single token, and a fast model makes many.
 
     At most `max_waiting` requests wait in line for a slot; one more raises `QueueFullError`. The engine belongs to the
-    worker until `close`: do not call it as well. `generate`, `stream`, `score`, `embed`, the searches and
-    `load_weights` are those of `Engine`, and so are their errors; called by a listener they would wait for themselves
-    and raise RuntimeError. So does everything after `close`.
+    worker until `close`: do not call it as well. `generate`, `stream`, `score`, `embed` and `search` are those of
+    `Engine`, as is what `call` calls, and so are their errors; called by a listener they would wait for themselves and
+    raise RuntimeError. So does everything after `close`.
     """
 
     def __init__(self, engine: Engine, max_waiting: int = 64, deltas_per_second: float | None = None) -> None:
@@ -181,25 +181,16 @@ class EngineWorker:
         adapter: str = "",
     ) -> list[Score]:
         """`Engine.score`, next to requests; RuntimeError when `close` cuts it off."""
-        job = self._call(lambda: self._engine.submit_score(context_ids, continuation_ids, alternatives, adapter))
-        return job.future.result()
+        return self.call(Engine.submit_score, context_ids, continuation_ids, alternatives, adapter).future.result()
 
     def search(self, request: Request, parameters: BeamParameters | ContrastiveParameters) -> list[Completion]:
         """`Engine.search`, next to requests; rendered and checked in the caller's thread."""
         state = self._engine.prepare(request)
-        return self._call(lambda: self._engine.enqueue_search(state, parameters)).future.result()
+        return self.call(Engine.enqueue_search, state, parameters).future.result()
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """`Engine.embed`, between two steps."""
-        return self._call(lambda: self._engine.embed(texts, role))
-
-    def load_weights(self, state: Mapping[str, Any], version: int, fingerprint: str = "") -> None:
-        """`Engine.load_weights`, between two steps; RuntimeError while requests, scores or searches are in flight."""
-        self._call(lambda: self._engine.load_weights(state, version, fingerprint))
-
-    def weights_changed(self, version: int, fingerprint: str = "") -> None:
-        """`Engine.weights_changed`, under the conditions of `load_weights`."""
-        self._call(lambda: self._engine.weights_changed(version, fingerprint))
+        return self.call(Engine.embed, texts, role)
 
     def fingerprint(self, version: int | None = None) -> str:
         """`Engine.fingerprint`, from any thread."""
@@ -210,13 +201,26 @@ class EngineWorker:
         """`Engine.adapters`, from any thread."""
         return self._engine.adapters
 
-    def load_adapter(self, name: str, lora: Lora) -> None:
-        """`Engine.load_adapter`, between two steps."""
-        self._call(lambda: self._engine.load_adapter(name, lora))
+    def call(self, method: Callable[Concatenate[Engine, P], T], *arguments: P.args, **options: P.kwargs) -> T:
+        """A method of the engine on its own thread, between two steps: its result or exception.
 
-    def unload_adapter(self, name: str) -> None:
-        """`Engine.unload_adapter`, between two steps."""
-        self._call(lambda: self._engine.unload_adapter(name))
+            worker.call(Engine.load_adapter, "name", lora)
+
+        RuntimeError from `Engine.load_weights` and its like while requests, scores or searches are in flight.
+        """
+        self._refuse_own_thread()
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(method(self._engine, *arguments, **options))
+            except Exception as error:
+                future.set_exception(error)
+
+        with self._changed:
+            self._check_open()
+            self._post(run)
+        return future.result()
 
     def close(self, drain_seconds: float = 0.0) -> None:
         """Take nothing more, let what is in flight finish for so long, cancel the rest, and end the thread."""
@@ -255,22 +259,6 @@ class EngineWorker:
     def _refuse_own_thread(self) -> None:
         if threading.current_thread() is self._thread:
             raise RuntimeError("a listener runs on the worker's own thread and must not wait for it")
-
-    def _call(self, function: Callable[[], T]) -> T:
-        """Call the function on the worker's thread; its result or exception."""
-        self._refuse_own_thread()
-        future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(function())
-            except Exception as error:
-                future.set_exception(error)
-
-        with self._changed:
-            self._check_open()
-            self._post(run)
-        return future.result()
 
     def _post(self, command: Callable[[], None]) -> None:
         self._inbox.append(command)

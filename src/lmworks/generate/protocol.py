@@ -323,7 +323,6 @@ class Capabilities:
     generate: bool
     score: bool
     embed: bool
-    load_weights: bool
     token_ids: bool  # completions carry ids
     log_probabilities: bool  # completions carry the model's log-probabilities
     sampled_log_probabilities: bool
@@ -367,14 +366,4 @@ class EngineProtocol(Protocol):
 
     def embed(self, texts: Sequence[str], role: Role) -> np.ndarray:
         """(n, width) float32, L2-normalised; see `lmworks.generate.text_embedding.TextEncoder`."""
-        ...
-
-    def load_weights(self, state: Mapping[str, Any], version: int, fingerprint: str = "") -> None:
-        """Replace the model's weights; later completions carry `policy_version=version`. `fingerprint` is that of the
-        new checkpoint where it is known; else the weights are hashed."""
-        ...
-
-    def weights_changed(self, version: int, fingerprint: str = "") -> None:
-        """The tensors that the engine shares with a trainer in its process were changed in place; later completions
-        carry `policy_version=version`. Without a `fingerprint` the version has one that equals no other."""
         ...

@@ -47,7 +47,6 @@ _MISSING = {
     "log_probabilities=True where it returns ids, or run the model in the local Engine",
     "score": "the endpoint does not return the log-probabilities of prompt tokens; where it does (`echo` with "
     "`logprobs`, as in vLLM), make the engine with prompt_log_probabilities=True, or run the model in the local Engine",
-    "load_weights": "the weights belong to the endpoint; load them there",
     "score_alternatives": "an endpoint returns texts, and scores are of ids; run the model in the local Engine",
     "adapters": "an endpoint serves an adapter under a name of its own; give it as `model`",
 }
@@ -187,7 +186,6 @@ class RemoteEngine:
             "log_probabilities": self.log_probabilities,
             "sampled_log_probabilities": self.token_ids and self.log_probabilities,
             "score": self.prompt_log_probabilities,
-            "load_weights": False,
             "score_alternatives": False,
             "adapters": self.runtime_adapters,
         }
@@ -236,14 +234,6 @@ class RemoteEngine:
             raise RemoteError(f"{self.url} returned {len(rows)} vectors for {len(texts)} texts")
         vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-    def load_weights(self, state: Mapping[str, Any], version: int, fingerprint: str = "") -> None:
-        """Raises `UnsupportedError`: the weights belong to the endpoint."""
-        self.capabilities.require("load_weights")
-
-    def weights_changed(self, version: int, fingerprint: str = "") -> None:
-        """Raises `UnsupportedError`, as `load_weights` does."""
-        self.capabilities.require("load_weights")
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Let requests name the adapter of this folder, which the endpoint reads. UnsupportedError where it loads

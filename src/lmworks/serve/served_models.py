@@ -91,7 +91,7 @@ def load_models(paths: Mapping[str, str], config: ServeConfig) -> LoadedModels:
             if isinstance(adapter, Checkpoint):
                 languages[name] = _worker(adapter, config, room)
             else:
-                languages[language].load_adapter(name, adapter)
+                languages[language].call(Engine.load_adapter, name, adapter)
                 adapters[name] = language
     except BaseException:
         for worker in languages.values():  # nobody else knows of them yet

@@ -79,9 +79,13 @@ class World:
     def running(self) -> list[str]:
         return [request.id for request in self.scheduler.running]
 
+    @property
+    def idle(self) -> bool:
+        return not self.scheduler.running and not self.scheduler.waiting
+
     def finish(self, most: int) -> None:
         for _ in range(most):
-            if self.scheduler.idle:
+            if self.idle:
                 return
             self.step()
         raise AssertionError(f"not idle after {most} steps: {self.running}")
@@ -151,7 +155,7 @@ def test_every_request_finishes_and_the_promises_hold_at_every_step(requests: li
         decoding = {request.id for request in world.scheduler.running if request.uncomputed_tokens == 1}
         waiting = list(world.scheduler.waiting)
         before = world.scheduler.preemptions
-        idle = world.scheduler.idle
+        idle = world.idle
         scheduled = world.step()
         assert scheduled or idle, "somebody always goes on"
         names = [request.id for request, tokens in scheduled.items()]
@@ -168,9 +172,9 @@ def test_every_request_finishes_and_the_promises_hold_at_every_step(requests: li
             kept_out = {other.priority for other in waiting if other in world.scheduler.waiting}
             served = {request.priority for request, tokens in scheduled.items() if request.id not in decoding}
             assert not (0 in kept_out and 1 in served)
-        if step > 30 and world.scheduler.idle:
+        if step > 30 and world.idle:
             break
-    assert world.scheduler.idle and all(request.done for request in world.requests.values())
+    assert world.idle and all(request.done for request in world.requests.values())
     assert world.cache.used == 0
 
 
@@ -217,7 +221,7 @@ def test_a_smaller_priority_enters_first_and_takes_the_slot_of_a_larger_one() ->
     assert [(request.id, tokens) for request, tokens in world.step().items()] == [("first", 5)]
     world.submit("equal", 5, tokens=2, priority=0)
     order = []
-    while not world.scheduler.idle:
+    while not world.idle:
         order += [name for name in (request.id for request in world.step()) if name not in order[-1:]]
     assert order == ["first", "equal", "later", "late"], "equals do not preempt each other"
     assert world.scheduler.preemptions == 1
@@ -246,10 +250,10 @@ def test_of_equals_the_later_one_makes_room_and_is_the_first_to_come_back() -> N
     for _ in range(200):
         world.step()
         entered += [name for name in world.running if name not in entered]
-        if world.scheduler.idle:
+        if world.idle:
             break
     assert not world.requests["early"].preempted
-    assert world.scheduler.idle and entered[:2] == ["early", "late"]
+    assert world.idle and entered[:2] == ["early", "late"]
 
 
 @pytest.mark.parametrize("moves", [False, True])
@@ -334,7 +338,7 @@ def test_a_client_that_comes_back_brings_no_credit_and_keeps_its_debt() -> None:
     for n in range(6):
         world.submit(f"returns-{n}", 5, tokens=40, client="returns")
     order = []
-    while not world.scheduler.idle:
+    while not world.idle:
         order += [request.client for request, tokens in world.step().items() if tokens > 1]
     assert order[:4] in (["returns", "works"] * 2, ["works", "returns"] * 2), "they take turns from the first on"
 
@@ -416,7 +420,7 @@ def test_guesses_that_were_right_are_paid_for() -> None:
         for client in ("lucky", "plain"):
             world.submit(f"{client}-{n}", 5, tokens=3, client=client)
     order = []
-    while not world.scheduler.idle:
+    while not world.idle:
         for request, tokens in world.step().items():
             if tokens > 1:
                 order.append(request.client)

@@ -29,10 +29,9 @@ def best_of(engine: EngineProtocol, request: Request, count: int) -> list[Comple
         )
         for number in range(count)
     ]
-    return sorted(engine.generate(samples), key=_mean_log_probability, reverse=True)
 
+    def mean_log_probability(completion: Completion) -> float:
+        values = completion.log_probabilities
+        return sum(values) / len(values) if values else float("-inf")  # it was cancelled before it had a token
 
-def _mean_log_probability(completion: Completion) -> float:
-    """Mean over the tokens; -inf for a completion that was cancelled before it had one."""
-    values = completion.log_probabilities
-    return sum(values) / len(values) if values else float("-inf")
+    return sorted(engine.generate(samples), key=mean_log_probability, reverse=True)

@@ -108,17 +108,16 @@ class _Tokens:
 
     def __init__(self, tokenizer: Tokenizer, spelled: list[bytes], ends: tuple[int, ...]) -> None:
         self.tokenizer, self.spelled, self.ends = tokenizer, spelled, ends
-        self.vocabularies = [(spelled, ends)]
-        if drops_first_space(tokenizer, spelled):
-            self.vocabularies.append(([text.removeprefix(b" ") for text in spelled], ends))
-        self.opening = self.vocabularies[-1][0]
+        self.drops_first_space = drops_first_space(tokenizer, spelled)
+        self.opening = [text.removeprefix(b" ") for text in spelled] if self.drops_first_space else spelled
+        self.vocabularies = [Vocabulary(text, ends) for text in (spelled, self.opening)[: 1 + self.drops_first_space]]
         self.ends_words = _words(ends, len(spelled))
         self.never = _words([token for token, text in enumerate(spelled) if not text], len(spelled))
         self.quoting = _words([token for token, text in enumerate(spelled) if b'"' in text], len(spelled))
 
     @cached_property
     def native(self) -> LLTokenizer:
-        return Vocabulary(self.spelled, self.ends).native()
+        return self.vocabularies[0].native
 
     @cached_property
     def executor(self) -> LLExecutor:
@@ -126,11 +125,7 @@ class _Tokens:
 
     @cached_property
     def native_opening(self) -> LLTokenizer:
-        return Vocabulary(self.opening, self.ends).native()
-
-    @property
-    def drops_first_space(self) -> bool:
-        return self.opening is not self.spelled
+        return self.vocabularies[-1].native if self.drops_first_space else self.native
 
     def continuation(self, text: str) -> list[int]:
         """The tokens of a text that another one goes before; [] where the tokenizer has none that spell it."""

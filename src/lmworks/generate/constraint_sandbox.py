@@ -49,6 +49,7 @@ class Vocabulary:
         """The library asks for the tokens of a text only to fast-forward, which our grammars switch off."""
         return []
 
+    @property
     def native(self) -> LLTokenizer:
         return LLTokenizer(self, n_vocab=len(self.tokens), eos_token=self._ends)  # pyright: ignore[reportArgumentType]
 
@@ -91,7 +92,7 @@ class Trial:
     """A process in which constraints are tried, one at a time. It is started when it is first needed, and ends when it
     is closed, when nobody holds this object any more, or with the interpreter."""
 
-    def __init__(self, vocabularies: Sequence[tuple[Sequence[bytes], Sequence[int]]]) -> None:
+    def __init__(self, vocabularies: Sequence[Vocabulary]) -> None:
         self._vocabularies = vocabularies
         self.sandbox = Sandbox(SandboxConfig(megabytes=MOST_MEGABYTES), "trying constraints")
         weakref.finalize(self, self.sandbox.close)
@@ -124,8 +125,8 @@ class Trial:
 _prepared: list[tuple[LLTokenizer, Sequence[bytes]]] = []
 
 
-def _prepare(vocabularies: Sequence[tuple[Sequence[bytes], Sequence[int]]]) -> None:
-    _prepared[:] = [(Vocabulary(spelled, ends).native(), spelled) for spelled, ends in vocabularies]
+def _prepare(vocabularies: Sequence[Vocabulary]) -> None:
+    _prepared[:] = [(vocabulary.native, vocabulary.tokens) for vocabulary in vocabularies]
 
 
 def _try(constraint: Constraint) -> tuple[str, str]:

@@ -34,31 +34,30 @@ class SequenceEncoder:
     """
 
     def __init__(self, checkpoint: Checkpoint, weights: WeightFormat, **shaping: Any) -> None:
-        self.weights, self.model = runnable(checkpoint, weights)
+        if weights not in get_args(WeightFormat):
+            formats = ", ".join(get_args(WeightFormat))
+            raise ValueError(f"{weights!r} is no format of weights here; there are {formats}")
+        model = checkpoint.model
+        config = replace(checkpoint.config, head=PoolHead())  # whatever its head is, hidden states are wanted
+        known = unsupported_reason(config) is None and not has_adapter(model)
+        self.model: Program | Transformer  # a program of fused kernels where they know it, else its own modules
+        if model.tokens.device.type == "cpu" and library.load() is not None and known:
+            form: Format = "int8" if weights == "auto" else weights
+            plain: Literal["float32", "bfloat16"] = "float32" if form == "float32" else "bfloat16"
+
+            def format_of(name: str) -> Format:  # a token's row is read, not multiplied: int8 would gain nothing
+                return plain if name == "embedding.tokens.weight" else form
+
+            self.weights: Format = form
+            self.model = lower(config, quantised_weights(model), format_of, 0, plain, config.context_length)
+        else:
+            from lmworks.generate.runner_choice import as_modules  # imports gguf: an answer of quotes does without it
+
+            automatic = "float32" if default_dtype(model.tokens.device) == torch.float32 else "bfloat16"
+            self.weights = automatic if weights == "auto" else weights
+            self.model = as_modules(checkpoint, self.weights)
         self.truncated = 0
         self.fingerprint = hash_json({"checkpoint": checkpoint.fingerprint, "weights": self.weights, **shaping})
-
-
-def runnable(checkpoint: Checkpoint, weights: WeightFormat) -> tuple[Format, Program | Transformer]:
-    """The model as a program of fused kernels where they are there and know it, else its modules; and the format."""
-    model = checkpoint.model
-    config = replace(checkpoint.config, head=PoolHead())  # whatever its head is, hidden states are wanted
-    if weights not in get_args(WeightFormat):
-        raise ValueError(f"{weights!r} is no format of weights here; there are {', '.join(get_args(WeightFormat))}")
-    known = unsupported_reason(config) is None and not has_adapter(model)
-    if model.tokens.device.type == "cpu" and library.load() is not None and known:
-        form: Format = "int8" if weights == "auto" else weights
-        kept: Literal["float32", "bfloat16"] = "float32" if form == "float32" else "bfloat16"
-
-        def format_of(name: str) -> Format:  # a token's row is read, not multiplied: int8 would gain nothing
-            return kept if name == "embedding.tokens.weight" else form
-
-        return form, lower(config, quantised_weights(model), format_of, 0, kept, config.context_length)
-    if weights == "auto":
-        weights = "float32" if default_dtype(model.tokens.device) == torch.float32 else "bfloat16"
-    from lmworks.generate.runner_choice import as_modules  # which imports gguf: an answer of quotes does without it
-
-    return weights, as_modules(checkpoint, weights)
 
 
 @torch.inference_mode()

@@ -126,7 +126,7 @@ class PagedView:
         self._tables = [
             torch.tensor(
                 [
-                    _pages(row, group, -(-(start + length) // PAGE), stored // PAGE, storage.scratch)
+                    _filled(row[group] if row else (), -(-(start + length) // PAGE), stored // PAGE, storage.scratch)
                     for row, start in zip(tables, starts, strict=True)
                 ],
                 device=device,
@@ -153,8 +153,8 @@ class PagedView:
         return gathered[0][:, :, :length], gathered[1][:, :, :length]
 
 
-def _pages(tables: Sequence[Sequence[int]], group: int, used: int, count: int, scratch: int) -> list[int]:
+def _filled(table: Sequence[int], used: int, count: int, scratch: int) -> list[int]:
     """The first `used` pages of a row's table, filled up to `count`. What was dropped is masked, and so is what lies
     behind: it may be any page that holds numbers, but not one that is reserved and was not begun yet."""
-    row = [scratch if page == DROPPED else page for page in tables[group][:used]] if len(tables) else []
+    row = [scratch if page == DROPPED else page for page in table[:used]]
     return row + [scratch] * (count - len(row))

@@ -113,13 +113,16 @@ def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageRes
     Texts are scored as `data.annotate` measured them, after its repairs. ValueError where an input is missing, or the
     attributes are not those of the documents.
     """
-    model = _model(config, context)
+    folders = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
+    folders += [located(config.checkpoint, context.base)] if config.checkpoint else []
+    if len(folders) != 1:
+        raise ValueError(f"expected one checkpoint, an input's or the setting checkpoint, found {len(folders)}")
     shards, attributes = open_corpus(context.inputs)
     tables, texts = attributes.only("hash", "edits"), CorpusTexts(shards, attributes)
 
     @cache
     def cost() -> LanguageModelCost:
-        return language_model_cost(model, config.window)
+        return language_model_cost(folders[0], config.window)
 
     def score_block(block: range, path: Path) -> None:
         measured = perplexities([texts[number] for number in block], cost())
@@ -184,11 +187,3 @@ def _result(measure: str, values: np.ndarray) -> StageResult:
     )
     table = Table(columns, ((measure, len(known), *quartiles),))
     return StageResult({"documents": len(values), "scored": len(known)}, (Section("Perplexity", text, (table,)),))
-
-
-def _model(config: ModelPerplexityConfig, context: StageContext) -> Path:
-    folders = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
-    folders += [located(config.checkpoint, context.base)] if config.checkpoint else []
-    if len(folders) != 1:
-        raise ValueError(f"expected one checkpoint, an input's or the setting checkpoint, found {len(folders)}")
-    return folders[0]

@@ -59,11 +59,14 @@ class StopMatcher:
         if self.stopped:
             return ""
         text = self._held + piece
-        match = self._first_match(text)
-        if match is not None:
+        # Of the stop strings that are complete first, the longest.
+        if matches := [(text.find(stop) + len(stop), text.find(stop)) for stop in self.stops if stop in text]:
             self.stopped, self._held = True, ""
-            return text[:match]
-        keep = self._longest_beginning(text)
+            return text[: min(matches)[1]]
+        # Held back is the longest end of the text that is the beginning of a stop string.
+        longest = max((len(stop) for stop in self.stops), default=1) - 1
+        lengths = range(min(longest, len(text)), 0, -1)
+        keep = next((n for n in lengths if any(stop.startswith(text[len(text) - n :]) for stop in self.stops)), 0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
@@ -71,17 +74,6 @@ class StopMatcher:
         """No more text comes: what was held back is no stop string."""
         text, self._held = self._held, ""
         return text
-
-    def _first_match(self, text: str) -> int | None:
-        """Start of the stop string that is complete first; of those that end together, the longest."""
-        matches = [(text.find(stop) + len(stop), text.find(stop)) for stop in self.stops if stop in text]
-        return min(matches)[1] if matches else None
-
-    def _longest_beginning(self, text: str) -> int:
-        """Length of the longest end of the text that is the beginning of a stop string."""
-        longest = max((len(stop) for stop in self.stops), default=1) - 1
-        lengths = range(min(longest, len(text)), 0, -1)
-        return next((n for n in lengths if any(stop.startswith(text[len(text) - n :]) for stop in self.stops)), 0)
 
 
 # Guesses that a constraint allows one after the other, and the mask before each of them and after the last.

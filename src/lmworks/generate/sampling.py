@@ -80,19 +80,15 @@ def _choose(
 
     Where the temperature is 0, it is the largest score, with 0.
     """
-    sampled = [row for row, parameter in enumerate(parameters) if parameter.temperature > 0]
-    how = [_row_sampling(parameters[row], draws[row]) for row in sampled]
-    drawn = dict(zip(sampled, sample_tokens([scores[row] for row in sampled], how), strict=True))
-    return [drawn[row] if row in drawn else _largest(values) for row, values in enumerate(scores)]
-
-
-def _row_sampling(p: SamplingParameters, draw: float) -> RowSampling:
-    return RowSampling(draw, p.temperature, p.top_k, p.typical_p, p.top_p, p.min_p)
-
-
-def _largest(scores: np.ndarray) -> tuple[int, float]:
-    index = int(scores.argmax())
-    return index, -np.inf if scores[index] == -np.inf else 0.0
+    drawing = [row for row, p in enumerate(parameters) if p.temperature > 0]
+    settings = [
+        RowSampling(draws[row], p.temperature, p.top_k, p.typical_p, p.top_p, p.min_p)
+        for row, p in ((row, parameters[row]) for row in drawing)
+    ]
+    drawn = dict(zip(drawing, sample_tokens([scores[row] for row in drawing], settings), strict=True))
+    largest = {row: int(values.argmax()) for row, values in enumerate(scores) if row not in drawn}
+    drawn |= {row: (token, -np.inf if scores[row][token] == -np.inf else 0.0) for row, token in largest.items()}
+    return [drawn[row] for row in range(len(scores))]
 
 
 def log_probability(rows: LogitRows, ids: np.ndarray) -> np.ndarray:

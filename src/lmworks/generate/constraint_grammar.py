@@ -55,12 +55,12 @@ def _lark(constraint: Constraint) -> str:
     raise ConstraintError(f"{type(constraint).__name__} is no constraint: use one of generate/constraint.py")
 
 
-def _embedded(wanted: JsonSchema, arguments: bool = False) -> str:
+def _embedded(constraint: JsonSchema, arguments: bool = False) -> str:
     """A JSON schema inside a grammar; references in it (`#/…`) begin at the schema itself.
 
     Arguments are an object: they go by their names, whatever else a schema that says no type allows.
     """
-    schema, options = prepare_schema(wanted.schema), _JSON | ({} if wanted.compact else _WHITE_SPACE)
+    schema, options = prepare_schema(constraint.schema), _JSON | ({} if constraint.compact else _WHITE_SPACE)
     if arguments and "object" not in schema.get("type", ["object"]):
         raise ConstraintError(f"the arguments of a function are an object, got parameters of the type {schema['type']}")
     return f"%json {json.dumps({**schema, **({'type': 'object'} if arguments else {}), 'x-guidance': options})}"
@@ -72,27 +72,27 @@ def _embedded(wanted: JsonSchema, arguments: bool = False) -> str:
 _PIECE = re.compile(r"\w+|[^\w\s]|\s+")  # words, punctuation marks and what is between them
 
 
-def _cited_text(wanted: CitedText) -> Iterator[str]:
+def _cited_text(cited: CitedText) -> Iterator[str]:
     """A line is an opening and what follows, each of which ends in a citation.
 
     Prose up to and with its citation is one terminal: the matcher's lexer is greedy, and prose alone would take what
     belongs to the citation.
     """
-    numbers = "|".join(str(number) for number in range(1, len(wanted.passages) + 1))
+    numbers = "|".join(str(number) for number in range(1, len(cited.passages) + 1))
     any_sign, visible, plain, word = (
         rf'[^\[\]"“”„‟«»{less}]' for less in (r"\p{Cc}", r"\s\p{Cc}", r".!?\p{Cc}", r".!?\s\p{Cc}")
     )
-    inner = rf"({plain}|[.!?]+{word}|e\.g\. |i\.e\. ){{0,{wanted.longest}}}" if wanted.longest else f"{any_sign}*"
-    stop = "[.!?]*" if wanted.longest else ""
-    quoted = [(n, quotable(p)) for n, p in enumerate(wanted.passages, start=1) if p.strip()] if wanted.quotes else []
-    refusal = f" | {_literal(wanted.refusal)}" if wanted.refusal else ""
-    more = f' ("\\n" line){{0,{wanted.lines - 1}}}' if wanted.lines > 1 else ""
+    inner = rf"({plain}|[.!?]+{word}|e\.g\. |i\.e\. ){{0,{cited.longest}}}" if cited.longest else f"{any_sign}*"
+    stop = "[.!?]*" if cited.longest else ""
+    quoted = [(n, quotable(p)) for n, p in enumerate(cited.passages, start=1) if p.strip()] if cited.quotes else []
+    refusal = f" | {_literal(cited.refusal)}" if cited.refusal else ""
+    more = f' ("\\n" line){{0,{cited.lines - 1}}}' if cited.lines > 1 else ""
     yield f"start: line{more}{refusal}"
     yield 'line: opening following* "."?'
     yield f"opening: OPENING{' | OPENING_PROSE? quotation' if quoted else ''}"
-    yield f"following: FOLLOWING{' | PROSE quotation' if quoted and not wanted.longest else ''}"
+    yield f"following: FOLLOWING{' | PROSE quotation' if quoted and not cited.longest else ''}"
     yield f"OPENING: /{visible}({inner}{visible})?{stop} \\[({numbers})\\]/"
-    yield f"FOLLOWING: /{'' if wanted.longest else f'({inner}{visible})?'} \\[({numbers})\\]/"
+    yield f"FOLLOWING: /{'' if cited.longest else f'({inner}{visible})?'} \\[({numbers})\\]/"
     if quoted:
         yield f"OPENING_PROSE: /{visible}{inner}/"
         yield f"PROSE: /{any_sign}+/"
@@ -141,32 +141,32 @@ def _own_grammar(source: str) -> str:
 _SIGNS = frozenset(r"\.+*?()|[]{}^$/")  # what means something in a regular expression between slashes
 
 
-def _function_calls(wanted: FunctionCalls) -> Iterator[str]:
+def _function_calls(constraint: FunctionCalls) -> Iterator[str]:
     """The rules of words and calls, from `start` on.
 
     A lazy rule ends at the first place where it can: at the first marker, before which the words do not hold it.
     """
-    leads, more = {"call": (wanted.opening + wanted.before)[len(wanted.marker) :]}, ""
-    if wanted.separator is not None and wanted.most > 1:
-        leads["further"] = wanted.separator + wanted.before
-        more = f" further{{0,{wanted.most - 1}}}"
-    more += f" {_literal(wanted.closing)}" if wanted.closing else ""
-    calls = f"{_literal(wanted.marker)} call{more}"
-    if wanted.required:
+    leads, more = {"call": (constraint.opening + constraint.before)[len(constraint.marker) :]}, ""
+    if constraint.separator is not None and constraint.most > 1:
+        leads["further"] = constraint.separator + constraint.before
+        more = f" further{{0,{constraint.most - 1}}}"
+    more += f" {_literal(constraint.closing)}" if constraint.closing else ""
+    calls = f"{_literal(constraint.marker)} call{more}"
+    if constraint.required:
         yield f"start: {calls}"
-    elif wanted.answer is not None:
+    elif constraint.answer is not None:
         yield f"start: answer | {calls}"
-        yield f"answer: {_embedded(wanted.answer)}"
+        yield f"answer: {_embedded(constraint.answer)}"
     else:
-        marker = "".join(f"\\{sign}" if sign in _SIGNS else sign for sign in wanted.marker)
+        marker = "".join(f"\\{sign}" if sign in _SIGNS else sign for sign in constraint.marker)
         yield f"start: WORDS | marked call{more}"
         yield f"WORDS: /(?s:.*)/ & ~/(?s:.*){marker}(?s:.*)/"
         yield f"marked[lazy]: /(?s:.*){marker}/"
-    after = f" {_literal(wanted.after)}" if wanted.after else ""
+    after = f" {_literal(constraint.after)}" if constraint.after else ""
     for rule, lead in leads.items():
-        names = [_literal(lead + name + wanted.between) for name, _ in wanted.functions]
+        names = [_literal(lead + name + constraint.between) for name, _ in constraint.functions]
         yield f"{rule}: " + " | ".join(f"{name} arguments_{number}{after}" for number, name in enumerate(names))
-    for number, (_, parameters) in enumerate(wanted.functions):
+    for number, (_, parameters) in enumerate(constraint.functions):
         yield f"arguments_{number}: {_embedded(JsonSchema(parameters), arguments=True)}"
 
 

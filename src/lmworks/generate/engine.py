@@ -383,7 +383,7 @@ class Engine:
         if not name:
             raise KeyError(name)
         number, _ = batcher.adapters[name]
-        if any(request.adapter == name for request in batcher.requests):
+        if any(request.adapter == name for request in batcher.requests.values()):
             raise RuntimeError(f"adapter {name!r} is in use: let its requests finish, or cancel them")
         loras = [None if n == number else lora for n, lora in enumerate(self._loras)]
         self._use_adapters(loras, {other: pair for other, pair in batcher.adapters.items() if other != name})

@@ -66,7 +66,7 @@ class Batcher:
         self.scheduler = Scheduler(cache, slots, prefill_tokens, self._enter, self._leave, self._fail, runner.grid)
         self.jobs: list[Job[Any]] = []  # scores and searches in flight
         self.failed: list[RequestState] = []  # requests that failed in the last step
-        self._live: dict[str, RequestState] = {}
+        self.requests: dict[str, RequestState] = {}  # all that are in flight, by their ids
         self._deadlines: list[tuple[float, str]] = []  # of those in flight that have one, the earliest first
         # Masks are computed next to the steps; those that may take seconds are in nobody's way.
         self._quick = ThreadPoolExecutor(2, thread_name_prefix="lmworks-masks")
@@ -74,26 +74,21 @@ class Batcher:
 
     @property
     def idle(self) -> bool:
-        return not self._live and not self.jobs
-
-    @property
-    def requests(self) -> Sequence[RequestState]:
-        """All that are in flight."""
-        return tuple(self._live.values())
+        return not self.requests and not self.jobs
 
     def submit(self, request: RequestState) -> None:
         """Queue a request; ValueError when its id is in use, or its adapter was unloaded since it was prepared."""
-        if request.id in self._live:
+        if request.id in self.requests:
             raise ValueError(f"request id {request.id!r} is in use; ids of unfinished requests must differ")
         self._adapter(request.adapter)
         self.scheduler.submit(request)
-        self._live[request.id] = request
+        self.requests[request.id] = request
         if request.deadline is not None:
             insort(self._deadlines, (request.deadline_at, request.id))
 
     def cancel(self, request_id: str) -> bool:
         """End a request before its time and free its pages; False when no such request is in flight."""
-        request = self._live.get(request_id)
+        request = self.requests.get(request_id)
         if request is None:
             return False
         self._depart(request)
@@ -128,7 +123,7 @@ class Batcher:
         """
         self.failed = []
         while self._deadlines and self._deadlines[0][0] <= time.perf_counter():
-            request = self._live[self._deadlines[0][1]]
+            request = self.requests[self._deadlines[0][1]]
             self._depart(request)
             request.finish("deadline")
         for job in tuple(self.jobs):
@@ -409,7 +404,7 @@ class Batcher:
         self.failed.append(request)
 
     def _depart(self, request: RequestState) -> None:
-        del self._live[request.id]
+        del self.requests[request.id]
         if request.deadline is not None:
             del self._deadlines[bisect_left(self._deadlines, (request.deadline_at, request.id))]
         self.scheduler.release(request)

@@ -221,10 +221,10 @@ def _in_other_keywords(schema: dict[str, Any], pointer: str, whole: Any) -> Iter
     for one, other in combinations(schema.get("oneOf", ()), 2):  # the library takes it for anyOf
         if not _are_disjoint(one, other, whole):
             yield {"anyOf": [_complement(option, f"{pointer}/oneOf", whole) for option in (one, other)]}
-    for name, wanted in schema.pop("dependentRequired", {}).items():
-        yield {"anyOf": [{"properties": {name: False}}, {"required": wanted}]}
-    for name, wanted in schema.pop("dependentSchemas", {}).items():
-        yield {"anyOf": [{"properties": {name: False}}, wanted]}
+    for name, names in schema.pop("dependentRequired", {}).items():
+        yield {"anyOf": [{"properties": {name: False}}, {"required": names}]}
+    for name, dependent in schema.pop("dependentSchemas", {}).items():
+        yield {"anyOf": [{"properties": {name: False}}, dependent]}
 
 
 def _named(schema: dict[str, Any], names: Any, pointer: str) -> dict[str, Any]:

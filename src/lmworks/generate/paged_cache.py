@@ -155,7 +155,7 @@ class PagedCache:
     def open(self, ids: Sequence[int], namespace: bytes = b"", adapter: int = -1) -> CachedSequence:
         """A sequence that is to hold `ids`; what is stored of them already is in its `ids`.
 
-        At least the last token is left to be computed, since its logits are wanted.
+        At least the last token is left to be computed, since its logits are needed.
         """
         sequence = CachedSequence(namespace, [array("i") for _ in self.windows], adapter=adapter)
         sequence.first_kept = [0] * len(self.windows)
@@ -188,9 +188,9 @@ class PagedCache:
 
     def reserve(self, sequence: CachedSequence, tokens: int) -> None:
         """Give it room for `tokens` more; OutOfPagesError, and nothing changed, when the pages do not suffice."""
-        wanted = -(-(sequence.length + tokens) // PAGE)
-        if any(self._missing(g, sequence, wanted) > pool.available for g, pool in enumerate(self._pools)):
-            raise OutOfPagesError(f"{wanted} pages are wanted, and too few are free of the {self.pages} there are")
+        needed = -(-(sequence.length + tokens) // PAGE)
+        if any(self._missing(g, sequence, needed) > pool.available for g, pool in enumerate(self._pools)):
+            raise OutOfPagesError(f"{needed} pages are needed, and too few are free of the {self.pages} there are")
         for group, pool in enumerate(self._pools):
             table = sequence.tables[group]
             if self._writes_shared(group, sequence):
@@ -198,7 +198,7 @@ class PagedCache:
                 self._copy_page(group, source, target)
                 pool.release(source)
                 table[sequence.length // PAGE] = target
-            while len(table) < wanted:
+            while len(table) < needed:
                 table.append(pool.take())
 
     def commit(self, sequence: CachedSequence, ids: Sequence[int]) -> None:
@@ -344,8 +344,8 @@ class PagedCache:
         window = self.windows[group]
         return 0 if window is None else max(0, length - window + 1) // PAGE
 
-    def _missing(self, group: int, sequence: CachedSequence, wanted: int) -> int:
-        return max(0, wanted - len(sequence.tables[group])) + self._writes_shared(group, sequence)
+    def _missing(self, group: int, sequence: CachedSequence, needed: int) -> int:
+        return max(0, needed - len(sequence.tables[group])) + self._writes_shared(group, sequence)
 
     def _writes_shared(self, group: int, sequence: CachedSequence) -> bool:
         """The next token goes into a page that somebody else holds too."""

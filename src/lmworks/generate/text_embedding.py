@@ -73,7 +73,7 @@ class TextEncoder(SequenceEncoder):
         ends = [len(ids) - self._after for ids in sequences]
         starts = [self._before] * len(sequences)
         if self._prefix(role):
-            starts = [end - len(own) for end, own in zip(ends, self.token_offsets(texts, role), strict=True)]
+            starts = [end - len(offsets) for end, offsets in zip(ends, self.token_offsets(texts, role), strict=True)]
         tokens = [np.zeros((0, self.width), np.float32)] * len(sequences)
 
         def keep(row: int, states: np.ndarray) -> None:

@@ -121,13 +121,13 @@ def test_adapters_are_told_as_soon_as_they_are_there_and_no_longer(worker, loras
         loading = pool.submit(worker.call, Engine.load_adapter, "one", loras[0])
         while len(worker._inbox) < 1:
             time.sleep(0.001)
-        loaded = pool.submit(worker._call, lambda: worker.adapters)
+        loaded = pool.submit(worker.call, lambda engine: dict(engine.adapters))
         while len(worker._inbox) < 2:
             time.sleep(0.001)
         unloading = pool.submit(worker.call, Engine.unload_adapter, "one")
         while len(worker._inbox) < 3:
             time.sleep(0.001)
-        unloaded = pool.submit(worker._call, lambda: worker.adapters)
+        unloaded = pool.submit(worker.call, lambda engine: dict(engine.adapters))
         while len(worker._inbox) < 4:
             time.sleep(0.001)
         gate.opened.set()

@@ -72,9 +72,6 @@ def test_what_is_written_is_read_back(tmp_path_factory, rows: list[DocumentAttri
     assert list(some.edits) == list(table.edits) and list(some.kinds) == list(table.kinds)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Of several stages
-
 ROWS = st.lists(
     st.tuples(SPANS.map(sorted), SPANS.map(sorted), st.floats(0, 1), st.none() | st.floats(0, 1)),
     min_size=1,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.tables import for_each
-from lmworks.corpus.edits import CleanText, apply_edits, compose
+from lmworks.corpus.edits import apply_edits, compose
 from lmworks.records import Edit
 
 
@@ -87,22 +87,3 @@ def test_composed_edits_do_what_both_do_one_after_the_other(text: str, data: st.
     done = apply_edits(text, composed)
     assert done.text == expected.text
     assert {part for edit in composed for part in edit.rule.split("+")} <= {edit.rule for edit in (*first, *second)}
-    # what neither changed leads back to itself, and an edit that meets no other stays as it is
-    kept = [at for at, piece in by_source(expected, between) if piece]
-    assert all(done.to_source(at, at + 1) == between.to_source(*expected.to_source(at, at + 1)) for at in kept)
-
-
-def by_source(expected: CleanText, between: CleanText) -> list[tuple[int, bool]]:
-    """Each character of the last text, and whether it was copied twice."""
-    copied = [False] * len(between.text)
-    for piece in between.pieces:
-        if piece.copied:
-            copied[piece.start : piece.start + piece.source_end - piece.source_start] = [True] * (
-                piece.source_end - piece.source_start
-            )
-    result: list[tuple[int, bool]] = []
-    for piece in expected.pieces:
-        if piece.copied:
-            length = piece.source_end - piece.source_start
-            result += [(piece.start + at, copied[piece.source_start + at]) for at in range(length)]
-    return result

@@ -48,10 +48,6 @@ def stream(config, world_size=1, state=None) -> list[dict[str, list]]:
     return [joined(list(parts)) for parts in zip(*ranks, strict=True)]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What is shown
-
-
 @for_each(("mode", "document_mask"), [("pack", True), ("concatenate", True), ("concatenate", False)])
 def test_a_run_without_steps_shows_every_token_once(config, mode, document_mask):
     config = replace(config, mode=mode, document_mask=document_mask, steps=None)
@@ -77,10 +73,6 @@ def test_only_masked_tokens_are_learned(tmp_path, mode):
     learned = torch.cat([batch.targets[batch.mask] for batch in batches]).tolist()
     firsts = {int(document[0]) for document in documents}
     assert sorted(learned) == [token for token in range(1, 78) if token % 2 == 1 and token not in firsts]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# One stream
 
 
 @for_each("mode", ["pack", "concatenate"])
@@ -134,10 +126,6 @@ def test_a_state_of_another_stream_is_refused(config, change, message):
         state = loader.state()
     with pytest.raises(ValueError, match=message):
         Loader(replace(config, **change(config)), state=state)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is refused
 
 
 def test_no_rank_is_left_without_a_sequence(config):

@@ -8,9 +8,6 @@ from hypothesis import strategies as st
 from lmworks.data.config import LARGEST, LoaderConfig, SourceConfig
 from lmworks.data.mixture import DrawPlan, Mixture
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Order
-
 
 @given(st.lists(st.integers(0, 400) | st.integers(0, 4), min_size=1, max_size=9).filter(any), st.data())
 def test_every_prefix_of_the_run_keeps_the_shares_and_the_run_the_quotas(wanted, data):
@@ -42,10 +39,6 @@ def test_the_largest_runs(wanted, data):
     assert mixture.drawn(mixture.total) == wanted
     with pytest.raises(ValueError, match="fewer steps"):
         Mixture([LARGEST, 1])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Runs of another length
 
 
 def shown(plan: DrawPlan) -> list[list[tuple[int, int]]]:

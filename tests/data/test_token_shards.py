@@ -51,10 +51,6 @@ def test_documents_masks_and_hashes_come_back(tmp_path_factory, case, shard_toke
     dataset.verify()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What is refused
-
-
 def test_every_changed_byte_and_any_other_length_is_noticed(tmp_path):
     """In the header and the length when a file is opened, in what follows by reading all of it."""
     write_dataset(tmp_path, counted([7, 9]), [None, np.zeros(9, bool)])
@@ -93,9 +89,6 @@ def test_bad_documents_are_refused_and_leave_nothing(tmp_path, ids, mask, name):
         writer.add(ids, name, mask)
     assert list(tmp_path.iterdir()) == []
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# A kill
 
 WRITE = """
 import sys

@@ -152,10 +152,6 @@ def test_documents_become_no_marks_of_turns(context, repeated):
     assert dataset.index.vocabulary == tokenizer.hash
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What is held out
-
-
 def test_both_parts_hold_each_text_once(context):
     """Equal texts lie on one side, and the sides do not depend on what else there is."""
     sides = {}

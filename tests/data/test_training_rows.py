@@ -59,9 +59,6 @@ def test_what_is_too_long_is_cut_and_counted_and_a_row_without_an_answer_left_ou
     assert batch.lengths[1, 0] == 200 == batch.lengths.max()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Pairs of texts
-
 FRAMING = byte_tokenizer({"cls_token": "[CLS]", "sep_token": "[SEP]"})
 
 

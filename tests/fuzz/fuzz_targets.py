@@ -51,10 +51,6 @@ class Target:
     mutate: Mutate
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What has to hold
-
-
 def extract_checked(extractor: Extractor, raw: bytes) -> None:
     try:
         extracted = extractor(raw)
@@ -165,9 +161,6 @@ def markup_checked(raw: bytes) -> None:
     except UnusableError as error:
         assert str(error)
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The targets
 
 _HTML = (
     b"<table>", b"<tr>", b"<td>", b"<td colspan=1000 rowspan=1000>", b"</table>", b"<div>", b"</div>", b"<p>", b"<ul>",

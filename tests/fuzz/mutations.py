@@ -70,10 +70,6 @@ def _step(data: bytes, choose: random.Random, tokens: Sequence[bytes], others: S
             return data + choose.randbytes(choose.randint(1, 20))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Behind a packing, whose checksums would else hide what is inside
-
-
 def inside_zip(change: Mutate) -> Mutate:
     """One member changed, and the archive made anew."""
 

@@ -196,7 +196,3 @@ def _given_up_after(seconds: float, error: type[BaseException] = pytest.fail.Exc
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# That it would find one

@@ -77,10 +77,6 @@ def test_copies_say_what_they_are_and_stand_behind_all_first_ones(given, tmp_pat
     assert written > 3 and augmented[""] > 3 and result.metrics["augmented"] == written
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What depends on what
-
-
 def test_order_and_shards_change_nothing_of_what_is_chosen(given, tmp_path):
     _, expected, _ = run(tmp_path / "1", MIXED, documents=given)
     shuffled = list(DOCUMENTS)
@@ -118,10 +114,6 @@ def given_artefact(folder):
     return run_alone("data.read", folder / "read", [], [], [f'sources=["{folder / "notes"}"]']).folder
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Factors
-
-
 def test_factors_by_what_a_document_is(given, tmp_path):
     factors = (
         UpsamplingFactor(3, sources=("wi*",)),
@@ -153,10 +145,6 @@ def test_factors_by_measures_and_labels(given, tmp_path):
         wanted[each.uri] = (8 if place % 2 == 0 else 4) if good else 1
     assert {row["uri"]: row["times"] for row in ledger} == wanted
     assert chosen(documents) == wanted
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is refused, and told
 
 
 def test_evaluation_documents_never_go_in(given, tmp_path):

@@ -39,16 +39,8 @@ WEIGHTED = {"sources": weighted(a=60, b=40), "total": 100}
         # What c lacks, the others get.
         ({"sources": weighted(a=1, b=1, c=2), "total": 80}, {"a": 100, "b": 100, "c": 20}, {"a": 30, "b": 30, "c": 20}),
         # At least 60 are 45 and 15, and the rest as 30 to 30; at most 20 are 15 and 5.
-        (
-            {**WEIGHTED, "languages": {"de": LanguageShare(0.6)}},
-            GERMAN,
-            {"a": 20, "b": 20, "a de": 45, "b de": 15},
-        ),
-        (
-            {**WEIGHTED, "languages": {"de": LanguageShare(0, 0.2)}},
-            GERMAN,
-            {"a": 40, "b": 40, "a de": 15, "b de": 5},
-        ),
+        ({**WEIGHTED, "languages": {"de": LanguageShare(0.6)}}, GERMAN, {"a": 20, "b": 20, "a de": 45, "b de": 15}),
+        ({**WEIGHTED, "languages": {"de": LanguageShare(0, 0.2)}}, GERMAN, {"a": 40, "b": 40, "a de": 15, "b de": 5}),
         # By size fr 80, de 15, it 5. Of 100: at most 50 fr; at least 20 it; the rest is de's.
         (
             {

@@ -99,9 +99,6 @@ def test_few_windows_are_chosen():
     assert len(fingerprints([text], 200).hashes) / len(text) == pytest.approx(2 / 102, rel=0.06)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Paragraphs
-
 PARAGRAPHS = st.sampled_from(["one two", "One, two.", "  one two  ", "three four", "five", "-- --", "漢字 é"])
 DOCUMENTS = st.lists(st.lists(PARAGRAPHS, max_size=5).map(lambda parts: "\n \n\n".join(parts)), max_size=6)
 

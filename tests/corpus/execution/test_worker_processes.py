@@ -92,10 +92,6 @@ def test_what_a_process_needs_is_made_once_in_each(tmp_path: Path) -> None:
     assert len(processes) == len(set(processes)) <= 2
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The end of the parent
-
-
 def stuck(raw: bytes) -> Extracted:
     """Keeps Python's lock, as a regular expression does that backtracks."""
     re.match(r"(a+)+$", "a" * 60 + "b")

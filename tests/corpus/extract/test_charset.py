@@ -59,19 +59,13 @@ def test_a_few_western_characters_are_windows_1252(text: str) -> None:
     assert decode(text.encode("cp1252")).text == text
 
 
-@for_each(
-    ("text", "codec", "declared", "told"),
-    [
-        (ARTICLES["fr"], "cp1252", "utf-8", {"encoding": "cp1252", "encoding_declared": "utf-8"}),
-        (ARTICLES["de"], "utf-8", "latin-1", {"encoding": "utf-8", "encoding_declared": "latin-1"}),
-        # A true declaration counts in the superset that browsers read.
-        ("Привет", "koi8-r", "KOI8-R", {"encoding": "koi8-r"}),
-        ("①髙", "cp932", "Shift_JIS", {"encoding": "cp932"}),
-        ("日本語", "iso2022_jp", "iso-2022-jp", {"encoding": "iso2022_jp"}),
-        # ASCII is no evidence against a declaration.
-        ("abc", "ascii", "utf-16", {"encoding": "ascii", "encoding_declared": "utf-16"}),
-    ],
-)
+@for_each(("text", "codec", "declared", "told"), [
+    (ARTICLES["fr"], "cp1252", "utf-8", {"encoding": "cp1252", "encoding_declared": "utf-8"}),
+    (ARTICLES["de"], "utf-8", "latin-1", {"encoding": "utf-8", "encoding_declared": "latin-1"}),
+    ("Привет", "koi8-r", "KOI8-R", {"encoding": "koi8-r"}), ("①髙", "cp932", "Shift_JIS", {"encoding": "cp932"}),
+    ("日本語", "iso2022_jp", "iso-2022-jp", {"encoding": "iso2022_jp"}),
+    ("abc", "ascii", "utf-16", {"encoding": "ascii", "encoding_declared": "utf-16"}),
+])  # fmt: skip
 def test_what_is_declared_counts_where_it_is_true(text: str, codec: str, declared: str, told: dict[str, str]) -> None:
     decoded = decode(text.encode(codec), declared)
     assert (decoded.text, decoded.metadata) == (text, told)
@@ -94,16 +88,11 @@ def test_stray_bytes_do_not_spoil_utf8() -> None:
     assert (decoded.text, decoded.encoding) == (ARTICLES["ru"] + " “quoted”", "utf-8+cp1252")
 
 
-@for_each(
-    ("raw", "reason"),
-    [
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "binary data"),
-        (bytes(range(256)) * 4, "binary data"),
-        (b"\x80\x01\x02\x03\x04\x05\x06" * 9, "binary data"),  # no zero byte, yet no text
-        (b"\xff\xfea", "not decodable as utf-16"),
-        ("plain".encode("utf-16-le"), "binary data"),
-    ],
-)
+@for_each(("raw", "reason"), [
+    (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "binary data"), (bytes(range(256)) * 4, "binary data"),
+    (b"\x80\x01\x02\x03\x04\x05\x06" * 9, "binary data"), (b"\xff\xfea", "not decodable as utf-16"),
+    ("plain".encode("utf-16-le"), "binary data"),
+])  # fmt: skip
 def test_what_is_no_text_is_refused(raw: bytes, reason: str) -> None:
     with pytest.raises(UnusableError, match=reason):
         decode(raw)

@@ -23,11 +23,7 @@ def protected(algorithm: str) -> dict[str, str]:
 
 
 def test_chapters_come_in_the_order_of_the_spine() -> None:
-    parts = {
-        "b.xhtml": page("<h1>Two</h1><p>b</p>"),
-        "a.xhtml": page("<h1>One</h1><p>a</p>"),
-        "cover": page("<img/>"),
-    }
+    parts = {"b.xhtml": page("<h1>Two</h1><p>b</p>"), "a.xhtml": page("<h1>One</h1><p>a</p>"), "cover": page("<img/>")}
     extracted = extract_epub(epub(["cover", "a.xhtml", "b.xhtml"], parts))
     assert extracted.text == "# One\n\na\f# Two\n\nb"
     assert (extracted.title, extracted.extractor) == ("The Book", "epub")

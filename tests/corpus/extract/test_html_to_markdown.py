@@ -118,9 +118,6 @@ def test_a_page_reads_as_it_would_without_its_permalinks() -> None:
     assert {html: html_to_markdown(html) for html in kept} == kept
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Tables
-
 PIECES = st.lists(st.sampled_from(["a", "bc", "|", "\\|", "\\d", " "]), max_size=6).map("".join)
 ROWS = st.lists(st.lists(PIECES, min_size=1, max_size=4), min_size=1, max_size=4)
 

@@ -34,11 +34,7 @@ def mail(text: str = "Plain words.\n", html: str = "", attached: object = None) 
 def test_text_subject_and_date() -> None:
     extracted = extract_mail(mail("Hello,\n\nhow are you?\n", attached=b"\x89PNG").as_bytes())
     assert (extracted.text, extracted.title) == ("Hello,\n\nhow are you?", "Grüße aus Köln")
-    assert extracted.metadata == {
-        "date": "2024-05-01T12:30:00+02:00",
-        "encoding": "ascii",
-        "attachments": "1",
-    }
+    assert extracted.metadata == {"date": "2024-05-01T12:30:00+02:00", "encoding": "ascii", "attachments": "1"}
     false = extract_mail(ASCII + "Schöne Grüße".encode())
     assert false.metadata["encoding_declared"] == "us-ascii"
     assert extract_mail("From: a@b.example\nSubject: Grüße\n\ntext".encode()).title == "Grüße"

@@ -58,7 +58,6 @@ NOTICE = "为了获得最佳浏览效果，请使用最新的浏览器。您可�
         (f"<body style='display:none'><p>{PROSE[0]} <span style='display:none'>No</span></p>", PROSE[:1]),
         *((html, []) for html in ("", "  ", "<p></p>", "<script>x</script>", "<!-- only a comment -->")),
         (f"<body><div><ul><li>{NOTICE * 2}</ul></div><div>{f'<p>{CHINESE}</p>' * 6}</div></body>", [CHINESE] * 6),
-        # what is there where there is no prose
         ("<title>T</title><body><nav><a href=x>Home</a></nav><h1>Notes</h1><p>Two words</p>", ["# Notes", "Two words"]),
         ("<p><a href=x>The yearly report</a></p>", ["The yearly report"]),
     ],

@@ -30,10 +30,10 @@ CC = "https://creativecommons.org/licenses/by-sa/4.0/"
         ("<meta property=og:title content=no><TITLE lang=en>\nA &amp;\nB</TITLE>", {"title": "A & B"}),
         (f"<link rel=license href='{CC}'>", {"licence": "CC-BY-SA-4.0"}),
         (f"<p>under <a href='{CC}' rel='noopener license'>this</a>", {"licence": "CC-BY-SA-4.0"}),
-        (f"<p>I like <a href='{CC}'>this licence</a>", {}),  # talks of one, and states none
+        (f"<p>I like <a href='{CC}'>this licence</a>", {}),
         (f"<a rel=license href={CC}>1</a><a rel=license href=https://creativecommons.org/licenses/by/4.0/>2</a>", {}),
         ("<a rel=license href=https://example.org/terms/>", {"licence_address": "https://example.org/terms"}),
-        ("<body><meta name=date content=2024-05-06>", {}),  # not in the head
+        ("<body><meta name=date content=2024-05-06>", {}),
         (
             '<script type="application/ld+json">{"@graph": [{"@type": "Organization", "name": "Paper"},'
             ' {"@type": ["Thing", "NewsArticle"], "headline": "H", "datePublished": "2024-05-06T01:02", "inLanguage":'
@@ -63,10 +63,6 @@ def test_pages_of_documentation_are_manuals(html: str) -> None:
 def test_news_pages_are_no_manuals() -> None:
     pages = [gzip.decompress(path.read_bytes()) for path in sorted((DATA / "article-extraction").glob("*.html.gz"))]
     assert len(pages) == 88 and not any("kind" in extract_html(page, web="fast").metadata for page in pages)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Bytes and modes
 
 
 def page(head: str = "", body: str = f"<p>{PROSE}</p>") -> str:

@@ -67,10 +67,6 @@ def test_nothing_that_the_default_policy_takes_is_found_in_a_title_afterwards(ti
     assert left is not None and find_personal_data(left.title) == ()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Headings of docstrings
-
-
 @given(st.data())
 def test_headings_stay_where_their_sign_stays(data):
     source = "\n".join(f'def {name}():\n    """About {name}."""\n' for name in ("first", "second", "third"))

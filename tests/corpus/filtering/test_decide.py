@@ -25,10 +25,6 @@ def reasons(steps: Policy, documents: AttributeTable) -> list[dict[int, list[Rea
     return [decided.reasons for decided in decide(steps, documents)]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# A document by itself
-
-
 def test_values_at_a_limit_stay_and_missing_ones_too():
     steps = policy({"name": "s", "limits": {"words": {"at_least": 5, "at_most": 7}}})
     assert reasons(steps, table("abc", scores={"words": [5, 7, np.nan]})) == [{}] == reasons(steps, table("abc"))
@@ -43,11 +39,7 @@ def test_spans_are_cut_redacted_or_drop_their_document():
         (TaggedSpan("menu", 0, 4),),
         (TaggedSpan("bad", 2, 3),),
     ]
-    marks = {
-        "pii.*": {"action": "redact", "at_least": 0.5},
-        "menu": {"action": "cut"},
-        "bad": {"action": "drop"},
-    }
+    marks = {"pii.*": {"action": "redact", "at_least": 0.5}, "menu": {"action": "cut"}, "bad": {"action": "drop"}}
     (decided,) = decide(policy({"name": "s", "marks": marks}), table("abc", spans=spans))
     assert decided.cuts == {0: [Edit(1, 5, "<EMAIL>", "pii.email")], 1: [Edit(0, 4, "", "menu")]}
     assert decided.reasons == {2: [Reason("span", "bad", 1.0, 0.0)]}
@@ -71,15 +63,11 @@ GATE = {"name": "gate", "labels": {"licence": {"allow": ["MIT"], "unknown": "ref
 SHORT = {"name": "short", "limits": {"words": {"at_least": 10}}}
 
 
-@for_each(
-    ("steps", "licences", "told"),
-    [
-        ([GATE], ["MIT", None, "ISC", None], "the step gate refuses documents of unknown licence.* are 2: a/1, a/3. "),
-        ([GATE], ["MIT", "GPL-3.0-only", "??"], ""),
-        ([SHORT, GATE], ["MIT", None], ""),  # the second is too short to come there
-        ([{**GATE, "sources": ["b"]}], [None], ""),
-    ],
-)
+@for_each(("steps", "licences", "told"), [
+    ([GATE], ["MIT", None, "ISC", None], "the step gate refuses documents of unknown licence.* are 2: a/1, a/3. "),
+    ([GATE], ["MIT", "GPL-3.0-only", "??"], ""), ([SHORT, GATE], ["MIT", None], ""),
+    ([{**GATE, "sources": ["b"]}], [None], ""),
+])  # fmt: skip
 def test_documents_that_come_to_a_step_without_what_it_demands_are_refused(steps, licences, told):
     scores = {"words": [100.0, *[5.0] * (len(licences) - 1)]}
     tables = [table([f"a/{number}" for number in range(len(licences))], scores=scores, licence=licences)]
@@ -91,9 +79,6 @@ def test_documents_that_come_to_a_step_without_what_it_demands_are_refused(steps
     else:
         check_refused(found, rank_corpus(tables), decisions)
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What steps cut of one text: nothing twice, nothing half
 
 TEXT = "0123456789" * 4
 CUT = st.builds(

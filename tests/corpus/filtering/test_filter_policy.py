@@ -50,24 +50,14 @@ def test_a_preset_is_what_was_published_and_can_be_changed():
     assert told == {**published, "words": (10.0, None)}
 
 
-@for_each(
-    ("where", "looked_at"),
-    [
-        ({}, [True, True, True]),
-        ({"sources": ["web"]}, [True, True, False]),
-        ({"sources": ["b*"]}, [False, False, True]),
-        ({"kinds": ["web"]}, [True, True, False]),
-        ({"languages": ["de"]}, [False, True, True]),  # also one whose language nobody knows
-    ],
-)
+@for_each(("where", "looked_at"), [
+    ({}, [True, True, True]), ({"sources": ["web"]}, [True, True, False]), ({"sources": ["b*"]}, [False, False, True]),
+    ({"kinds": ["web"]}, [True, True, False]), ({"languages": ["de"]}, [False, True, True]),
+])  # fmt: skip
 def test_a_step_looks_at_what_it_is_for(where, looked_at):
     (step,) = steps({**WORDS, **where}).steps
     documents = table(["web/1", "web/2", "books/3"], kinds=["web", "web", "book"], language=["en", "de", None])
     assert in_scope(step, documents).tolist() == looked_at
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The order of steps
 
 
 @for_each("order", [(EXACT, WORDS), (NEAR, KEYS), (PARAGRAPHS, LANGUAGES), (PARAGRAPHS, NEAR)])
@@ -75,10 +65,6 @@ def test_an_order_in_which_duplicates_go_for_one_that_is_dropped_later_is_refuse
     with pytest.raises(ConfigError, match=f"Put {order[1]['name']} before {order[0]['name']}"):
         check_policy(steps(*order))
     check_policy(steps(*reversed(order)))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Names, and steps without effect
 
 
 def missing(step) -> list[str]:
@@ -133,10 +119,6 @@ def test_what_stages_will_have_found_can_be_gone_by(tmp_path):
     inputs = [AnnotateConfig(), ModelPerplexityConfig(score="maths"), DuplicatesConfig(passages=200)]
     for step in (NEAR, PARAGRAPHS, NAMED_BY_NOBODY, {"name": "s", "duplicates": "passages"}):
         check_inputs(CleanConfig(steps=steps(step).steps), tmp_path, inputs)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Files
 
 
 def test_before_any_stage_runs_a_policy_that_cannot_be_used_is_refused(tmp_path: Path):

@@ -136,10 +136,6 @@ def test_duplicates_of_documents_in_another_order_are_refused(tmp_path):
     run("data.clean", tmp_path / "right", [x, y, tmp_path / "xy", tmp_path / "duplicates_xy"], steps)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Where a policy drops every document
-
-
 def test_the_artefact_is_whole_and_tells_what_took_them(folder, tmp_path):
     nothing = tmp_path / "cleaned"
     steps = (

@@ -65,9 +65,6 @@ def test_rows_come_back_joined_and_of_one_document(tmp_path_factory, first, seco
         ]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What comes in is kept, cut or dropped
-
 TEXT = st.text("ab é\n𝄞", max_size=30)
 VALUE = st.none() | st.floats(-2, 2)
 

@@ -2,12 +2,7 @@
 
 from kit.tables import for_each
 from lmworks.corpus.modifiers.hyphenation import unbroken_counts
-from lmworks.corpus.modifiers.ocr import (
-    ocr_corrections,
-    ocr_model,
-    repair_ligatures,
-    repair_ocr,
-)
+from lmworks.corpus.modifiers.ocr import ocr_corrections, ocr_model, repair_ligatures, repair_ocr
 from lmworks.corpus.taggers.ocr_quality import ocr_quality
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Edit

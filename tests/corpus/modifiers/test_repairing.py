@@ -23,17 +23,7 @@ from lmworks.corpus.modifiers.repeated_passages import repair_passages
 from lmworks.corpus.modifiers.web_text import repair_characters, repair_machinery
 from lmworks.corpus.taggers.front_matter import repair_matter
 from lmworks.records import Edit
-from noise import (
-    book_names,
-    check,
-    covered,
-    made_prose,
-    paged,
-    raw_book,
-    with_footnotes,
-    words_lost,
-    wrapped,
-)
+from noise import book_names, check, covered, made_prose, paged, raw_book, with_footnotes, words_lost, wrapped
 from published_data import needs_data
 
 

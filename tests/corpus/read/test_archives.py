@@ -43,10 +43,6 @@ def named(files: dict[str, bytes]) -> dict[str, bytes]:
     return {f"{number}-{name}.bin": raw for number, (name, raw) in enumerate(files.items())}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What is in them
-
-
 @given(FILES, METHODS)
 def test_a_zip_file_is_read_back(files: dict[str, bytes], method: int) -> None:
     files = {name: b"." + raw for name, raw in named(files).items()}
@@ -84,10 +80,6 @@ def test_compressed_streams_one_after_the_other_are_read_back(first: bytes, seco
         assert isinstance(record, Record) and record.content == b"." + first + second
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Names
-
-
 @for_each(
     ("name", "safe"),
     [
@@ -106,10 +98,6 @@ def test_no_name_is_given_twice(names: list[str]) -> None:
     pairs = [(name, taken.unique(name)) for name in names]
     assert len({unique for _, unique in pairs}) == len(names)
     assert all(unique == name or unique.startswith(f"{name} (") for name, unique in pairs)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is no file, and what is wrong
 
 
 def test_links_devices_and_folders_of_a_tar_archive() -> None:
@@ -197,10 +185,6 @@ def test_what_is_cut_off_or_followed_by_something_else_is_told(suffix: str) -> N
         items = items_of(f"a.jsonl.{suffix}", damaged)
         assert len(kept(items)) == 9 or suffix != "gz"
         assert [reason in item.reason for item in rejected(items)] == [True]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What unpacks to far more than it is
 
 
 def zip_of_one(packed: bytes, size: int, checksum: int, method: int) -> bytes:

@@ -213,10 +213,6 @@ def test_kept_hashes_spare_reading_and_hide_no_change(tmp_path: Path, monkeypatc
     assert digest(30)[1] == 2
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Source code
-
-
 SOURCES = {
     "a_dot_py": '"""Of a."""\n\nx = 1\n', "b_dot_py": "# -*- coding: latin-1 -*-\nname = 'caf\xe9'\n".encode("latin-1"),
     "c_dot_c": "int main(void)\r\n{\treturn 0;\r\n}\r\n", "inner__lib_dot_RS": "fn main() {}\n",

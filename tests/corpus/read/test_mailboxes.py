@@ -51,21 +51,14 @@ def test_a_mailbox_of_the_standard_library_is_read_back(tmp_path: Path) -> None:
     assert {item.media_type for item in items if isinstance(item, Record)} == {"message/rfc822"}
 
 
-@for_each(
-    ("line", "begins"),
-    [
-        (b"\nFrom name@example.org Thu Feb 29 12:00:00 2024\n", True),
-        (b"\nFrom MAILER-DAEMON Fri Jul  8 12:08:34 2011\r\n", True),
-        (b"\nFrom - Mon Jan 01 00:00:00 2001\n", True),
-        (b"\nFrom 1784@xxx Thu Feb 29 12:00:00 +0000 2024\n", True),
-        (b"\nFrom someone at example.org  Sat Jan  3 01:05:34 1996\n", True),
-        (b"\nFrom a@b.c Fri, 08 Jul 2011 12:08:34 +0000\n", True),
-        (b"\nFrom the beginning\n", False),
-        (b"\nFrom Monday on at 12:00 in 2024\n", False),
-        (b"\nfrom a Thu Feb 29 12:00:00 2024\n", False),
-        (FROM, False),  # behind a line that is not empty
-    ],
-)
+@for_each(("line", "begins"), [
+    (b"\nFrom name@example.org Thu Feb 29 12:00:00 2024\n", True),
+    (b"\nFrom MAILER-DAEMON Fri Jul  8 12:08:34 2011\r\n", True), (b"\nFrom - Mon Jan 01 00:00:00 2001\n", True),
+    (b"\nFrom 1784@xxx Thu Feb 29 12:00:00 +0000 2024\n", True),
+    (b"\nFrom someone at example.org  Sat Jan  3 01:05:34 1996\n", True),
+    (b"\nFrom a@b.c Fri, 08 Jul 2011 12:08:34 +0000\n", True), (b"\nFrom the beginning\n", False),
+    (b"\nFrom Monday on at 12:00 in 2024\n", False), (b"\nfrom a Thu Feb 29 12:00:00 2024\n", False), (FROM, False),
+])  # fmt: skip
 def test_which_lines_begin_a_message(line: bytes, begins: bool) -> None:
     raw = FROM + b"Subject: a\n\nfirst\n" + line + b"Subject: b\n\nsecond\n"
     expected = [b"Subject: a\n\nfirst\n", b"Subject: b\n\nsecond\n"] if begins else [raw[len(FROM) :]]

@@ -87,10 +87,6 @@ def test_one_process_serves_until_it_is_closed() -> None:
         os.kill(process, 0)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Streams
-
-
 def counting(count: int, mark: Mark) -> Iterator[int]:
     for number in range(count):
         mark(~number)
@@ -136,15 +132,8 @@ def test_a_record_that_kills_costs_itself_and_the_others_are_read(
     names = ["one", "hang", "two", "crash", "three"]
     path = tmp_path / "a.zip"
     path.write_bytes(zipped({f"{number}.txt": name.encode() for number, name in enumerate(names)}))
-    reasons = {
-        "hang": "reading it took longer than 1 s",
-        "crash": "reading it crashed (SIGSEGV)",
-    }
+    reasons = {"hang": "reading it took longer than 1 s", "crash": "reading it crashed (SIGSEGV)"}
     assert read(path, bounded) == [(f"a/{number}.txt", reasons.get(name, name)) for number, name in enumerate(names)]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Files that were made for it
 
 
 def test_a_file_of_broken_rows_is_told_in_fewer_bytes_than_it_has_rows(tmp_path: Path) -> None:

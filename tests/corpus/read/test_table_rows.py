@@ -37,10 +37,6 @@ def jsonl(*rows: Any) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# JSON Lines
-
-
 @given(st.lists(TEXTS), st.booleans(), st.sampled_from(["\n", "\r\n", "\n\n"]))
 def test_rows_of_json_are_read_back(rows: list[str], ascii_only: bool, end: str) -> None:
     raw = "".join(json.dumps({"text": row}, ensure_ascii=ascii_only) + end for row in rows).encode()
@@ -76,10 +72,6 @@ def test_a_line_that_is_too_long_is_read_over() -> None:
     assert texts(items) == ["a", "b"] and rejected(items) == [RejectedRecord("2", "a line of more than 1,000 bytes")]
     exact = jsonl({"text": "x" * (1000 - len(jsonl({"text": ""})) + 1)})
     assert len(exact) == 1001 and not rejected(items_of("a.jsonl", exact, SMALL))  # without its end, 1,000
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# CSV and TSV
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=6), st.sampled_from(["excel", "excel-tab"]))
@@ -120,10 +112,6 @@ def test_of_several_columns_the_first_counts_that_holds_a_text() -> None:
         ([["n"], ["1"]], []),
     ):  # fmt: skip
         assert texts(items_of("a.csv", separated(rows_of_csv), ReadConfig(columns=columns))) == expected
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Parquet
 
 
 def test_columns_of_parquet_become_the_parts_of_a_document() -> None:

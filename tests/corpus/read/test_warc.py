@@ -45,10 +45,6 @@ def numbered(count: int, pack: Pack = bytes) -> list[bytes]:
     return [pack(record(PAGE, f"http://{number}/")) for number in range(count)]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What is in them
-
-
 @given(st.lists(NO_VERSIONS, min_size=1, max_size=5), st.sampled_from(["plain", "each", "whole"]))
 def test_a_crawl_is_read_back(bodies: list[bytes], packing: str) -> None:
     records = [record(response(body), f"http://example.org/{number}") for number, body in enumerate(bodies)]
@@ -76,31 +72,20 @@ def test_other_records_are_counted() -> None:
     assert list(found.values()) == [1, 1, 2, 1, 1, 2, 1] and "responses with the status 301" in found
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Codings
-
-
 def deflated(raw: bytes) -> bytes:
     return zlib.compress(raw, wbits=-15)
 
 
-@for_each(
-    ("headers", "packed"),
-    [
-        (["Content-Encoding: gzip"], gzip.compress),
-        (["content-encoding: X-GZIP"], gzip.compress),
-        (["Content-Encoding: deflate"], zlib.compress),
-        (["Content-Encoding: deflate"], deflated),
-        (["Content-Encoding: deflate, gzip"], lambda raw: gzip.compress(zlib.compress(raw))),
-        (["Content-Encoding: deflate", "Content-Encoding: gzip"], lambda raw: gzip.compress(zlib.compress(raw))),
-        (["Content-Encoding: identity"], bytes),
-        (["Content-Encoding: gzip", "Content-Length: 20"], bytes),  # undone by the crawler
-        (["Content-Encoding: deflate"], bytes),
-        (["Transfer-Encoding: chunked"], bytes),
-        (["Transfer-Encoding: chunked"], lambda raw: chunked(raw[:50], raw[50:])),
-        (["Transfer-Encoding: chunked", "Content-Encoding: gzip"], lambda raw: chunked(gzip.compress(raw))),
-    ],
-)
+@for_each(("headers", "packed"), [
+    (["Content-Encoding: gzip"], gzip.compress), (["content-encoding: X-GZIP"], gzip.compress),
+    (["Content-Encoding: deflate"], zlib.compress), (["Content-Encoding: deflate"], deflated),
+    (["Content-Encoding: deflate, gzip"], lambda raw: gzip.compress(zlib.compress(raw))),
+    (["Content-Encoding: deflate", "Content-Encoding: gzip"], lambda raw: gzip.compress(zlib.compress(raw))),
+    (["Content-Encoding: identity"], bytes), (["Content-Encoding: gzip", "Content-Length: 20"], bytes),
+    (["Content-Encoding: deflate"], bytes), (["Transfer-Encoding: chunked"], bytes),
+    (["Transfer-Encoding: chunked"], lambda raw: chunked(raw[:50], raw[50:])),
+    (["Transfer-Encoding: chunked", "Content-Encoding: gzip"], lambda raw: chunked(gzip.compress(raw))),
+])  # fmt: skip
 def test_codings_are_undone(headers: list[str], packed: Pack) -> None:
     body = b"<p>" + b"a page " * 20
     assert list(contents(items_of("a.warc", record(response(packed(body), *headers)))).values()) == [body]
@@ -119,10 +104,6 @@ def test_what_cannot_be_undone_is_rejected(message: bytes, reason: str) -> None:
     items = items_of("a.warc", record(message) + record(PAGE, "http://example.org/next"), SMALL)
     assert list(contents(items)) == ["http://example.org/next"]
     assert [(item.uri, reason in item.reason) for item in rejected(items)] == [("http://example.org/", True)]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is wrong with them
 
 
 @for_each("pack", [bytes, gzip.compress])

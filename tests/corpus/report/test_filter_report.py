@@ -138,10 +138,6 @@ def test_text_from_outside_is_shown_and_does_nothing(folder):
     assert "\u202e" not in report and "\x1b" not in report and "&lt;U+202E&gt;gnirts&lt;U+202C&gt;" in report
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# How near, and where two texts differ
-
-
 def test_an_alarm_is_of_what_came_in_and_of_parts_that_matter():
     def flows(source: str, language: str, came: int, left: int) -> list[Flow]:
         rows = [Flow(source, "text", language, step, "kept", "", left, left, left) for step in ("s", EMPTY)]

@@ -1,6 +1,5 @@
 """Sources at addresses: what is found there, what is read of it, and what is told where that fails."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,9 +137,3 @@ def test_what_is_not_there_is_told(store: str) -> None:
         found("nowhere://a")
     with pytest.raises(NoSourceError, match="s3://bucket/a is an address, which only"):
         list(find_files(("s3://bucket/a",), (), Path()))
-
-
-def test_what_is_missing_to_reach_a_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(ModuleNotFoundError, match="s3fs"):
-        found("s3://bucket/a")

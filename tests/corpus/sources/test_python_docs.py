@@ -2,7 +2,6 @@
 
 import inspect
 import itertools
-import os
 import pydoc_data.topics
 import shutil
 from pathlib import Path
@@ -13,11 +12,9 @@ from lmworks.corpus.documents import UnusableError
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import read_documents
 from lmworks.corpus.sources import packaged_docs
-from lmworks.corpus.sources.docstrings import module_name
 from lmworks.corpus.sources.packaged_docs import (
     BUILTIN_MODULES,
     parse_topics,
-    python_docs_digest,
     read_builtin_docs,
     read_python_docs,
 )
@@ -89,14 +86,3 @@ def test_private_names_and_boilerplate_are_left_out(tmp_path: Path) -> None:
     headings = "".join(line for line in document.text.splitlines() if line.startswith("#"))
     assert headings == "# module a## class A### A.__add__(self, other)## class _Private### _Private.shown(self)"
     assert {item.uri for item in items if isinstance(item, RejectedRecord)} >= {"stdlib:_b.py", "stdlib:distutils/"}
-
-
-def test_modules_have_the_names_that_users_know(tmp_path: Path) -> None:
-    for name in ("ntpath", "posixpath", "_collections_abc"):
-        (tmp_path / f"{name}.py").write_text('"A docstring."')
-    titles = {item.title for item in read_python_docs(10_000, tmp_path) if isinstance(item, Document)}
-    assert titles == {"module os.path", "module collections.abc"}
-    assert [module_name(Path(f"json/{name}.py")) for name in ("decoder", "__init__")] == ["json.decoder", "json"]
-    before = python_docs_digest(tmp_path)
-    (tmp_path / f"{os.path.__name__}.py").write_text('"Another one."')
-    assert python_docs_digest(tmp_path) != before

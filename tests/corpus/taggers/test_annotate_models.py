@@ -104,10 +104,6 @@ def test_another_file_under_one_name_is_another_input(models, tmp_path):
     assert len(digests) == 2 and scores == [pytest.approx(1 / 11), 0]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Through the stages
-
-
 @pytest.fixture
 def built(models, tmp_path) -> Path:
     """Four rows, two of them nearly equal, of which the source states a licence, and one text another."""

@@ -33,15 +33,10 @@ BOOK = prose(1000, 1) + " harhour"
 FOREIGN = prose(1000, 4, ["umbra", "navis", "portus"]).replace("wh", "qu").replace("of", "de").replace("th", "z")
 
 
-@for_each(
-    ("book", "others", "corrected"),
-    [
-        (BOOK, [prose(2 * FEW, 2)], {"harhour": "harbour"}),  # what is misread in it does not speak for itself
-        (BOOK, [prose(2 * FEW, 2) + " harhour" * 3], {}),  # a word of theirs
-        (BOOK, [prose(FEW, 2)], None),  # too little
-        (FOREIGN, [prose(2 * FEW, 2)], None),  # in another language
-    ],
-)
+@for_each(("book", "others", "corrected"), [
+    (BOOK, [prose(2 * FEW, 2)], {"harhour": "harbour"}), (BOOK, [prose(2 * FEW, 2) + " harhour" * 3], {}),
+    (BOOK, [prose(FEW, 2)], None), (FOREIGN, [prose(2 * FEW, 2)], None),
+])  # fmt: skip
 def test_what_other_books_say(book: str, others: list[str], corrected: dict[str, str] | None) -> None:
     model = corpus_model(book, *others)
     rest = without(model, book)

@@ -21,10 +21,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils import murmurhash3_32
 
 from kit.tables import for_each
-from lmworks.corpus.taggers.classifier import (
-    features,
-    load_classifier,
-)
+from lmworks.corpus.taggers.classifier import features, load_classifier
 from lmworks.corpus.taggers.classifier_trainer import (
     LEAST,
     Example,
@@ -60,10 +57,6 @@ def learned() -> Learned:
     return learn_classifier(make_examples(), "wanted", CONFIG)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Features
-
-
 TOKENS = st.lists(st.text(min_size=1, max_size=8).filter(lambda token: "\n" not in token), max_size=20)
 
 
@@ -81,10 +74,6 @@ def test_features_are_roots_of_the_shares_of_hashed_ngrams(texts: list[list[str]
         for bucket, count in counts.items():
             expected[bucket] = math.sqrt(count / counts.total())
         assert row == pytest.approx(expected)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Training and scoring
 
 
 def test_probabilities_are_those_of_scikit_learn(learned: Learned) -> None:
@@ -135,10 +124,6 @@ def test_what_is_no_classifier_is_refused(learned: Learned, tmp_path: Path) -> N
             load_classifier(path)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Evaluation
-
-
 def test_the_interval_of_the_auc_is_that_of_the_bootstrap() -> None:
     generator = np.random.default_rng(1)
     labels = generator.random(400) < 0.3
@@ -172,9 +157,6 @@ def test_no_other_threshold_parts_the_examples_better(rows: list[tuple[float, bo
     between = [t for t in others if probabilities.min() < t <= probabilities.max()]
     assert youden(suggest_threshold(probabilities, labels)) == pytest.approx(max(map(youden, between), default=0.0))
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Examples: read from files, tables and artefacts, repaired, counted
 
 GOOD, BAD = "fine words, number {}".format, "cheap pills, number {}".format
 

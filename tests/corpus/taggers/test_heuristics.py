@@ -13,9 +13,6 @@ from lmworks.corpus.taggers.repetition import repetition
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.corpus.taggers.words import prose
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Gopher
-
 
 def test_gopher_by_hand() -> None:
     text = "# Title...\n\n- the cat and dog\n• 12 34 of\nend…"
@@ -38,9 +35,6 @@ def test_what_does_not_apply_is_absent() -> None:
         assert "mean_word_length" not in gopher(Text(text)).scores
     assert gopher(Text("to be or not to be")).scores["mean_word_length"] == 13 / 6
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# C4
 
 C4_LINES = [
     "A line that stays.", "  An indented one stays too!  ", "He asked “why?”", "no end of a sentence", "It goes on...",
@@ -92,9 +86,6 @@ def test_what_no_span_cuts_is_what_the_rules_keep(lines: list[str]) -> None:
     assert found.scores.get("c4_kept_line_share") == (len(expected) / len(filled) if filled else None)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# FineWeb
-
 LINES_OF_PAGES = ["", "  ", "Menu", "x" * 30, "x" * 31, "The end.", "The end. ", 'He said "no."', "终于。", "नमस्ते।"]
 
 
@@ -114,10 +105,6 @@ def test_fineweb_scores_are_their_definitions(lines: list[str]) -> None:
     assert fineweb(Text(text)).scores == {name: count / of for name, (count, of) in counted.items() if of}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Spam
-
-
 def test_link_density_and_compression() -> None:
     data = PROSE.encode()
     assert spam(Text(PROSE)).scores["compression_ratio"] == len(data) / len(zlib.compress(data))
@@ -133,9 +120,6 @@ def test_link_density_and_compression() -> None:
     }
     assert {text: spam(Text(text)).scores.get("link_density") for text in expected} == expected
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Published thresholds: every measure is one that annotators give, prose passes, and what a rule is after does not
 
 PROSE = """The harbour lay quiet when the first boats came back with nets half empty. Nobody on the quay spoke of it.
 Two winters ago the same crews had filled every crate before noon, and buyers from the city had waited with lorries.
@@ -181,9 +165,6 @@ def test_prose_passes(preset: Preset) -> None:
 def test_what_a_rule_is_after_breaks_it(preset: Preset, text: str, measure: str) -> None:
     assert measure in broken(preset, text)
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is prose, against texts that were put together from it and from code and tables
 
 UNDERLINED = "Title\n~~~~~\n\nOne.\n\nAnother\n~~~~~~~\n\nTwo.\n\nLast\n----\n\nThree.\n"
 LINES = st.lists(st.sampled_from(["one two", "", "  three", "`four`", "a - b", "x | y"]))

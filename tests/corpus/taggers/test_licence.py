@@ -142,9 +142,6 @@ def test_any_text_has_spans_within_it_and_a_label_that_is_an_expression(text: st
     assert bounds == sorted(bounds) and all(0 <= bound <= len(text) for bound in bounds)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What a source calls its licence, and what holds where its text says something else
-
 NAMES = st.sampled_from(["MIT", "CC0-1.0", "GPL-3.0-only", "CC-BY-NC-4.0", "CC-BY-4.0", "LicenseRef-mine"])
 ENTRIES = st.lists(st.sampled_from([*GROUPS, "MIT", "GPL-*", "CC-BY-4.0"]), max_size=3).map(tuple)
 

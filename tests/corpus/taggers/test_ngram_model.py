@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 
 from kit.tables import for_each
 from lmworks.corpus.taggers.config import NgramConfig
-from lmworks.corpus.taggers.ngram_model import (
-    load_ngram_model,
-    model_tokens,
-    perplexities,
-    text_grams,
-)
+from lmworks.corpus.taggers.ngram_model import load_ngram_model, model_tokens, perplexities, text_grams
 from lmworks.corpus.taggers.ngram_trainer import SUGGESTED, learn_ngrams, smooth, train_ngrams
 from lmworks.records import Scored
 
@@ -75,9 +70,6 @@ def test_probabilities_are_those_of_the_definition(texts, asked, order, least):
     assert log_probabilities(texts, order, least, asked) == pytest.approx(expected, abs=1e-5)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Words
-
 GOOD = [
     "The cat sat on the mat. The dog lay on the rug, and the cat looked at the dog.",
     "A dog barked at a cat. The cat ran from the dog, up a tree, and sat in the tree.",
@@ -103,10 +95,6 @@ def test_a_model_on_disk_is_the_same(tmp_path: Path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     for loaded in (load_ngram_model(tmp_path / "one"), pickle.loads(pickle.dumps(model))):
         assert loaded.score(["The cat sat, unheard of."]) == model.score(["The cat sat, unheard of."])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Learning n-grams from documents: what is held out, quantiles against simulation, and the threshold that follows
 
 
 def texts(number: int, seed: int = 0) -> list[str]:
@@ -150,10 +138,6 @@ def test_the_suggested_threshold_keeps_such_documents_and_drops_others():
         for given_texts in (texts(200, seed=2), others)
     )
     assert kept > 0.85 and kept_of_others < 0.05
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Perplexity under models whose perplexity is known
 
 
 def uniform(texts: Sequence[str]) -> list[tuple[float, int]]:

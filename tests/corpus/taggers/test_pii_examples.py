@@ -99,9 +99,6 @@ def test_what_scores_less(row):
     assert scores == {found: float(score) for score, found in expected}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Telephones
-
 PHONES = """
 +41 44 668 18 00 ¦ +41 (0)44 668 18 00 ¦ (+41) 44 668 18 00 ¦ +41446681800 ¦ +1 201-555-0723 ¦ +1 (201) 555 0723
 +44 20 7946 0018 ¦ +49-30-901820 ¦ +683 7012 ¦ (212) 736-5000 ¦ 212-736-5000 ¦ 212.736.5000 ¦ 1-800-466-4411
@@ -130,9 +127,6 @@ def test_the_example_of_each_country_is_found_whole(region):
         number = phonenumbers.format_number(example, written)
         assert finds(f"reach us: {number}, any time", 0.0) == [("phone", number)]
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Credentials: the examples of documentation, and strings made to the published form
 
 _RANDOM = random.Random(0)
 

@@ -7,9 +7,6 @@ from pii_texts import finds
 from kit.tables import for_each
 from lmworks.corpus.taggers.pii import numbers
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Check digits
-
 # Of the literature on the methods; an IMEI (GSM 02.16).
 PUBLISHED = {
     numbers.luhn: "79927398713 4111111111111111 490154203237518",
@@ -41,9 +38,6 @@ def test_every_wrong_digit_is_noticed(check, stem, data):
     assert not check(number[:place] + other + number[place + 1 :])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Payment cards: those that payment services publish for tests
-
 CARDS = [  # Stripe's and Authorize.net's documentation of tests
     "4242424242424242", "4012888888881881", "4000056655665556", "5555555555554444", "2223003122003222",
     "5200828282828210", "5105105105105100", "378282246310005", "371449635398431", "6011111111111117",
@@ -66,9 +60,6 @@ def test_published_numbers_are_cards(number):
 def test_what_is_no_card(text):
     assert [find for find in finds(text, 0.0) if find[0] == "card"] == []
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Accounts: the example of each country in SWIFT's registry
 
 REGISTRY = """
 AD12 0001 2030 2003 5910 0100|AE07 0331 2345 6789 0123 456|AL47 2121 1009 0000 0002 3569 8741|AT61 1904 3002 3457 3201
@@ -113,9 +104,6 @@ def test_a_wrong_character_is_noticed(example, data):
     other = data.draw(st.sampled_from(alphabet).filter(lambda character: character != compact[place]))
     assert not numbers.is_iban(compact[:place] + other + compact[place + 1 :])
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Numbers of states: the examples that their descriptions use
 
 STATES = {
     "234123412346": numbers.is_aadhaar, "36574261809": numbers.is_steuer_id, "295109912611193": numbers.is_nir,

@@ -33,16 +33,12 @@ def test_places_are_those_of_the_scan(entries: list[str], text: str) -> None:
     assert finds(entries, text) == places
 
 
-@for_each(
-    ("entries", "text", "expected"),
-    [
-        (["Strasse"], "Straße STRASSE Straßen", ["Straße", "STRASSE"]),  # letters that get longer
-        (["cafe", "हिन्द"], "cafe\u0301 हिन्दी cafe हिन्द", ["cafe", "हिन्द"]),  # a word goes on with its accents
-        (["bad"], "bad-mannered, bad's, badly, snake_bad", ["bad", "bad"]),
-        (["世界"], "Hello世界人", ["世界"]),
-        (["f***"], "f *** and f***", ["f ***", "f***"]),
-    ],
-)
+@for_each(("entries", "text", "expected"), [
+    (["Strasse"], "Straße STRASSE Straßen", ["Straße", "STRASSE"]),
+    (["cafe", "हिन्द"], "cafe\u0301 हिन्दी cafe हिन्द", ["cafe", "हिन्द"]),
+    (["bad"], "bad-mannered, bad's, badly, snake_bad", ["bad", "bad"]), (["世界"], "Hello世界人", ["世界"]),
+    (["f***"], "f *** and f***", ["f ***", "f***"]),
+])  # fmt: skip
 def test_examples(entries: list[str], text: str, expected: list[str]) -> None:
     assert finds(entries, text) == expected
 

@@ -116,7 +116,7 @@ def test_what_contradicts_is_refused(tmp_path):
         (files,) = attribute_files({"plain": plain, name: write(tmp_path / name, other)})
         with pytest.raises(ValueError, match=told):
             read_joined(files)
-    with pytest.raises(ValueError, match="plain and shard are attributes of other documents"):
+    with pytest.raises(ValueError, match=r"plain.*shard"):
         attribute_files({"plain": plain, "shard": write(tmp_path / "shard", [row(0)], "00000-def")})
-    with pytest.raises(ValueError, match=r"no input holds attributes.*among: documents"):
+    with pytest.raises(ValueError, match="documents"):
         attribute_files({"documents": tmp_path})

@@ -55,5 +55,5 @@ def test_documents_come_as_they_are_with_a_name_in_front_beside_others(base: Pat
 def test_a_document_that_was_changed_is_an_error(base: Path) -> None:
     (shard,) = (base / "w" / "stages" / "second" / "key" / "documents").iterdir()
     shard.write_text(shard.read_text().replace("\\ntext", "\\ntxet"))
-    with pytest.raises(ValueError, match="does not have the recorded hash"):
+    with pytest.raises(ValueError, match="hash"):
         read(base, "w")

@@ -177,7 +177,7 @@ def test_what_is_too_long_is_cut_between_turns_and_counted(made, tiny_tokenizer)
         assert all(text.endswith("<|im_end|>") for text in learned(dataset, tiny_tokenizer))
         assert (result.metrics["cut"], result.metrics["too_long"]) == (1 + (kept == first), 1)
         assert len(result.sections[0].alarms) == 2
-    with pytest.raises(ValueError, match="the first exchange of no conversation fits into length=5"):
+    with pytest.raises(ValueError, match="length=5"):
         made(rows, length=5)
 
 
@@ -197,5 +197,5 @@ def test_quotas_choose_the_same_rows_in_any_order_and_company(made):
     assert set(alone) < set(some)
     sides = [chosen(files, quotas={"big.jsonl": 10}, held_out=0.4, part=part)[0] for part in ("training", "held_out")]
     assert sorted(sides[0] + sides[1]) == some
-    with pytest.raises(ValueError, match=r"quotas: x\.jsonl matches no file"):
+    with pytest.raises(ValueError, match=r"quotas: x\.jsonl"):
         made(files, quotas={"x.jsonl": 1})

@@ -112,7 +112,7 @@ def test_a_run_that_is_extended_or_shortened_shows_what_it_would_have_shown(conf
         later = loader.state() | {"step": 50}  # what came after the extension is met again at each later moment
     assert stream(replace(config, steps=60), world_size, later) == longer[49:]
     assert stream(replace(config, steps=3), world_size, state) == whole[1:3]
-    with pytest.raises(ValueError, match="step 50 of a run of 49"):
+    with pytest.raises(ValueError, match=r"50.*49"):
         Loader(replace(config, steps=49), state=later)
 
 
@@ -132,9 +132,9 @@ def test_no_rank_is_left_without_a_sequence(config):
     one_epoch = replace(config, steps=None)
     *full, last = [len(batch) for batch in batches_of(one_epoch)]
     assert set(full) == {7} and 0 < last < 7
-    with pytest.raises(ValueError, match=f"a step of {last} sequences"):
+    with pytest.raises(ValueError, match=f"{last} sequences"):
         Loader(one_epoch, world_size=7)
     shorter = replace(one_epoch, steps=len(full))
     assert [len(batch) for batch in batches_of(shorter, 3, 7)] == [1] * len(full)
-    with pytest.raises(ValueError, match="a step of 7 sequences"):
+    with pytest.raises(ValueError, match="7 sequences"):
         Loader(config, world_size=8)

@@ -127,7 +127,7 @@ def test_shards_of_other_documents_are_not_continued(context):
     for name, content in files(context.output).items():
         (other.work / name).write_bytes(content)
     read_instead(context, DOCUMENTS[::-1])
-    with pytest.raises(ValueError, match=f"other documents: delete {re.escape(str(other.work))}"):
+    with pytest.raises(ValueError, match=re.escape(str(other.work))):
         tokenize(config, other)
 
 

@@ -135,7 +135,7 @@ def test_shares_are_weights_times_one_number_for_each_language(corpus):
 def test_quotas_are_water_filling(sources, total):
     weights, caps = [weight for weight, _ in sources], [cap for _, cap in sources]
     if None not in caps and sum(caps) < total:
-        with pytest.raises(ValueError, match="raise max_epochs"):
+        with pytest.raises(ValueError, match="max_epochs"):
             quotas(weights, caps, total)
         return
     found = quotas(weights, caps, total)

@@ -94,7 +94,7 @@ def test_what_a_reader_sees_is_written(page: str, text: str) -> None:
 
 
 def test_what_is_too_deep_is_refused_and_the_text_does_not_grow_with_the_depth() -> None:
-    with pytest.raises(UnusableError, match="too deeply nested"):
+    with pytest.raises(UnusableError, match="nested"):
         html_to_markdown("<div>" * 100_000 + "deep")
     assert "deep" in html_to_markdown("<div>" * 1000 + "deep" + "</div>" * 1000)
     assert len(html_to_markdown("<blockquote>" * 1000 + "<p>a</p><p>b</p>")) < 200

@@ -62,7 +62,7 @@ def test_a_step_looks_at_what_it_is_for(where, looked_at):
 
 @for_each("order", [(EXACT, WORDS), (NEAR, KEYS), (PARAGRAPHS, LANGUAGES), (PARAGRAPHS, NEAR)])
 def test_an_order_in_which_duplicates_go_for_one_that_is_dropped_later_is_refused(order):
-    with pytest.raises(ConfigError, match=f"Put {order[1]['name']} before {order[0]['name']}"):
+    with pytest.raises(ConfigError, match=f"{order[1]['name']}.*{order[0]['name']}"):
         check_policy(steps(*order))
     check_policy(steps(*reversed(order)))
 

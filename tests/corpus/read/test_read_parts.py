@@ -191,7 +191,7 @@ def test_a_file_of_which_the_cutting_dies_loses_and_doubles_nothing(
         patch.setattr("lmworks.corpus.read.read_parts.cut_file", cut_and_die)
         parts = read_parts(found, given, tmp_path / name, PartSizes(bytes=500, large=1), cutter)
         if name != "j.zip":  # which is read on from the item at which it ended
-            with pytest.raises(UnreachableError, match=f"{name}: reading it crashed"):
+            with pytest.raises(UnreachableError, match=name):
                 list(parts)
             return
         lines = [each.line for part in parts for each in part.given.lines(reader) if isinstance(each, DocumentLine)]

@@ -41,7 +41,7 @@ def test_documents_left_out_and_counts(tmp_path: Path) -> None:
 def test_no_documents_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.png").write_bytes(b"png")
-    with pytest.raises(ValueError, match=r"1 × no reader for \.png\. Name other sources$"):
+    with pytest.raises(ValueError, match=r"1 × .*\.png"):
         read(ReadConfig(sources=("docs",)), context(tmp_path))
 
 
@@ -49,7 +49,7 @@ def test_source_code_that_is_not_kept_is_told_with_the_setting_that_keeps_it(tmp
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "a.c").write_text("int x;\n")
-    with pytest.raises(ValueError, match=r'no reader for \.c\. .*; source_code="whole" keeps .* here 1 more files'):
+    with pytest.raises(ValueError, match=r'\.c\b.*source_code="whole"'):
         read(ReadConfig(sources=("tree",)), context(tmp_path))
     (tree / "b.py").write_text('"""Of b."""\n')
     given = replace(context(tmp_path / "reduced"), base=tmp_path)
@@ -64,7 +64,7 @@ def test_a_table_with_its_text_in_another_column_is_told_with_the_setting(tmp_pa
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "a.jsonl").write_text('{"body": "A text."}\n')
     (tmp_path / "tables" / "b.csv").write_text("content\nOne more.\n")
-    with pytest.raises(ValueError, match=r"to the one that holds the text.*--set documents\.columns\.text=NAME"):
+    with pytest.raises(ValueError, match=r"--set documents\.columns\.text=NAME"):
         read(ReadConfig(sources=("tables",)), context(tmp_path))
     for text, count in (("body", 1), (["body", "content"], 2)):  # as the message says
         config = from_mapping(ReadConfig, {"sources": ["tables"], "columns": {"text": text}})

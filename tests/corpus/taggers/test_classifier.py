@@ -186,7 +186,7 @@ def test_copies_contradictions_and_texts_without_words_are_left_out():
     found = usable([*sides, Example(GOOD(0), True), Example(GOOD(1), False), Example(" \n", True)])
     assert len(found) == 2 * (LEAST + 2) - 1
     assert GOOD(1) not in {example.text for example in found}
-    with pytest.raises(ValueError, match="50 different texts with the label and 49 without it"):
+    with pytest.raises(ValueError, match=r"50.*49"):
         usable([*sides[:LEAST], *sides[-LEAST + 1 :]])
 
 

@@ -59,13 +59,6 @@ def test_what_an_earlier_run_made_is_counted_but_has_no_rate(clock):
     assert told == "2,020 of 3,000 questions (2,000 from before), 1.0/s, about 16 min left"
 
 
-def test_nothing_is_said_of_a_rate_before_it_is_measured(clock):
-    timed = progress._Clock()
-    timed.describe(1, None, "files", 0)
-    clock.now += MEASURED * 0.9
-    assert rate(timed.describe(500_000, None, "files", 0)) is None
-
-
 @given(
     st.lists(st.tuples(st.floats(0, 60), st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=20),
     st.integers(0, 100),
@@ -125,17 +118,6 @@ def test_how_earlier_work_is_gone_on_with_stays_to_be_read(clock, terminal, kept
         report(kept + 1, 9, "batches", kept, "loss 3.000")
     lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", stream.getvalue()))
     assert [line.strip() for line in lines if line.startswith("tuned:")] == [f"tuned: {note}"]
-
-
-def test_a_narrow_terminal_shows_all_of_a_note(clock):
-    stream = StringIO()
-    console = Console(file=stream, force_terminal=True, width=60, color_system=None)
-    with stage_progress(console, "stage 2 of 5 · pretrained") as report:
-        report(0, 2_000, "batches")
-        clock.now += 10
-        report(100, 2_000, "batches", 0, "loss 3.000 · 12,345 tokens/s · 46% of peak")
-    words = re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\s+", "", stream.getvalue())
-    assert "100of2,000batches,10.0/s,about3minleft·loss3.000·12,345tokens/s·46%ofpeak" in words
 
 
 @for_each(

@@ -15,7 +15,7 @@ from lmworks.model.initialisation import initialise
 from lmworks.model.presets import llama
 from lmworks.model.transformer import Transformer
 from lmworks.monitor import Log
-from lmworks.monitor.token_replay import replay
+from lmworks.monitor.token_replay import first_difference, replay
 from lmworks.records import Interaction, Message
 
 _TEMPLATE = (
@@ -173,3 +173,9 @@ def test_what_cannot_be_replayed_says_why(tmp_path, engine, checkpoint, changes,
     interaction = _logged(tmp_path, engine, Request(messages=_MESSAGES, sampling=_SAMPLINGS["greedy"]), **changes)
     with pytest.raises(ValueError, match=says):
         replay(interaction, engine, checkpoint)
+
+
+def test_the_first_difference() -> None:
+    assert first_difference([1, 2], [1, 2]) is None
+    assert first_difference([1, 2, 3], [1, 4, 3]) == 1
+    assert first_difference([1, 2], [1, 2, 3]) == first_difference([1, 2, 3], [1, 2]) == 2

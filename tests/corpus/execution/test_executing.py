@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kit.tables import for_each
-from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
+from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out, do_part
 
 
 def square(given: int, path: Path) -> None:
@@ -75,3 +75,20 @@ def test_parts_that_are_made_on_the_way(tmp_path, workers):
 def file_for(path):
     path.touch()
     return path
+
+
+def test_a_part_that_another_process_had_done_is_left_as_it_is(tmp_path):
+    part = Part(7, tmp_path / "done")
+    part.done.write_text("first")
+    do_part(square, part)
+    assert part.done.read_text() == "first" and not (tmp_path / "ran").exists()
+
+    def slower(given, path):
+        path.mkdir()
+        (path / "text").write_text("second")
+        late.done.mkdir()
+        (late.done / "text").write_text("first")
+
+    late = Part(7, tmp_path / "late")
+    do_part(slower, late)
+    assert (late.done / "text").read_text() == "first" and not list(tmp_path.glob(".*"))

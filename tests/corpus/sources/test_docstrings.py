@@ -8,7 +8,7 @@ import pytest
 
 from kit.tables import for_each
 from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.sources.docstrings import extract_docstrings
+from lmworks.corpus.sources.docstrings import extract_docstrings, module_name
 
 SOURCE = b'''"""About the module.
 
@@ -78,3 +78,8 @@ def test_odd_bytes() -> None:
 def test_what_documents_nothing_is_refused(raw: bytes) -> None:
     with pytest.raises(UnusableError):
         extract_docstrings(raw, "m")
+
+
+def test_modules_have_the_names_that_users_know() -> None:
+    names = [module_name(Path(f"json/{name}.py")) for name in ("decoder", "__init__")]
+    assert names == ["json.decoder", "json"]

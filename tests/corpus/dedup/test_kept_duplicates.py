@@ -56,6 +56,14 @@ def test_those_who_stay_are_what_going_through_one_by_one_gives(case):
             assert kept.similarity[document] == 1
 
 
+def test_what_was_not_compared_is_counted(monkeypatch):
+    monkeypatch.setattr(kept_duplicates, "MOST_COMPARED", 2)
+    nothing = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    kept = stars(np.arange(6), nothing, [np.arange(6)])
+    assert kept.document.tolist() == list(range(6))
+    assert kept.uncompared == 0 + 0 + 0 + 1 + 2 + 3
+
+
 ROWS = st.tuples(st.booleans(), st.sampled_from([np.nan, -3.0, 0.9]), st.integers(1, 2))
 
 

@@ -17,7 +17,7 @@ class PlantedEngine:
     def __init__(self, mind: Callable[[str], dict[str, float]], name: str = "planted") -> None:
         self.mind, self.name, self.scored = mind, name, 0
         self.checkpoint = SimpleNamespace(chat_template=None, required_tokenizer=TOKENIZER)
-        self.capabilities = Capabilities(True, True, False, False, True, True, True, context_length=None)
+        self.capabilities = Capabilities(True, True, False, False, True, True, context_length=None)
 
     def fingerprint(self) -> str:
         return self.name

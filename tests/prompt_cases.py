@@ -9,7 +9,7 @@ from lmworks.records import Message
 class Answering:
     """Answers by `answer(messages)`; `asked` counts the requests. Its name stands for its weights."""
 
-    capabilities = Capabilities(True, False, False, False, False, False, False, 4096)
+    capabilities = Capabilities(True, False, False, False, False, False, 4096)
 
     def __init__(self, answer: Callable[[Sequence[Message]], str], fingerprint: str = "answering") -> None:
         self.answer, self.fingerprint, self.asked = answer, fingerprint, 0

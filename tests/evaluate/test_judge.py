@@ -154,7 +154,7 @@ class Endpoint:
     """An endpoint that names the most probable first tokens, or nothing."""
 
     url, model = "http://localhost:1/v1", "m"
-    capabilities = Capabilities(True, False, True, False, False, False, False, context_length=None)
+    capabilities = Capabilities(True, False, True, False, False, False, context_length=None)
 
     def __init__(self, alternatives: list[tuple[str, float]] | None) -> None:
         self.alternatives = alternatives

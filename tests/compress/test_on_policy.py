@@ -38,8 +38,9 @@ def folder(tmp_path_factory):
 
 def test_what_is_learned_are_the_students_own_tokens_behind_the_beginnings(folder):
     run = a_run(folder / "whole", share=1.0)
+    start = run.loader.state()
     given = super(OnPolicyLoader, run.loader).__next__()
-    run.loader.seek(0)
+    run.loader.restore(start)
     batch = next(run.loader)
     prompts = beginnings(given, 6)
     for row, prompt in enumerate(prompts):

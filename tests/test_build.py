@@ -281,8 +281,9 @@ def test_what_a_killed_deletion_left_of_a_finished_stage_goes(toy):
     """Be it all of a run that was killed when its artefact was there, or half of one: nobody goes on from that."""
     folder = run(toy)["values"].folder
     work = toy / "workspace" / "work" / "values"
-    (work / folder.name).mkdir(parents=True)
-    (work / folder.name / "done").write_text("1\n")
+    for name in (folder.name, ".of_another.dropped"):
+        (work / name).mkdir(parents=True)
+        (work / name / "done").write_text("1\n")
     assert run(toy)["values"].cached
     assert list(work.iterdir()) == []
 

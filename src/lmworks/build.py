@@ -199,7 +199,7 @@ def run_alone(
 def _end_work(mine: Path, label: str, console: Console) -> None:
     """Delete what a stage that is done kept while it ran, and tell what runs with other settings or inputs left: they
     continue from there when they are asked for again."""
-    shutil.rmtree(mine, ignore_errors=True)
+    _delete_work(mine)
     for folder in list(mine.parent.iterdir()):
         _remove_empty(folder)  # of runs that were ended before they had anything
     if others := [folder for folder in mine.parent.iterdir() if folder.is_dir()]:
@@ -208,6 +208,14 @@ def _end_work(mine: Path, label: str, console: Console) -> None:
         line = shown(f"{label.strip()}: {left}; delete it to give them up")
         console.print(line, style="dim", highlight=False, soft_wrap=True)
     _remove_empty(mine.parent)
+
+
+def _delete_work(mine: Path) -> None:
+    """Half of it, of a kill meanwhile, has a name under which nobody continues from it, and goes the next time."""
+    for leftover in list(mine.parent.glob(".*.dropped")):
+        shutil.rmtree(leftover)
+    if mine.exists():
+        shutil.rmtree(mine.rename(mine.with_name(f".{mine.name}.dropped")))
 
 
 def _remove_empty(folder: Path) -> None:
@@ -262,7 +270,7 @@ def _stage(spec: StageSpec, label: str, workspace: Path, around: _Surroundings, 
     folder = workspace / STAGE_FOLDERS / spec.name / key
     work = workspace / "work" / spec.name / key
     if (folder / MANIFEST).exists():
-        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed when it was done
+        _delete_work(work)  # of a run that was killed when it was done
         around.console.print(f"{label}  cached", style="dim", highlight=False)
         return StageOutcome(spec.name, folder, read_manifest(folder), cached=True)
     if later:

@@ -20,10 +20,6 @@ def folder(tmp_path_factory):
     kinds = {
         "pairs": [{"prompt": word, "chosen": "aye", "rejected": "nay"} for word in WORDS],
         "labels": [{"prompt": w, "completion": "aye" if n % 2 else "nay", "label": n % 2} for n, w in enumerate(WORDS)],
-        "one": [{"prompt": word, "completion": "aye", "label": True} for word in WORDS],
-        "misspelt": [{"prompt": word, "choosen": "aye", "rejected": "nay"} for word in WORDS],
-        "rated": [{"prompt": word, "completion": "aye", "rating": 0.5} for word in WORDS],
-        "equal": [{"prompt": word, "chosen": "aye", "rejected": "aye"} for word in WORDS],
     }
     for name, rows in kinds.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -61,7 +61,7 @@ def request_body(
     """
     sampling = request.sampling
     no_part = {
-        "tools": (request.tools, "an endpoint tells calls apart from the text; use the openai client"),
+        "tools": (request.tools, "the endpoint parses calls out of the text; use the openai client"),
         "adapter": (request.adapter, _MISSING["adapters"]),
         "deadline": (request.deadline, "give the engine a `timeout`"),
         "banned_tokens": (sampling.banned_tokens, "use logit_bias with -100"),

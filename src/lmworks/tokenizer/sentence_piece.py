@@ -141,7 +141,7 @@ def sentence_piece_decoder(byte_fallback: bool, strip: bool) -> decoders.Decoder
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Model files: a protocol buffer with the pieces (string, score, type), what the trainer was told, and how text is
+# Model files: a protocol buffer with the pieces (string, score, type), the trainer's settings, and how text is
 # normalised
 
 

@@ -353,7 +353,7 @@ def verify(folder: Path, manifest: Manifest, progress: Report = no_report) -> No
             raise DamagedError(f"{folder / name} is missing: {remedy}")
     listed = {*manifest.files, *manifest.unhashed, MANIFEST, SECTIONS, REPORT}
     for name in present:
-        if name not in listed and not any(part.startswith(".") for part in Path(name).parts):
+        if name not in listed and not any(segment.startswith(".") for segment in Path(name).parts):
             raise DamagedError(f"{folder / name} is no part of what the stage {manifest.stage} made: move it away")
     hashed = [name for name in manifest.files if name not in manifest.unhashed]
     total, done = sum(present[name].stat().st_size for name in hashed), 0

@@ -181,41 +181,41 @@ def run_alone(
     console = console or Console(stderr=True, emoji=False)
     around = _Surroundings(done, paths, Path.cwd(), console)
     work = out.with_name(f".{out.name}.work")
-    mine = work / _cache_key(spec, around)  # what other settings or inputs left is not gone on from
-    if again and (out / MANIFEST).exists() and (manifest := read_manifest(out)).key == mine.name:
+    own_work = work / _cache_key(spec, around)  # what other settings or inputs left is not gone on from
+    if again and (out / MANIFEST).exists() and (manifest := read_manifest(out)).key == own_work.name:
         return StageOutcome(use, out, manifest, cached=True)
     with lock(work / LOCK):
         try:
             check_new(out)  # another process may have made it until now
-            outcome = _make(spec, mine.name, use, out, mine, around)
-            _end_work(mine, use, console)
+            outcome = _make(spec, own_work.name, use, out, own_work, around)
+            _end_work(own_work, use, console)
         finally:
             (work / LOCK).unlink(missing_ok=True)
-            for folder in (mine, work):
+            for folder in (own_work, work):
                 _remove_empty(folder)  # where nothing was begun, nothing is left
     return outcome
 
 
-def _end_work(mine: Path, label: str, console: Console) -> None:
+def _end_work(work: Path, label: str, console: Console) -> None:
     """Delete what a stage that is done kept while it ran, and tell what runs with other settings or inputs left: they
     continue from there when they are asked for again."""
-    _delete_work(mine)
-    for folder in list(mine.parent.iterdir()):
+    _delete_work(work)
+    for folder in list(work.parent.iterdir()):
         _remove_empty(folder)  # of runs that were ended before they had anything
-    if others := [folder for folder in mine.parent.iterdir() if folder.is_dir()]:
+    if others := [folder for folder in work.parent.iterdir() if folder.is_dir()]:
         size = sum(path.stat().st_size for folder in others for path in folder.rglob("*") if path.is_file())
-        left = f"interrupted runs with other settings or inputs left {readable_bytes(size)} in {mine.parent}"
+        left = f"interrupted runs with other settings or inputs left {readable_bytes(size)} in {work.parent}"
         line = shown(f"{label.strip()}: {left}; delete it to give them up")
         console.print(line, style="dim", highlight=False, soft_wrap=True)
-    _remove_empty(mine.parent)
+    _remove_empty(work.parent)
 
 
-def _delete_work(mine: Path) -> None:
+def _delete_work(work: Path) -> None:
     """Half of it, of a kill meanwhile, has a name under which nobody continues from it, and goes the next time."""
-    for leftover in list(mine.parent.glob(".*.dropped")):
+    for leftover in list(work.parent.glob(".*.dropped")):
         shutil.rmtree(leftover)
-    if mine.exists():
-        shutil.rmtree(mine.rename(mine.with_name(f".{mine.name}.dropped")))
+    if work.exists():
+        shutil.rmtree(work.rename(work.with_name(f".{work.name}.dropped")))
 
 
 def _remove_empty(folder: Path) -> None:

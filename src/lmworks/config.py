@@ -132,11 +132,11 @@ def described(cls: type, defaults: Any = None) -> dict[str, tuple[str, str]]:
         default = default if defaults is None else getattr(defaults, field.name)
         if dataclasses.is_dataclass(default):
             inner = described(type(default), default)
-            kinds = [f"`{kind}`" for each in typing.get_args(_hints(cls)[field.name]) if (kind := _kind_of(each))]
+            kinds = [f"`{kind}`" for type_ in typing.get_args(_hints(cls)[field.name]) if (kind := _kind_of(type_))]
             if len(kinds) > 1:
                 text = f"{', '.join(kinds[:-1])} or {kinds[-1]}, each with settings of its own"
                 inner["kind"] = inner["kind"][0], text
-            result |= {f"{field.name}.{name}": each for name, each in inner.items()}
+            result |= {f"{field.name}.{name}": meaning for name, meaning in inner.items()}
             continue
         written = "" if default is dataclasses.MISSING else json.dumps(to_mapping(default), ensure_ascii=False)
         result[field.name] = (written, sentences.get(field.name, ""))
@@ -221,7 +221,7 @@ def line_of(toml: str, path: Sequence[str]) -> int | None:
 
 def _dotted(name: str) -> tuple[str, ...]:
     """The keys of a dotted name, in quotes where they hold dots themselves."""
-    return tuple(part.strip().strip("\"'") for part in re.split(r"""\.(?=(?:[^"]*"[^"]*")*[^"]*$)""", name))
+    return tuple(key.strip().strip("\"'") for key in re.split(r"""\.(?=(?:[^"]*"[^"]*")*[^"]*$)""", name))
 
 
 def _field_names(cls: type) -> list[str]:

@@ -63,7 +63,7 @@ class Place:
 
 def visible(text: str) -> str:
     """The text with every character that is not seen written as `<U+202E>`."""
-    return _HIDDEN.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
+    return _HIDDEN.sub(lambda match: f"<U+{ord(match[0]):04X}>", text)
 
 
 def marked(text: str, places: Iterable[Place], start: int, end: int, most: int = 400) -> tuple[Piece, ...]:

@@ -228,7 +228,9 @@ def _test(context: _Context) -> Step:
     if not context.config.experiment:
         return Step("none is set: the gate decides")
     experiment = _experiment(context.config, f"loop {context.folder.name}", context.metrics["train"]["version"])
-    course = next((one for one in read_courses(context.log.reader) if one.experiment.name == experiment.name), None)
+    course = next(
+        (course for course in read_courses(context.log.reader) if course.experiment.name == experiment.name), None
+    )
     if course is None or course.status == "new":
         start(context.log, experiment, context.now, f"by {LOOPS}/{context.folder.name}", context.who)
         raise _Waiting(f"the experiment {experiment.name} has begun: no unit yet")
@@ -237,7 +239,7 @@ def _test(context: _Context) -> Step:
         decision = readout.decision
         if course.status == "running" and decision.kind != "stop":
             raise _Waiting(f"the experiment {experiment.name}: {decision.words}")
-        better = bool(readout.primary) and all(one.gain is not None and one.gain[0] > 0 for one in readout.primary)
+        better = bool(readout.primary) and all(gain.gain is not None and gain.gain[0] > 0 for gain in readout.primary)
         wins = decision.kind == "stop" and not decision.harmful and (better or not context.config.better)
         add_event(context.log, experiment.name, "decided", context.now, decision.words, context.who, {"wins": wins})
         course = read_course(context.log.reader, experiment.name)

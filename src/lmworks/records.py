@@ -168,12 +168,14 @@ class _Conversational:
         completions = [getattr(self, name) for name in ("completion", "chosen", "rejected") if hasattr(self, name)]
         if () in (prompt, *completions):
             raise ValueError("a prompt and its completions hold a message at least, or are texts")
-        if isinstance(prompt, str) and (tools or not all(isinstance(each, str) for each in completions)):
+        if isinstance(prompt, str) and (tools or not all(isinstance(completion, str) for completion in completions)):
             raise ValueError(
                 "a prompt that is a text has completions that are texts, and no tools: write it as messages, "
                 '[{"role": "user", "content": ...}]'
             )
-        if any(not isinstance(each, str) and each[0].role in ("system", "user") for each in completions):
+        if any(
+            not isinstance(completion, str) and completion[0].role in ("system", "user") for completion in completions
+        ):
             raise ValueError("a completion must begin with the assistant's message: cut the prompt's messages from it")
 
 

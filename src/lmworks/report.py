@@ -136,17 +136,17 @@ def to_html(title: str, lead: str, sections: Sequence[Section]) -> str:
     )
 
 
-def _parts_html(part: Fold) -> str:
-    prose = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped(part.text))  # what stands between backticks is code
-    text = f"<p>{prose}</p>" if part.text else ""
-    tables = "".join(_table_html(table) for table in part.tables)
+def _parts_html(fold: Fold) -> str:
+    prose = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped(fold.text))  # what stands between backticks is code
+    text = f"<p>{prose}</p>" if fold.text else ""
+    tables = "".join(_table_html(table) for table in fold.tables)
     figures = "".join(
         f"<figure>{_scroll(figure.svg, figure.caption)}<figcaption>{escaped(figure.caption)}</figcaption></figure>"
-        for figure in part.figures
+        for figure in fold.figures
     )
-    if len(part.figures) > 2:  # two next to each other where there is room
+    if len(fold.figures) > 2:  # two next to each other where there is room
         figures = f'<div class="figures">{figures}</div>'
-    return text + tables + figures + "".join(passage_html(passage) for passage in part.passages)
+    return text + tables + figures + "".join(passage_html(passage) for passage in fold.passages)
 
 
 def _table_html(table: Table) -> str:

@@ -191,5 +191,5 @@ def _is_named(module: str, names: tuple[str, ...] | str) -> bool:
 
 
 def _first_match(patterns: Mapping[str, T], module: str, default: T) -> T:
-    found = (value for key, value in patterns.items() if finds(rf"\A(.*\.)?({key})$", module))
-    return next(found, default)
+    values = (value for key, value in patterns.items() if finds(rf"\A(.*\.)?({key})$", module))
+    return next(values, default)

@@ -35,9 +35,9 @@ def changed_lengths(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> tuple
     a, b = a.to(wide), b.to(wide) * scale
     lengths, crossed = list[Tensor](), list[Tensor]()
     for narrow in weight.split(max(1, _BLOCK // weight.shape[1])):
-        part = narrow.to(wide)
-        lengths.append(torch.linalg.vector_norm(part, dim=1))
-        crossed.append(part @ a.T)
+        block = narrow.to(wide)
+        lengths.append(torch.linalg.vector_norm(block, dim=1))
+        crossed.append(block @ a.T)
     squares = torch.cat(lengths).square()
     factors = 2 * torch.cat(crossed) + b @ (a @ a.T)  # (out, r)
     return squares.sqrt(), (squares + (factors * b).sum(1)).clamp(min=0).sqrt()

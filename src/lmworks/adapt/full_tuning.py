@@ -30,10 +30,10 @@ def add_full(model: Transformer, config: FullConfig) -> Transformer:
     if not trained:
         raise ValueError(f"freeze {config.freeze} leaves nothing to train of {config.train}")
     if tied and (_TOKENS in trained) != (_TIED_HEAD in trained):
-        one, other = (_TOKENS, _TIED_HEAD) if _TOKENS in trained else (_TIED_HEAD, _TOKENS)
+        trained_name, frozen_name = (_TOKENS, _TIED_HEAD) if _TOKENS in trained else (_TIED_HEAD, _TOKENS)
         raise ValueError(
-            f"{one} is trained and {other} is not, but this model's head is tied: they are one matrix. Name both in "
-            "`train`, or both in `freeze`"
+            f"{trained_name} is trained and {frozen_name} is not, but this model's head is tied: they are one matrix. "
+            "Name both in `train`, or both in `freeze`"
         )
 
     def convert(tensor: Tensor) -> Tensor:
@@ -46,14 +46,14 @@ def add_full(model: Transformer, config: FullConfig) -> Transformer:
 
 
 def _matched(patterns: Iterable[str], field: str, names: list[str]) -> set[str]:
-    found: set[str] = set()
+    matched_names: set[str] = set()
     for pattern in patterns:
         matched = {name for name in names if re.fullmatch(pattern, name)}
         if not matched:
             kinds = dict.fromkeys(re.sub(r"\d+", "N", name) for name in names)
             raise ValueError(f"{field}: {pattern!r} is the whole name of no weight; there are {', '.join(kinds)}")
-        found |= matched
-    return found
+        matched_names |= matched
+    return matched_names
 
 
 def _is_tied(head: configs.Head | None) -> bool:

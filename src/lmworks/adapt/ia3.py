@@ -109,16 +109,18 @@ def ia3_to_peft(
     tensors: dict[str, Tensor] = {}
     inputs, outputs = set[str](), set[str]()
     for linear in linears:
-        found = {name: 1 + _wide(weights[f"{name}.ia3_l"].detach().cpu()) for name, _ in linear.parts if name in layers}
-        if {layers[name].of_inputs for name in found} == {True}:
-            first = next(iter(found.values()))
-            if len(found) < len(linear.parts) or any(not torch.equal(vector, first) for vector in found.values()):
+        scales = {
+            name: 1 + _wide(weights[f"{name}.ia3_l"].detach().cpu()) for name, _ in linear.parts if name in layers
+        }
+        if {layers[name].of_inputs for name in scales} == {True}:
+            first = next(iter(scales.values()))
+            if len(scales) < len(linear.parts) or any(not torch.equal(vector, first) for vector in scales.values()):
                 raise ValueError(f"{linear.name} is one layer in the family, whose inputs have one vector")
             inputs.add(linear.name)
             tensors[f"{PREFIX}{linear.name}.ia3_l"] = first[None].clone()  # (1, in)
-        elif found:
+        elif scales:
             outputs.add(linear.name)
-            tensors[f"{PREFIX}{linear.name}.ia3_l"] = linear.gather(found, rest=1.0)[:, None]  # (out, 1)
+            tensors[f"{PREFIX}{linear.name}.ia3_l"] = linear.gather(scales, rest=1.0)[:, None]  # (out, 1)
     names = {linear.name for linear in linears}
     of_inputs = short_names(inputs, names - inputs)
     if any(name.endswith(tuple(of_inputs)) for name in outputs):  # to PEFT `wo` is an `o`, too
@@ -143,9 +145,9 @@ def ia3_from_peft(checkpoint: Checkpoint, document: Document, tensors: Mapping[s
     base = write_config(checkpoint.config, checkpoint.published)
     linears = their_linears(checkpoint.config, base)
     short = {name.removeprefix(PREFIX).removesuffix(".ia3_l"): tensor for name, tensor in tensors.items()}
-    found = by_their_names(short, linears, base)
+    scales = by_their_names(short, linears, base)
     vectors: dict[str, tuple[Tensor, bool]] = {}
-    for name, (linear, tensor) in found.items():
+    for name, (linear, tensor) in scales.items():
         outputs, inputs = linear.shape
         if tensor.shape not in ((1, inputs), (outputs, 1)):
             raise ValueError(
@@ -156,5 +158,5 @@ def ia3_from_peft(checkpoint: Checkpoint, document: Document, tensors: Mapping[s
         for part, rows in linear.parts:
             vectors[part] = (tensor.flatten() if of_inputs else tensor[rows, 0]), of_inputs
     given = {name: document[name] for name in ("target_modules", "exclude_modules") if document.get(name)}
-    check_complete(found, linears, from_mapping(LoraConfig, given, [CONFIG]))
+    check_complete(scales, linears, from_mapping(LoraConfig, given, [CONFIG]))
     return trainable_ia3(checkpoint.model, vectors)

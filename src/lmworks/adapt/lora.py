@@ -112,10 +112,10 @@ def check_fits(lora: Lora, config: ModelConfig) -> None:
     if unknown := sorted(lora.changes.keys() - shapes.keys()):
         raise ValueError(f"the adapter is of another model: this one has no linear layers {', '.join(unknown[:5])}")
     for name, (a, b, *_) in lora.changes.items():
-        found = b.shape[0], a.shape[1]
-        if found != shapes[name]:
+        shape = b.shape[0], a.shape[1]
+        if shape != shapes[name]:
             raise ValueError(
-                f"the adapter is of another model: its {name} goes from {found[1]} to {found[0]} values, "
+                f"the adapter is of another model: its {name} goes from {shape[1]} to {shape[0]} values, "
                 f"this model's from {shapes[name][1]} to {shapes[name][0]}"
             )
 

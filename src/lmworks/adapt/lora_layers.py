@@ -199,11 +199,13 @@ def trainable_lora(model: Transformer, lora: Lora) -> Transformer:
 def lora_of(model: Transformer, weights: Mapping[str, Tensor] | None = None) -> Lora:
     """The adapter that `trainable_lora` put into the model; its matrices are the model's, or those of `weights` by
     the names of the parameters, such as `Run.trained` gives."""
-    found = weights or dict(model.named_parameters())
+    tensors = weights or dict(model.named_parameters())
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
     return Lora(
         {
-            name: layer.change({own: found[f"{name}.{own}"] for own, _ in layer.named_parameters(recurse=False)})
+            name: layer.change(
+                {parameter: tensors[f"{name}.{parameter}"] for parameter, _ in layer.named_parameters(recurse=False)}
+            )
             for name, layer in layers.items()
         }
     )

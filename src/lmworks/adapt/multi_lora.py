@@ -63,8 +63,10 @@ class AdapterIndex:
         )
         if not fits:
             raise ValueError(f"an adapter index {tuple(index.shape)} does not fit tokens {tuple(shape)}")
-        each = index.expand(shape).flatten()
-        return [(number, (each == number).nonzero().squeeze(1)) for number in each.unique().tolist() if number != -1]
+        expanded = index.expand(shape).flatten()
+        return [
+            (number, (expanded == number).nonzero().squeeze(1)) for number in expanded.unique().tolist() if number != -1
+        ]
 
     def __deepcopy__(self, memo: object) -> "AdapterIndex":
         """Itself: who runs a copy of a model sets the index that it has."""

@@ -179,28 +179,28 @@ def short_names(names: Iterable[str], others: Collection[str]) -> list[str]:
 
 
 def by_their_names(
-    found: Mapping[str, T], linears: Sequence[TheirLinear], document: Document
+    by_module: Mapping[str, T], linears: Sequence[TheirLinear], document: Document
 ) -> dict[str, tuple[TheirLinear, T]]:
     """The contents of a file by the names of layers, each with its layer; without those that our forward has no use
     for, such as the pooler of a bare BERT. ValueError names layers that the model lacks."""
     family = family_of(document["model_type"])
     by_name = {name: linear for linear in linears for name in (linear.bare, linear.name)}
-    ignored = {name for name in found if re.fullmatch(family.ignored, f"{name.removeprefix(family.prefix)}.weight")}
-    if unknown := sorted(found.keys() - by_name.keys() - ignored):
+    ignored = {name for name in by_module if re.fullmatch(family.ignored, f"{name.removeprefix(family.prefix)}.weight")}
+    if unknown := sorted(by_module.keys() - by_name.keys() - ignored):
         raise ValueError(
             f"the adapter is of another base: a {family.model_type} model like this one has no linear layers "
             f"{', '.join(unknown[:5])}"
         )
-    return {name: (by_name[name], value) for name, value in found.items() if name in by_name}
+    return {name: (by_name[name], value) for name, value in by_module.items() if name in by_name}
 
 
-def check_complete(found: Collection[str], linears: Sequence[TheirLinear], targets: LoraConfig) -> None:
+def check_complete(present: Collection[str], linears: Sequence[TheirLinear], targets: LoraConfig) -> None:
     """The file has the layers that its config targets, and no others."""
-    if stray := sorted(name for name in found if not targets.targets(name)):
+    if stray := sorted(name for name in present if not targets.targets(name)):
         raise ValueError(f"{TENSORS} has {', '.join(stray[:5])}, which target_modules in {CONFIG} does not name")
-    whole = any(linear.name in found for linear in linears if linear.name != linear.bare)
+    whole = any(linear.name in present for linear in linears if linear.name != linear.bare)
     names = [linear.name if whole else linear.bare for linear in linears]
-    if missing := sorted(name for name in names if name not in found and targets.targets(name)):
+    if missing := sorted(name for name in names if name not in present and targets.targets(name)):
         raise ValueError(f"{TENSORS} lacks {', '.join(missing[:5])}, which target_modules in {CONFIG} names")
 
 

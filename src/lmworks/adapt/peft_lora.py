@@ -53,23 +53,23 @@ def join(linear: TheirLinear, changes: Mapping[str, LowRank]) -> LowRank | None:
     Parts with an A and scale of their own are put side by side: the rank is the sum of theirs, and B is zero where a
     part's outputs meet another's rank. ValueError for DoRA of some parts, for those without have a length too.
     """
-    found = {name: changes[name] for name, _ in linear.parts if name in changes}
-    if len(found) == len(linear.parts) == 1 or not found:
-        return next(iter(found.values()), None)
-    a, b, scale, _ = next(iter(found.values()))
-    lengths = {name: change.magnitude for name, change in found.items() if change.magnitude is not None}
+    linear_changes = {name: changes[name] for name, _ in linear.parts if name in changes}
+    if len(linear_changes) == len(linear.parts) == 1 or not linear_changes:
+        return next(iter(linear_changes.values()), None)
+    a, b, scale, _ = next(iter(linear_changes.values()))
+    lengths = {name: change.magnitude for name, change in linear_changes.items() if change.magnitude is not None}
     if 0 < len(lengths) < len(linear.parts):
         without = [name for name, _ in linear.parts if name not in lengths]
         raise ValueError(f"{linear.name} is one layer in the family: DoRA needs {', '.join(without)} as well")
     magnitude = linear.gather(lengths) if lengths else None
-    if all(change.scale == scale and torch.equal(change.a, a) for change in found.values()):
-        return LowRank(a, linear.gather({name: change.b for name, change in found.items()}), scale, magnitude)
+    if all(change.scale == scale and torch.equal(change.a, a) for change in linear_changes.values()):
+        return LowRank(a, linear.gather({name: change.b for name, change in linear_changes.items()}), scale, magnitude)
     wide, start = dict[str, Tensor](), 0
-    for name, change in found.items():
-        wide[name] = b.new_zeros(len(change.b), sum(other.rank for other in found.values()))
+    for name, change in linear_changes.items():
+        wide[name] = b.new_zeros(len(change.b), sum(other.rank for other in linear_changes.values()))
         wide[name][:, start : start + change.rank] = change.b * change.scale
         start += change.rank
-    return LowRank(torch.cat([change.a for change in found.values()]), linear.gather(wide), 1.0, magnitude)
+    return LowRank(torch.cat([change.a for change in linear_changes.values()]), linear.gather(wide), 1.0, magnitude)
 
 
 def _with_lengths(linear: TheirLinear, changes: Mapping[str, LowRank], model: Transformer) -> Mapping[str, LowRank]:
@@ -172,12 +172,12 @@ def lora_from_peft(
     """The adapter in a folder's `document` and `tensors`; the rest as in `read_lora`."""
     lora_config, base, changes = read_peft_config(document), write_config(config, published), dict[str, LowRank]()
     linears = their_linears(config, base)
-    found = by_their_names(_changes(tensors), linears, base)
-    for name, (linear, parts) in found.items():
+    linear_changes = by_their_names(_changes(tensors), linears, base)
+    for name, (linear, parts) in linear_changes.items():
         change = LowRank(parts[_A], parts[_B], lora_config.scale(name), parts.get(_MAGNITUDE))
         _check(name, change, linear, lora_config)
         changes |= cut(linear, change)
-    check_complete(found, linears, lora_config)
+    check_complete(linear_changes, linears, lora_config)
     return Lora(changes)
 
 
@@ -240,22 +240,22 @@ _TENSOR = re.compile(
 
 def _changes(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """A, B and DoRA's magnitude of every layer by its name in the file, without PEFT's prefix."""
-    found: dict[str, dict[str, Tensor]] = {}
+    changes: dict[str, dict[str, Tensor]] = {}
     for name in tensors:
         match = _TENSOR.fullmatch(name)
         if match is None:
             raise UnsupportedModel(f"{TENSORS}: {name} is not a matrix of a LoRA of a linear layer or the embedding")
         kind = match[2] or (f"lora_{match[3]}" if match[3] else _MAGNITUDE)
-        found.setdefault(match[1], {})[kind] = tensors[name]
-    if single := [name for name, parts in found.items() if not parts.keys() >= {_A, _B}]:
+        changes.setdefault(match[1], {})[kind] = tensors[name]
+    if single := [name for name, parts in changes.items() if not parts.keys() >= {_A, _B}]:
         raise ValueError(f"{TENSORS}: {', '.join(single[:5])} have not both of lora_A and lora_B")
-    for name, parts in found.items():
+    for name, parts in changes.items():
         shape = parts[_B].shape[0], parts[_A].shape[-1]
         # PEFT puts the base's frozen weight next to an adapter of head or embedding: nothing new, unless it was
         # resized.
         if "base_layer" in parts and sorted(parts["base_layer"].shape) != sorted(shape):
             raise UnsupportedModel(f"{TENSORS}: {name}.base_layer.weight is not the base's weight, it was resized")
-    return found
+    return changes
 
 
 def _check(name: str, change: LowRank, linear: TheirLinear, lora_config: LoraConfig) -> None:

@@ -72,12 +72,12 @@ class PrefixAttention(Attention):
 
     def forward(self, hidden: Tensor, context: Context) -> Tensor:
         (prefix, shared), bias = self._others, context.bias
-        places = torch.arange(-len(prefix.embedding), 0, device=context.keys.device)[None]  # -P to -1
-        keys = torch.cat((places.expand(len(context.keys), -1), context.keys), dim=1)
+        positions = torch.arange(-len(prefix.embedding), 0, device=context.keys.device)[None]  # -P to -1
+        keys = torch.cat((positions.expand(len(context.keys), -1), context.keys), dim=1)
         if bias is not None:  # the stack's, (batch or 1, heads, length, stored)
-            before = bias.new_zeros(()) if shared is None else shared(context.queries, places)
+            before = bias.new_zeros(()) if shared is None else shared(context.queries, positions)
             if isinstance(self.config.position, configs.Alibi):
-                before = before + alibi(self.config.heads, distances(context.queries, places), bias.dtype)
+                before = before + alibi(self.config.heads, distances(context.queries, positions), bias.dtype)
             bias = torch.cat((before.expand(len(bias), -1, -1, -1), bias), dim=-1)
         return super().forward(hidden, replace(context, keys=keys, bias=bias))
 
@@ -93,8 +93,8 @@ class PrefixAttention(Attention):
         sizes = 2, self.config.kv_heads, self.config.head_dim
         key, value = self._others[0](self._layer).unflatten(1, sizes).permute(1, 2, 0, 3)  # (kv_heads, P, head_dim)
         if (rope := self.config.rope) is not None:
-            place = torch.full((1, 1), turn, device=key.device)
-            cosine, sine = rotation(rope, self.config.head_dim, place, dtype)
+            position = torch.full((1, 1), turn, device=key.device)
+            cosine, sine = rotation(rope, self.config.head_dim, position, dtype)
             factor = rope_frequencies(rope, cosine.shape[-1], key.device)[1]  # which scales what a rotation has seen
             key = rotate(key[None], (cosine / factor, sine / factor))[0]
         return key, value
@@ -137,8 +137,8 @@ def _of_tokens(model: Transformer, count: int, generator: torch.Generator) -> Te
     layers, step = len(cache.keys), len(model.config.stacks)
     layer_of = {step * layer % layers: layer for layer in reversed(range(layers))}
     numbers = [layer_of.get(part, part) for part in range(layers)]
-    parts = [stored[number][0] for number in numbers for stored in (cache.keys, cache.values)]
-    return torch.cat([part.transpose(0, 1).flatten(1) for part in parts], dim=1)  # of (kv_heads, P, head_dim) each
+    entries = [stored[number][0] for number in numbers for stored in (cache.keys, cache.values)]
+    return torch.cat([part.transpose(0, 1).flatten(1) for part in entries], dim=1)  # of (kv_heads, P, head_dim) each
 
 
 def _with_prefix(model: Transformer, prefix: Prefix) -> Transformer:
@@ -156,8 +156,8 @@ def _with_prefix(model: Transformer, prefix: Prefix) -> Transformer:
     # then leaves that out: with an even number of layers the first half's parts serve the second half too.
     step = len(model.config.stacks)
     for number, block in enumerate(stack.blocks):
-        part = step * number % prefix.layers
-        block.attention = PrefixAttention(block.attention, prefix, part, stack.relative_bias)  # type: ignore[arg-type]
+        layer = step * number % prefix.layers
+        block.attention = PrefixAttention(block.attention, prefix, layer, stack.relative_bias)  # type: ignore[arg-type]
     return adapted.train(model.training)
 
 
@@ -203,8 +203,8 @@ def prefix_to_peft(
     """PEFT's config and tensors of the prefix in `model`; `weights` by the names of `trained_weights`."""
     prefix = copy.deepcopy(model.get_submodule("prefix"))
     assert isinstance(prefix, Prefix)
-    own = {name.removeprefix("prefix."): weight for name, weight in weights.items()}
-    prefix.to(own["embedding"].dtype).load_state_dict(own)
+    tensors = {name.removeprefix("prefix."): weight for name, weight in weights.items()}
+    prefix.to(tensors["embedding"].dtype).load_state_dict(tensors)
     heads, _, layers = _shape(model)
     sizes = dict(zip(_SIZES, (len(prefix.embedding), layers, heads, prefix.width), strict=True))
     published = write_config(checkpoint.config, checkpoint.published)

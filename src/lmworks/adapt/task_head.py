@@ -40,10 +40,10 @@ def with_head(
         nn.init.zeros_(weight) if name.endswith("bias") else nn.init.normal_(weight, std=0.02, generator=generator)
     if weights is not None:
         module.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    kept = {name: weight for name, weight in checkpoint.model.state_dict().items() if not name.startswith(HEAD)}
+    base = {name: weight for name, weight in checkpoint.model.state_dict().items() if not name.startswith(HEAD)}
     own = {f"{HEAD}{name}": weight.detach() for name, weight in module.state_dict().items()}
     return assemble(
-        replace(checkpoint.config, head=head), {**kept, **own}, checkpoint.tokenizer, checkpoint.chat_template,
+        replace(checkpoint.config, head=head), {**base, **own}, checkpoint.tokenizer, checkpoint.chat_template,
         max_length=checkpoint.max_length, source=checkpoint.source, licence=checkpoint.licence,
         published=checkpoint.published, dtype=checkpoint.dtype or torch.float32, device=checkpoint.device,
     )  # fmt: skip
@@ -69,12 +69,12 @@ def head_from_peft(
     """The checkpoint with the head that a PEFT folder holds, and what else the folder holds. UnsupportedModel for
     modules that are no head for spans or labels."""
     saved = tuple(f"{PREFIX}{name}." for name in document.get("modules_to_save") or ())
-    own = {name: tensor for name, tensor in tensors.items() if name.startswith(saved)} if saved else {}
-    if not own:
+    head_tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(saved)} if saved else {}
+    if not head_tensors:
         return checkpoint, document, tensors
-    labels = next((len(tensor) for name, tensor in own.items() if ".classifier." in name), 0)
+    labels = next((len(tensor) for name, tensor in head_tensors.items() if ".classifier." in name), 0)
     label: Head = ClassificationHead(labels)
-    if (last := own.get(f"{PREFIX}score.weight")) is not None:  # of a decoder, which reads its last token
+    if (last := head_tensors.get(f"{PREFIX}score.weight")) is not None:  # of a decoder, which reads its last token
         label = ScoreHead() if len(last) == 1 else ClassificationHead(len(last), "last", None, bias=False)
     heads: Mapping[str, Head] = {"QUESTION_ANS": SpanHead(), "SEQ_CLS": label}
     head = heads.get(document.get("task_type") or "")
@@ -82,9 +82,11 @@ def head_from_peft(
         raise UnsupportedModel(f"modules_to_save of the task {document.get('task_type')!r} is not supported")
     described = write_config(replace(checkpoint.config, head=head), checkpoint.published)
     modules = family_of(described["model_type"]).architecture(described).modules
-    ours = {f"{PREFIX}{theirs}": name.removeprefix(HEAD) for name, theirs in modules.items()}
-    weights = {f"{ours[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor for name, tensor in own.items()}
-    rest = {name: tensor for name, tensor in tensors.items() if name not in own}
+    ours = {f"{PREFIX}{peft_name}": name.removeprefix(HEAD) for name, peft_name in modules.items()}
+    weights = {
+        f"{ours[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor for name, tensor in head_tensors.items()
+    }
+    rest = {name: tensor for name, tensor in tensors.items() if name not in head_tensors}
     return with_head(checkpoint, head, weights=weights), {**document, "modules_to_save": None}, rest
 
 

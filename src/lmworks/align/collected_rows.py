@@ -25,14 +25,18 @@ _CUT = {"length": "cut off at the limit of tokens", "cancelled": "cancelled", "d
 def thumbed_rows(interactions: Iterable[Interaction], left_out: Counter[str]) -> list[LabelledCompletion]:
     """A row for each answer with a thumb, the newest one; `rubric` is the reason that the person gave."""
     rows = []
-    for one in interactions:
-        thumb, reason = thumb_of(one), unusable(one)
+    for interaction in interactions:
+        thumb, reason = thumb_of(interaction), unusable(interaction)
         if not thumb or reason:
             left_out[f"thumbs on answers {reason}" if thumb else "answers without a thumb"] += 1
             continue
-        given = next(each for each in reversed(one.feedback) if each.kind == "thumbs")
-        made = Provenance(f"interaction {one.id}", given.author or None, rubric=given.text or None)
-        rows.append(LabelledCompletion(prompt_of_answer(one), one.response, thumb == "up", made, one.tools))
+        given = next(feedback for feedback in reversed(interaction.feedback) if feedback.kind == "thumbs")
+        made = Provenance(f"interaction {interaction.id}", given.author or None, rubric=given.text or None)
+        rows.append(
+            LabelledCompletion(
+                prompt_of_answer(interaction), interaction.response, thumb == "up", made, interaction.tools
+            )
+        )
     return rows
 
 
@@ -51,9 +55,9 @@ def preference_rows(
             if good.completion == bad.completion:
                 left_out["opposite thumbs on equal answers"] += 1
                 continue
-            one, two = good.provenance, bad.provenance
-            annotator = one.annotator if one.annotator == two.annotator else None
-            made = Provenance(f"{one.source} and {two.source}", annotator, rubric=two.rubric or one.rubric)
+            better, worse = good.provenance, bad.provenance
+            annotator = better.annotator if better.annotator == worse.annotator else None
+            made = Provenance(f"{better.source} and {worse.source}", annotator, rubric=worse.rubric or better.rubric)
             rows.append(Preference(good.prompt, good.completion, bad.completion, made, good.tools))
     rows += [row for vote in votes if (row := vote.preference)]
     rows += [row for ranking in rankings for row in ranking.preferences]
@@ -65,29 +69,29 @@ def preference_rows(
     return rows
 
 
-def unusable(one: Interaction) -> str:
+def unusable(interaction: Interaction) -> str:
     """Why nothing can be learned from an answer; "" where something can."""
-    if one.finish_reason in _CUT or one.error:
-        return _CUT.get(one.finish_reason, "that failed")
-    if one.operation != "chat":
-        return f"of the operation {one.operation}, whose prompt is no conversation"
-    if CONTENT in one.redacted:
+    if interaction.finish_reason in _CUT or interaction.error:
+        return _CUT.get(interaction.finish_reason, "that failed")
+    if interaction.operation != "chat":
+        return f"of the operation {interaction.operation}, whose prompt is no conversation"
+    if CONTENT in interaction.redacted:
         return "whose texts the log does not keep"
-    if one.redacted:
-        return f"with words that the log replaces ({', '.join(one.redacted)})"
-    if not one.messages or not one.response.strip():
+    if interaction.redacted:
+        return f"with words that the log replaces ({', '.join(interaction.redacted)})"
+    if not interaction.messages or not interaction.response.strip():
         return "that are empty"
-    return "from documents that found none" if one.confidence is not None and not one.retrieved else ""
+    return "from documents that found none" if interaction.confidence is not None and not interaction.retrieved else ""
 
 
-def prompt_of_answer(one: Interaction) -> tuple[Message, ...]:
-    if one.confidence is None:
-        return one.messages
+def prompt_of_answer(interaction: Interaction) -> tuple[Message, ...]:
+    if interaction.confidence is None:
+        return interaction.messages
     passages = []
-    for cited in one.citations:
-        held = (each.text for each in one.retrieved if each.span.overlap(cited.evidence))
+    for cited in interaction.citations:
+        held = (passage.text for passage in interaction.retrieved if passage.span.overlap(cited.evidence))
         passages.append(next(held, cited.text))
-    passages = passages or [each.text for each in one.retrieved[:SHOWN]]
+    passages = passages or [passage.text for passage in interaction.retrieved[:SHOWN]]
     numbered = "\n\n".join(f"[{number}] {text.strip()}" for number, text in enumerate(passages, 1))
-    question = "\n".join(message.content for message in one.messages if message.role == "user")
+    question = "\n".join(message.content for message in interaction.messages if message.role == "user")
     return (Message("user", GROUNDED.format(passages=numbered, question=question)),)

@@ -65,22 +65,28 @@ def critique_and_revision(config: CritiqueConfig, context: StageContext) -> Stag
     longest = checkpoint.config.context_length - config.max_tokens * 3 - 256  # the requests take some hundred tokens
     short = [row for row in rows if len(checkpoint.chat.render(as_messages(row.prompt, "user")).ids) <= longest]
     prompts = [(row.prompt, replace(row.provenance, judge=made)) for row in short]
-    found: list[Revised] = []
+    revisions: list[Revised] = []
     for start in range(0, len(prompts), _BATCH):
-        kept = context.work / f"rows-{start}.jsonl"
-        if not kept.exists():
-            write_rows(kept, revised(engine, prompts[start : start + _BATCH], config, principles))
-        found += read_rows(Revised, kept)
-        context.progress(len(found), len(prompts), "prompts")
-    good, left_out = [row for row in found if not row.left_out], Counter(row.left_out for row in found if row.left_out)
+        path = context.work / f"rows-{start}.jsonl"
+        if not path.exists():
+            write_rows(path, revised(engine, prompts[start : start + _BATCH], config, principles))
+        revisions += read_rows(Revised, path)
+        context.progress(len(revisions), len(prompts), "prompts")
+    good, left_out = (
+        [row for row in revisions if not row.left_out],
+        Counter(row.left_out for row in revisions if row.left_out),
+    )
     left_out += Counter({"a prompt that is too long": len(rows) - len(prompts)})
     if not good:
         raise ValueError(f"of {len(rows)} prompts no row is left: {dict(left_out)}")
-    singles = [PromptCompletion(one.prompt, one.revision, one.provenance) for one in good]
-    pairs = [Preference(one.prompt, one.revision, one.answer, one.provenance) for one in good]
+    singles = [PromptCompletion(revision.prompt, revision.revision, revision.provenance) for revision in good]
+    pairs = [Preference(revision.prompt, revision.revision, revision.answer, revision.provenance) for revision in good]
     write_preference_rows(context.output / CONVERSATIONS, singles)
     write_preference_rows(context.output / PREFERENCES, pairs)
-    texts = [(one.provenance.rubric or "", one.answer, one.critique, one.revision) for one in good[:_SHOWN]]
+    texts = [
+        (revision.provenance.rubric or "", revision.answer, revision.critique, revision.revision)
+        for revision in good[:_SHOWN]
+    ]
     tables = [Table(("principle", "answer", "critique", "revision"), tuple(texts), "The first rows")]
     tables += [Table(("left out", "prompts"), tuple(left_out.most_common()))] if left_out else []
     text = "The model wrote them all: read some before you train on them, and measure lengths by `lmworks rows lint`."
@@ -107,10 +113,10 @@ def revised(
         seeds = [seed_of(f"{config.seed} {step}", number, 0) for number in numbers]
         requests = [Request(messages=tuple(talk), sampling=replace(sampling, seed=seed))
                     for talk, seed in zip(talks, seeds, strict=True)]  # fmt: skip
-        said = engine.generate(requests)
-        for talk, one in zip(talks, said, strict=True):
-            talk.append(Message("assistant", one.text.strip()))
-        return said
+        answers = engine.generate(requests)
+        for talk, answer in zip(talks, answers, strict=True):
+            talk.append(Message("assistant", answer.text.strip()))
+        return answers
 
     answers = say("answer")
     say("critique 0", *(CRITIQUE.format(principle=principle) for principle in drawn))
@@ -139,8 +145,8 @@ def principles_of(config: CritiqueConfig, base: Path) -> tuple[str, ...]:
     if config.principles is None:
         return PRINCIPLES
     lines = named_file(str(config.principles), base, "principles").read_text("utf-8").splitlines()
-    if found := tuple(line.strip() for line in lines if line.strip()):
-        return found
+    if principles := tuple(line.strip() for line in lines if line.strip()):
+        return principles
     raise ValueError(f"{config.principles} holds no principle: write one a line")
 
 

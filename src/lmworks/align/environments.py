@@ -48,9 +48,9 @@ class Episodes(NamedTuple):
 
 def episodes(name: str, form: Callable[[], ToolForm]) -> Episodes:
     """The episodes of an environment by its name; `form` is asked where tools are. LookupError where there is none."""
-    found = form() if isinstance(_named(name), Mapping) else None
-    made = _made(name, found)
-    return made if name in TOOLS else made._replace(environment=limited_environment(name, found))
+    environment = form() if isinstance(_named(name), Mapping) else None
+    made = _made(name, environment)
+    return made if name in TOOLS else made._replace(environment=limited_environment(name, environment))
 
 
 def limited_environment(name: str, form: ToolForm | None, seconds: float = SECONDS) -> Environment:
@@ -84,14 +84,14 @@ def _named(name: str) -> Environment | Episodes | Tools:
 
 @cache
 def _made(name: str, form: ToolForm | None) -> Episodes:
-    own = _named(name)
-    if isinstance(own, Episodes):
-        return own
-    if not isinstance(own, Mapping):
-        return Episodes(own)
+    listed = _named(name)
+    if isinstance(listed, Episodes):
+        return listed
+    if not isinstance(listed, Mapping):
+        return Episodes(listed)
     assert form is not None
-    described = tuple(tool for tool, _ in own.values())
-    return Episodes(tool_environment(own, form), described, tool_constraint(own, form))
+    described = tuple(tool for tool, _ in listed.values())
+    return Episodes(tool_environment(listed, form), described, tool_constraint(listed, form))
 
 
 def _prepare(asked: tuple[str, ToolForm | None]) -> None:

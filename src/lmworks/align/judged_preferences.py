@@ -35,21 +35,21 @@ def judged_preferences(judge: Judge, rows: Sequence[Candidates], name: str) -> t
     if not by.pairwise:
         raise ValueError(f"{by.name} judges single responses: take a rubric that compares {{first}} with {{second}}, "
                          "such as helpfulness")  # fmt: skip
-    pairs = [(row, one, two) for row in rows for one, two in combinations(row.completions, 2)]
-    asked = [{"prompt": prompt_text(row.prompt), "first": one, "second": two} for row, one, two in pairs]
+    pairs = [(row, first, second) for row in rows for first, second in combinations(row.completions, 2)]
+    asked = [{"prompt": prompt_text(row.prompt), "first": first, "second": second} for row, first, second in pairs]
     middle = float(by.values.max() + by.values.min()) / 2
     made = {"judge": f"{name} {judge.fingerprint[:12]}", "rubric": f"{by.name} {by.hash}"}
     decided, undecided = [], []
-    for (row, one, two), found in zip(pairs, judge.judgements(asked), strict=True):
+    for (row, first, second), judgement in zip(pairs, judge.judgements(asked), strict=True):
         provenance = replace(row.provenance, **made)
-        if isinstance(found, Unscored):
-            undecided.append(Undecided(row.prompt, one, two, f"cannot be judged: {found.reason}", provenance))
-        elif not found.consistent or by.verdicts[found.verdict] == middle:
-            reason = "a tie" if found.consistent else "the order decides"
-            undecided.append(Undecided(row.prompt, one, two, reason, provenance))
+        if isinstance(judgement, Unscored):
+            undecided.append(Undecided(row.prompt, first, second, f"cannot be judged: {judgement.reason}", provenance))
+        elif not judgement.consistent or by.verdicts[judgement.verdict] == middle:
+            reason = "a tie" if judgement.consistent else "the order decides"
+            undecided.append(Undecided(row.prompt, first, second, reason, provenance))
         else:
-            order = int(by.verdicts[found.verdict] < middle)
-            chosen, rejected = (two, one) if order else (one, two)
+            order = int(by.verdicts[judgement.verdict] < middle)
+            chosen, rejected = (second, first) if order else (first, second)
             decided.append(Preference(row.prompt, chosen, rejected, replace(provenance, order=order)))
     return decided, undecided
 
@@ -69,14 +69,16 @@ def sampled_candidates(
                 sampling=replace(sampling, seed=seed_of(str(sampling.seed), number, sample)))
         for row, number in asked for sample in range(samples)
     ]  # fmt: skip
-    said = iter(engine.generate(requests))
+    outputs = iter(engine.generate(requests))
     result = []
     for row in rows:
         if len(row.completions) > 1:
             result.append(row)
             continue
-        drawn = [next(said) for _ in range(samples)]
-        texts = [text for one in drawn if one.finish_reason == "stop" and (text := one.text.strip())]
+        drawn = [next(outputs) for _ in range(samples)]
+        texts = [
+            text for completion in drawn if completion.finish_reason == "stop" and (text := completion.text.strip())
+        ]
         left_out.update(["samples that were cut off or empty"] * (samples - len(texts)))
         different = tuple(dict.fromkeys((*row.completions, *texts)))
         if len(different) > 1:

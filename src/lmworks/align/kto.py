@@ -30,26 +30,26 @@ PER_WANTED = "per_wanted"  # that with the rows of the step for each wanted one
 Total = Callable[[Sequence[float]], list[float]]  # sums over ranks
 
 
-def kto(policy: Tensor, reference: Tensor, wanted: Tensor, z0: Tensor, config: KTOConfig = KTOConfig()) -> Tensor:  # noqa: B008
+def kto(policy: Tensor, reference: Tensor, desirable: Tensor, z0: Tensor, config: KTOConfig = KTOConfig()) -> Tensor:  # noqa: B008
     """The loss of each completion, (rows,); policy and reference (rows,): S ln π; wanted (rows,) bool; z0 () or
     (rows,)."""
-    gain = torch.where(wanted, policy - reference - z0, z0 - (policy - reference))
-    weight = torch.where(wanted, config.desirable, config.undesirable)
+    gain = torch.where(desirable, policy - reference - z0, z0 - (policy - reference))
+    weight = torch.where(desirable, config.desirable, config.undesirable)
     return weight * torch.sigmoid(-config.beta * gain)
 
 
 def with_mismatched(groups: TokenGroups, length: int) -> TokenGroups:
     """Groups of one completion with a second one behind it: the completion of the next row that has another prompt."""
     assert groups.learned is not None
-    parts, made = [], []
+    pairs, made = [], []
     for ids, learned in zip(
-        *(np.split(each, groups.ends[:-1]) for each in (groups.tokens, groups.learned)), strict=True
+        *(np.split(column, groups.ends[:-1]) for column in (groups.tokens, groups.learned)), strict=True
     ):
         first = int(learned.argmax())
-        parts.append((ids[:first].tolist(), ids[first:].tolist(), learned[first:].tolist()))
-    for number, (prompt, own, mask) in enumerate(parts):
-        others = (parts[(number + step) % len(parts)] for step in range(1, len(parts)))
-        _, other, other_mask = next((each for each in others if each[0] != prompt), parts[number - 1])
+        pairs.append((ids[:first].tolist(), ids[first:].tolist(), learned[first:].tolist()))
+    for number, (prompt, own, mask) in enumerate(pairs):
+        others = (pairs[(number + step) % len(pairs)] for step in range(1, len(pairs)))
+        _, other, other_mask = next((pair for pair in others if pair[0] != prompt), pairs[number - 1])
         ids = [[*prompt, *own], [*prompt, *other][:length]]
         masks = [[False] * len(prompt) + mask, ([False] * len(prompt) + other_mask)[:length]]
         made.append(TokenGroup(ids, masks, {"label": [float(groups.columns["label"][number]), 0.0]}))
@@ -62,13 +62,13 @@ def with_baseline(
 ) -> list[GroupBatch]:
     """The batches of one step with the columns `baseline`, under the model as it is, and `per_wanted`. A forward has
     `micro_batch` rows, as those of the loss and of the reference; by default a batch."""
-    ratio, wanted = 0.0, sum(int((batch.columns["label"][:, 0] > 0).sum()) for batch in batches)
+    ratio, desirable = 0.0, sum(int((batch.columns["label"][:, 0] > 0).sum()) for batch in batches)
     for batch in (piece for whole in batches for piece in micro_batches(whole, micro_batch or len(whole))):
         mismatched = to_device(_part(batch, 1), model.tokens.device)
         policy = completion_sums(model, sequences_of(mismatched)).double()
         ratio += float((policy - mismatched.columns[REFERENCE][:, 0]).sum())
-    ratio, rows, wanted = total([ratio, sum(len(batch) for batch in batches), wanted])
-    same = {BASELINE: max(ratio / rows, 0.0), PER_WANTED: rows / max(wanted, 1)}
+    ratio, rows, desirable = total([ratio, sum(len(batch) for batch in batches), desirable])
+    same = {BASELINE: max(ratio / rows, 0.0), PER_WANTED: rows / max(desirable, 1)}
 
     def filled(batch: GroupBatch) -> dict[str, Tensor]:
         return {name: torch.full_like(batch.columns[REFERENCE], value) for name, value in same.items()}
@@ -122,11 +122,11 @@ class KTO(Objective[GroupBatch]):
         policy = completion_sums(model, sequences)  # (rows,)
         columns = {name: values[:, 0] for name, values in examples.columns.items()}
         reference, z0 = columns[REFERENCE].to(policy), columns[BASELINE].to(policy)
-        wanted = columns["label"] > 0
-        loss = kto(policy, reference, wanted, z0, self.config).sum()
+        desirable = columns["label"] > 0
+        loss = kto(policy, reference, desirable, z0, self.config).sum()
         ratio = (policy - reference).detach()
-        sides = torch.where(wanted, 1, -1) * (ratio - z0).sign()
-        right, chosen = 0.5 + 0.5 * sides, ratio * wanted * columns[PER_WANTED].to(policy)
+        sides = torch.where(desirable, 1, -1) * (ratio - z0).sign()
+        right, chosen = 0.5 + 0.5 * sides, ratio * desirable * columns[PER_WANTED].to(policy)
         metrics = {"accuracy": right.sum(), "log_ratio": ratio.sum(), "z0": z0.sum()}
         metrics["log_ratio_chosen"] = (chosen / sequences.mask[:, 1:].sum(-1)).sum()
         return {"kto": Loss(loss, len(examples), metrics)}
@@ -135,5 +135,5 @@ class KTO(Objective[GroupBatch]):
 def _part(batch: GroupBatch, number: int) -> GroupBatch:
     """One sequence of each group."""
     columns = {name: values[:, [number]] for name, values in batch.columns.items()}
-    parts = (part[:, [number]] for part in (batch.ids, batch.attention_mask, batch.completion_mask))
-    return GroupBatch(*parts, columns)  # type: ignore[call-arg] - of three parts
+    batches = (tensor[:, [number]] for tensor in (batch.ids, batch.attention_mask, batch.completion_mask))
+    return GroupBatch(*batches, columns)  # type: ignore[call-arg] - of three parts

@@ -80,14 +80,14 @@ def log_probabilities_and_values(
         raise TypeError(f"a policy predicts tokens, and the model's head is {model.config.head}")
     check_temperature(model, temperature)
     projection = head.projection_to_vocabulary(model.tokens)
-    wanted = sequences.mask[:, 1:]
-    features = hidden_at(model, sequences, F.pad(wanted, (0, 1)))  # (targets, width): of what stands before each
-    targets = sequences.ids[:, 1:][wanted]
+    mask = sequences.mask[:, 1:]
+    features = hidden_at(model, sequences, F.pad(mask, (0, 1)))  # (targets, width): of what stands before each
+    targets = sequences.ids[:, 1:][mask]
     numbers = token_log_probabilities(head.features(features) / temperature, projection, targets)
-    log_probabilities = _placed(numbers, wanted)
+    log_probabilities = _placed(numbers, mask)
     if critic is None:
         return log_probabilities, torch.zeros_like(log_probabilities)
-    return log_probabilities, _placed(critic(features)[:, 0].to(numbers), wanted)
+    return log_probabilities, _placed(critic(features)[:, 0].to(numbers), mask)
 
 
 def check_temperature(model: Transformer, temperature: float) -> None:
@@ -118,20 +118,20 @@ def hidden_at(model: Transformer, sequences: Sequences, at: Tensor) -> Tensor:
         for rows, longest in rows_by_length(sequences.lengths):
             hidden[rows, :longest] = model.hidden(ids[rows, :longest])
         return hidden[at]
-    places = torch.arange(ids.shape[1], device=ids.device)
-    prompt, end = mask.int().argmax(-1), (at * (places + 1)).amax(-1)  # (rows,)
-    own = (ids[1:] == ids[:-1]) | (places >= prompt[1:, None])
+    columns = torch.arange(ids.shape[1], device=ids.device)
+    prompt, end = mask.int().argmax(-1), (at * (columns + 1)).amax(-1)  # (rows,)
+    own = (ids[1:] == ids[:-1]) | (columns >= prompt[1:, None])
     same = own.all(-1) & (prompt[1:] == prompt[:-1]) & (prompt[1:] > 0)
     same = torch.cat((same.new_zeros(1), same))  # (rows,): with the prompt of the row before
     tokens = (end - prompt * same).cumsum(0)
-    found = [model.tokens.new_zeros(0, model.tokens.shape[1])]
+    hidden_states = [model.tokens.new_zeros(0, model.tokens.shape[1])]
     for number in (tokens // TOGETHER).unique():
         rows = tokens // TOGETHER == number
         (row, positions, texts, branches), place = _pack(ids[rows], prompt[rows], end[rows], same[rows])
         if row.numel():
             hidden = model.hidden(row, positions=positions, rule=shared_prefixes(texts, branches))[0]  # (tokens, width)
-            found.append(hidden[place[at[rows]]])
-    return torch.cat(found)
+            hidden_states.append(hidden[place[at[rows]]])
+    return torch.cat(hidden_states)
 
 
 def _pack(ids: Tensor, prompt: Tensor, end: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,14 +143,14 @@ def _pack(ids: Tensor, prompt: Tensor, end: Tensor, same: Tensor) -> tuple[Tenso
     shared = same & (number > 0)
     starts = (end - prompt * shared).cumsum(0) - (end - prompt * shared)
     columns = torch.arange(ids.shape[1], device=ids.device)
-    place = starts[:, None] + columns - (prompt * shared)[:, None]
-    place = place.where(columns >= (prompt * shared)[:, None], starts[first][:, None] + columns)
+    positions = starts[:, None] + columns - (prompt * shared)[:, None]
+    positions = positions.where(columns >= (prompt * shared)[:, None], starts[first][:, None] + columns)
     real = columns < end[:, None]
     branches = (number - first + 1)[:, None] * (columns >= prompt[:, None])
     packed = ids.new_zeros(4, int((end - prompt * shared).sum()))
     for part, values in zip(packed, (ids, columns, first[:, None], branches), strict=True):
-        part[place[real]] = values.expand_as(ids)[real]
-    return packed[:, None], place
+        part[positions[real]] = values.expand_as(ids)[real]
+    return packed[:, None], positions
 
 
 @torch.no_grad()
@@ -170,20 +170,20 @@ def reference_sums(
               of a nat with what is next to it: with a run's own micro-batches, its first steps have ratios of 1.
     apart     Forwards of each: one of all first sequences of these groups, one of all second ones, …
     """
-    was, done, found = model.training, 0, np.zeros(len(groups.ends), np.float32)
+    was, done, sums = model.training, 0, np.zeros(len(groups.ends), np.float32)
     model.eval()
     together = together or np.split(np.arange(len(groups)), range(_ROWS, len(groups), _ROWS))
     rank, world_size = ranks.rows
     together = together[rank::world_size]
     for numbers in together:
         sequences = to_device(sequences_of(groups.batch(numbers)), device)
-        places = np.concatenate([np.arange(*groups.first[number : number + 2]) for number in numbers])
+        rows = np.concatenate([np.arange(*groups.first[number : number + 2]) for number in numbers])
         for part in (slice(number, None, apart) for number in range(apart)):
-            found[places[part]] = completion_sums(model, select_rows(sequences, part)).cpu().numpy()
+            sums[rows[part]] = completion_sums(model, select_rows(sequences, part)).cpu().numpy()
         done += len(numbers)
         progress(done, sum(map(len, together)), "rows under the reference")
     model.train(was)
-    return np.array(ranks.total(found.tolist()), np.float32)
+    return np.array(ranks.total(sums.tolist()), np.float32)
 
 
 _DRIFT = 0.05  # nats a token: between two formats of one model it is a tenth of that

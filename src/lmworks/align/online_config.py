@@ -113,8 +113,8 @@ class GRPOConfig(UpdatesConfig):
 
     def _part(self, key: str) -> Any:
         """A setting, as given or of the name."""
-        given, parts = getattr(self, key), {**POLICY_GRADIENTS["grpo"], **POLICY_GRADIENTS[self.name]}
-        return parts.get(key) if given is None else given
+        given, defaults = getattr(self, key), {**POLICY_GRADIENTS["grpo"], **POLICY_GRADIENTS[self.name]}
+        return defaults.get(key) if given is None else given
 
     @property
     def resolved(self) -> "GRPOConfig":

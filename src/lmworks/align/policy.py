@@ -73,9 +73,9 @@ class Policy:
         """ln p and the critic's values as the trainer computes them, without dropout."""
         training = model.training
         model.eval()
-        found = log_probabilities_and_values(model, to_device(sequences, model.tokens.device), temperature, critic)
+        statistics = log_probabilities_and_values(model, to_device(sequences, model.tokens.device), temperature, critic)
         model.train(training)
-        return found[0].float().cpu(), found[1].float().cpu()
+        return statistics[0].float().cpu(), statistics[1].float().cpu()
 
 
 def policy_of(run: Run, config: OnlineConfig, method: Method, fixed: bool = False) -> Policy:

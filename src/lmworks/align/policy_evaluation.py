@@ -31,20 +31,20 @@ def validation_of_rollouts(run: Run, completions: SampledCompletions) -> Callabl
     completions = replace(completions, config=replace(completions.config, algorithm=algorithm))
     rank, world_size = run.ranks.rows
     count = len(completions.prompts)
-    places = np.arange(count * rank // world_size, count * (rank + 1) // world_size)
+    indices = np.arange(count * rank // world_size, count * (rank + 1) // world_size)
     loader = cast(RolloutLoader, run.loader)
     signature = {"prompts": [prompt.ids for prompt in completions.prompts], "config": to_mapping(completions.config)}
 
     def validation() -> Validation:
         assert loader.policy is not None
         adapter = loader.policy.refresh(run.position.step)
-        draw = completions.draw(places.tolist(), 0, _AGAIN, loader.policy, adapter)
+        draw = completions.draw(indices.tolist(), 0, _AGAIN, loader.policy, adapter)
         right = np.where(np.isfinite(draw.right), draw.right >= 1, np.nan)
         measured = {"reward": draw.rewards, "pass@1": right, f"pass@{COMPLETIONS}": np.fmax.reduce(right, -1)[:, None]}
         scores: dict[str, Score] = {}
         for name, values in measured.items():
             sums = np.zeros((2, count))  # of each prompt, of those of other processes, too
-            sums[:, places] = np.nansum(values, -1), np.isfinite(values).sum(-1)
+            sums[:, indices] = np.nansum(values, -1), np.isfinite(values).sum(-1)
             total, known = np.reshape(run.ranks.total(sums.ravel().tolist()), (2, count))
             means = (total[known > 0] / known[known > 0]).tolist()
             scores[name] = mean_score(means, {"metric": name, "of": signature}, nothing="no completion has any")

@@ -33,10 +33,10 @@ def critic_of(model: Transformer) -> nn.Module:
 def token_rewards(scores: Tensor, log_probabilities: Tensor, reference: Tensor, mask: Tensor, beta: float) -> Tensor:
     """r_t, (sequences, length): k1 of each sampled token, and at the last of them the completion's score,
     (sequences,)."""
-    places = torch.arange(mask.shape[1], device=mask.device)
-    last = (mask * (places + 1)).argmax(-1)  # (sequences,)
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    last = (mask * (columns + 1)).argmax(-1)  # (sequences,)
     rewards = -beta * (log_probabilities - reference) * mask
-    return rewards + scores[:, None] * mask * (places == last[:, None])
+    return rewards + scores[:, None] * mask * (columns == last[:, None])
 
 
 def value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float | None) -> Tensor:

@@ -37,8 +37,8 @@ KINDS: Mapping[type, Kind] = {
 def score(model: Transformer, sequences: Sequences) -> Tensor:
     """The reward of each sequence, (sequences,), differentiable: of its last token that is no padding, as a
     `ForSequenceClassification` of `transformers` with one label gives it. TypeError for a model without such a head."""
-    places = torch.arange(sequences.ids.shape[1], device=sequences.ids.device)
-    return scores_at(model, sequences, places == sequences.lengths[:, None] - 1)
+    columns = torch.arange(sequences.ids.shape[1], device=sequences.ids.device)
+    return scores_at(model, sequences, columns == sequences.lengths[:, None] - 1)
 
 
 def scores_at(model: Transformer, sequences: Sequences, at: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ def targets_of(kind: Kind, groups: TokenGroups) -> Targets:
     batch = groups.batch(range(len(groups)))
     if kind == "process":
         steps = batch.completion_mask.any(1)  # (groups, length)
-        rows, places = steps.nonzero(as_tuple=True)
-        return Targets(places.double().numpy(), batch.completion_mask[:, 0][steps].double().numpy(), rows.tolist())
+        rows, columns = steps.nonzero(as_tuple=True)
+        return Targets(columns.double().numpy(), batch.completion_mask[:, 0][steps].double().numpy(), rows.tolist())
     lengths, rows = batch.completion_mask.sum(-1).double().numpy(), list(range(len(groups)))  # (groups, size)
     if kind == "pairwise":
         return Targets(lengths, np.ones(len(groups)), rows)
@@ -56,9 +56,9 @@ def scores_of(model: Transformer, objective: Reward, groups: TokenGroups) -> Num
     was = model.training
     model.eval()
     batches = (to_device(batch, model.tokens.device) for batch in groups.batches(16))
-    found = torch.cat([objective.scored(model, batch)[0] for batch in batches])
+    scores = torch.cat([objective.scored(model, batch)[0] for batch in batches])
     model.train(was)
-    return found.double().cpu().numpy()
+    return scores.double().cpu().numpy()
 
 
 def length_rule(train: Targets) -> Callable[[Targets], Numbers]:
@@ -116,11 +116,11 @@ def reward_section(
     known, asked = (targets_of(objective.kind, groups) for groups in (train, held_out))
     scores = reward_scores(objective.kind, known, asked, scores_of(model, objective, held_out))
     rows = tuple((_NAMES[name], str(value)) for name, value in scores.items())
-    beside, own = scores.get("length_accuracy"), scores.get("accuracy")
+    beside, accuracy = scores.get("length_accuracy"), scores.get("accuracy")
     alarms = ()
-    if isinstance(own, Scored) and isinstance(beside, Scored) and own.value <= beside.interval[1]:
-        often = "more often" if beside.value > own.value else "about as often"
-        both = f"{beside.value:.3f} next to {own.value:.3f}"
+    if isinstance(accuracy, Scored) and isinstance(beside, Scored) and accuracy.value <= beside.interval[1]:
+        often = "more often" if beside.value > accuracy.value else "about as often"
+        both = f"{beside.value:.3f} next to {accuracy.value:.3f}"
         alarms = (f"no better than a rule of length: length in tokens alone is right {often}, {both}",)
     scored = {f"held_out_{name}": score for name, score in scores.items() if isinstance(score, Scored)}
     numbers: dict[str, Any] = {name: score.value for name, score in scored.items()}

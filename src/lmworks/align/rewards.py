@@ -115,7 +115,9 @@ class RewardSum(AbstractContextManager["RewardSum"]):
         asked = [items[number] for number in programs], [responses[number] for number in programs]
         run = dict(zip(programs, _numbers(verifier(_PROGRAMS), *asked), strict=True)) if programs else {}
         rows = enumerate(zip(names, items, responses, strict=True))
-        return [run[n] if n in run else self._in_sandbox(name, [item], [said])[0] for n, (name, item, said) in rows]
+        return [
+            run[n] if n in run else self._in_sandbox(name, [item], [response])[0] for n, (name, item, response) in rows
+        ]
 
     def _in_sandbox(self, name: str, items: Sequence[Item], responses: Sequence[Response]) -> list[Reward]:
         try:
@@ -175,9 +177,9 @@ def located(name: str, base: Path) -> str:
 def own_reward(name: str) -> Metric:
     """The function `module:name` or `file.py:name`. LookupError where there is none, RewardShapeError for one that
     is called otherwise than `SHAPES`."""
-    place, _, attribute = name.rpartition(":")
+    file, _, attribute = name.rpartition(":")
     try:
-        names = run_path(place) if place.endswith(".py") else vars(import_module(place))
+        names = run_path(file) if file.endswith(".py") else vars(import_module(file))
         function = names[attribute]
     except Exception as error:  # whatever its author did
         raise LookupError(f"no verifier {name!r}: {type(error).__name__}: {error}") from None

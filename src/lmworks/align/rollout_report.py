@@ -48,7 +48,9 @@ def rollouts_section(log: Path) -> Section:
         ]
         rows.append((name, *means, _MEANS.get(name, "")))
     drawn = [["reward"], *([name] for name in parts if len(parts) > 1), passed, ["kl"], ["entropy"], ["length"]]
-    figures = tuple(_figure(found, steps, held_out) for each in drawn if (found := [n for n in each if n in logged]))
+    figures = tuple(
+        _figure(logged_names, steps, held_out) for each in drawn if (logged_names := [n for n in each if n in logged])
+    )
     text = f"Means over steps of what was sampled. `{LOG}` has every number of every step."
     alarms = ()
     if all(line.get("truncated") == 1 for line in steps):

@@ -62,15 +62,15 @@ class LintedRows:
 def lint_rows(path: Path, held_out: Sequence[EvaluationItem] = ()) -> LintedRows:
     """All findings about the rows of a file; errors of reading the file as a whole as of `rows_of`."""
     rows, wrong = [], defaultdict[str, list[str]](list)
-    for where, found in rows_of(path):
-        place = where.removeprefix(f"{path}, ")
+    for where, fields in rows_of(path):
+        line = where.removeprefix(f"{path}, ")
         try:
-            rows.append((place, parse_preference_row(found, where)))
+            rows.append((line, parse_preference_row(fields, where)))
         except ValueError as error:
-            wrong[str(error).removeprefix(f"{where}: ")].append(place)
+            wrong[str(error).removeprefix(f"{where}: ")].append(line)
     findings = [
-        Finding("no row", tuple(places), f"{len(places):,} rows: {why}" if len(places) > 1 else why)
-        for why, places in wrong.items()
+        Finding("no row", tuple(lines), f"{len(lines):,} rows: {why}" if len(lines) > 1 else why)
+        for why, lines in wrong.items()
     ]
     for find in (_find_unteachable, _find_wrong_answers, _find_repetitions, _find_length_bias, _find_nobodys):
         findings += find(rows)
@@ -81,7 +81,7 @@ def lint_rows(path: Path, held_out: Sequence[EvaluationItem] = ()) -> LintedRows
 def held_out_items(path: Path) -> list[EvaluationItem]:
     """The prompts of held-out rows, or the items of an evaluation set."""
     try:
-        rows = [parse_preference_row(found, where) for where, found in rows_of(path)]
+        rows = [parse_preference_row(fields, where) for where, fields in rows_of(path)]
     except ValueError:
         return read_items(path)
     return [EvaluationItem(f"{path.stem}/{n}", prompt_text(row.prompt)) for n, row in enumerate(rows, 1)]
@@ -91,7 +91,7 @@ def suite_items(suites: Sequence[str], data: Path) -> list[EvaluationItem]:
     """The items of the tasks of suites; errors as of `read_tasks` and `examples`."""
     from lmworks.evaluate.task import examples, read_tasks
 
-    items = [(task.name, one.item) for task in read_tasks(suites) for one in examples(task, data)[0]]
+    items = [(task.name, example.item) for task in read_tasks(suites) for example in examples(task, data)[0]]
     return [EvaluationItem(f"{n}/{i.id}", prompt_text(i.prompt), i.references, i.choices) for n, i in items]
 
 
@@ -135,16 +135,18 @@ def _find_wrong_answers(rows: _Rows) -> Iterator[Finding]:
         if isinstance(row, Preference) and plain_text(texts[0]) == plain_text(texts[1]):
             nearly = "" if row.chosen == row.rejected else "nearly "
             yield Finding(f"{nearly}equal answers", (where,), texts[0])
-        called = any(not isinstance(each, str) and any(m.tool_calls for m in each) for each in _given(row))
+        called = any(
+            not isinstance(completion, str) and any(m.tool_calls for m in completion) for completion in _given(row)
+        )
         if not all(map(str.strip, texts)) and not called:
             yield Finding("empty answer", (where,), _asked(row))
 
 
 def _find_nobodys(rows: _Rows) -> Iterator[Finding]:
     """Rows without a maker, whose source is where they stand."""
-    places = [where for where, row in rows if not _maker(row) and (row.provenance.source or where).endswith(where)]
-    if places:
-        yield Finding("no provenance", tuple(places), f"{len(places):,} of {len(rows):,} rows")
+    lines = [where for where, row in rows if not _maker(row) and (row.provenance.source or where).endswith(where)]
+    if lines:
+        yield Finding("no provenance", tuple(lines), f"{len(lines):,} of {len(rows):,} rows")
 
 
 def _find_repetitions(rows: _Rows) -> Iterator[Finding]:
@@ -153,13 +155,13 @@ def _find_repetitions(rows: _Rows) -> Iterator[Finding]:
     for where, row in rows:
         same[plain_text(prompt_text(row.prompt)), frozenset(map(plain_text, _completions(row)))].append((where, row))
     for group in (group for group in same.values() if len(group) > 1):
-        said: dict[Any, list[str]] = defaultdict(list)
+        lines_of: dict[Any, list[str]] = defaultdict(list)
         for where, row in group:
-            said[_verdict(row), _maker(row)].append(where)
-        for places in (places for places in said.values() if len(places) > 1):
-            yield Finding("duplicate", tuple(places), _asked(group[0][1]))
-        if len({verdict for verdict, _ in said}) > 1:
-            makers = ", ".join(sorted({maker or "nobody's name" for _, maker in said}))
+            lines_of[_verdict(row), _maker(row)].append(where)
+        for lines in (lines for lines in lines_of.values() if len(lines) > 1):
+            yield Finding("duplicate", tuple(lines), _asked(group[0][1]))
+        if len({verdict for verdict, _ in lines_of}) > 1:
+            makers = ", ".join(sorted({maker or "nobody's name" for _, maker in lines_of}))
             yield Finding("conflict", tuple(where for where, _ in group), f"by {makers}: {_asked(group[0][1])}")
 
 
@@ -190,26 +192,26 @@ def length_scores(rows: Iterable[PreferenceRow]) -> dict[str, Score]:
         return {LONGER: mean_score(wins, LONGER, clusters)}
     if all(isinstance(row, LabelledCompletion | Rated) for row in rows):
         verdicts = [float(_verdict(row)) for row in rows]
-        return {CORRELATION: spearman([float(each[0]) for each in lengths], verdicts, CORRELATION, clusters)}
+        return {CORRELATION: spearman([float(pair[0]) for pair in lengths], verdicts, CORRELATION, clusters)}
     return {}
 
 
 def _find_length_bias(rows: _Rows) -> Iterator[Finding]:
     """Length says more of the verdicts than chance does, by more than `FAIR`, beyond doubt."""
-    for name, found in length_scores(row for _, row in rows).items():
-        if isinstance(found, Scored):
-            chance, (low, high) = 0.5 if name == LONGER else 0.0, found.interval
+    for name, score in length_scores(row for _, row in rows).items():
+        if isinstance(score, Scored):
+            chance, (low, high) = 0.5 if name == LONGER else 0.0, score.interval
             if low > chance + FAIR or high < chance - FAIR:
-                yield Finding("length bias", (), f"{name}: {found}")
+                yield Finding("length bias", (), f"{name}: {score}")
 
 
-def card(found: LintedRows) -> Section:
+def card(linted: LintedRows) -> Section:
     """Kinds of rows, what length alone says, and of labels how much each should weigh."""
-    rows = [row for _, row in found.rows]
+    rows = [row for _, row in linted.rows]
     table = [(kind, f"{n:,} rows") for kind, n in Counter(KINDS_OF_ROWS[type(row)] for row in rows).items()]
     labels = [row.label for row in rows if isinstance(row, LabelledCompletion)]
     if 0 < (good := sum(labels)) < len(labels):  # Ethayarajh et al. 2024, section 4.2: w_D n_D / (w_U n_U) in [1, 4/3]
         weight = (len(labels) - good) / good
         table.append(("weight of desirable ones for KTO, against 1", f"{weight:.2f} to {4 / 3 * weight:.2f}"))
     table += [(name, str(score)) for name, score in length_scores(rows).items()]
-    return Section(f"Card of {found.path.name}", "", (Table(("", "value"), tuple(table)),))
+    return Section(f"Card of {linted.path.name}", "", (Table(("", "value"), tuple(table)),))

@@ -32,13 +32,13 @@ def sft_groups(files: Sequence[str], length: int, checkpoint: Checkpoint, base: 
 def read_demonstrations(files: Sequence[str], base: Path) -> list[PromptCompletion]:
     """Rows that fine-tuning reads, too; of a conversation, its last answer and what stands before it. The errors are
     those of `read_dialogues`."""
-    found = []
+    demonstrations = []
     for _, row in read_dialogues(conversation_files(files, base, rows="replay")):
         messages, prompt = turns_of(row)
         answer = max(number for number, message in enumerate(messages) if message.role == "assistant")
-        place = prompt or answer
-        found.append(PromptCompletion(messages[:place], messages[place : answer + 1], tools=row.tools))
-    return found
+        where = prompt or answer
+        demonstrations.append(PromptCompletion(messages[:where], messages[where : answer + 1], tools=row.tools))
+    return demonstrations
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class WithReplay(Objective[Sequences]):
     def examples(self, batch: Sequences, seed: int) -> Sequences:
         """The rollouts and, below them, the rows."""
         rank, world_size = self.share
-        places = seed * self.rows + np.arange(rank, self.rows, world_size)
-        rows = sequences_of(self.groups.batch(Permutation(len(self.groups), "replay")(places % len(self.groups))))
+        indices = seed * self.rows + np.arange(rank, self.rows, world_size)
+        rows = sequences_of(self.groups.batch(Permutation(len(self.groups), "replay")(indices % len(self.groups))))
         length = max(batch.ids.shape[1], rows.ids.shape[1])
 
         def joined(first: Tensor, second: Tensor) -> Tensor:
-            return torch.cat([F.pad(each, (0, length - each.shape[1])) for each in (first, second)])
+            return torch.cat([F.pad(tensor, (0, length - tensor.shape[1])) for tensor in (first, second)])
 
         columns = {name: joined(values, torch.zeros(rows.ids.shape)) for name, values in batch.columns.items()}
         columns[_REPLAYED] = torch.cat([torch.zeros(len(batch)), torch.ones(len(rows))])[:, None]

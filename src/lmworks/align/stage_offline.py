@@ -148,8 +148,10 @@ def offline(config: OfflineConfig, context: StageContext) -> StageResult:
         order = Permutation(there, f"{config.seed} 0 pairs")(np.arange(seen))  # of `GroupLoader`
         batches, size = np.split(order, range(config.batch, seen, config.batch)), config.train.micro_batch or 1
         shares = range(1, ranks.config.data)  # of a batch, as `GroupLoader` divides it
-        parts = [p for b in batches for p in np.split(b, [len(b) * n // ranks.config.data for n in shares])]
-        pieces = [piece for part in parts if len(part) for piece in np.split(part, range(size, len(part), size))]
+        shares_of = [p for b in batches for p in np.split(b, [len(b) * n // ranks.config.data for n in shares])]
+        pieces = [
+            piece for share in shares_of if len(share) for piece in np.split(share, range(size, len(share), size))
+        ]
         groups = with_reference(groups, checkpoint, config, context, ranks, pieces, apart)
         first = groups.batch(order[:4])
     run = run_on(groups, config, checkpoint)
@@ -238,9 +240,9 @@ def read_rows(config: OfflineConfig, base: Path, formats: Counter[str] | None = 
     rows = read_preference_rows(files, _ROWS.get(kind, (Preference,)), METHODS, formats)
     types = {KINDS_OF_ROWS[type(row)] for row in rows}
     if len(types) != 1:
-        found = f"both {' and '.join(sorted(types))}" if types else "no row"
+        mixed = f"both {' and '.join(sorted(types))}" if types else "no row"
         remedy = "name files with rows of one type by `--data`, the setting rows"
-        raise ValueError(f"there is {found} in {', '.join(config.rows)}: {remedy}")
+        raise ValueError(f"there is {mixed} in {', '.join(config.rows)}: {remedy}")
     column = {LabelledCompletion: "label", Rated: "rating", Stepwise: "labels"}.get(type(rows[0]))  # of a pair none
     if column and len({verdict for row in rows for verdict in np.atleast_1d(getattr(row, column)).tolist()}) == 1:
         what = "one rating" if isinstance(rows[0], Rated) else "one label"

@@ -202,9 +202,9 @@ def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated
     """Rows with prompts, or rated completions. ValueError for both together, or none."""
     rows = read_preference_rows(conversation_files(config.rows, base, rows="rows"), (Verifiable, Rated), METHODS)
     if not rows or len({type(row) for row in rows}) != 1:
-        found = f"{'both are' if rows else 'there is no row'} in {', '.join(config.rows)}"
+        problem = f"{'both are' if rows else 'there is no row'} in {', '.join(config.rows)}"
         kinds = "a run learns from prompts, or from completions with a rating"
-        raise ValueError(f"{kinds}, and {found}: name files with rows of one kind by `--data`, the setting rows")
+        raise ValueError(f"{kinds}, and {problem}: name files with rows of one kind by `--data`, the setting rows")
     rolls_out = config.environment or config.remote or config.overlong or config.reward_models
     if isinstance(rows[0], Rated) and (rolls_out or isinstance(config.algorithm, OnlineDPOConfig)):
         raise ValueError(
@@ -217,10 +217,10 @@ def read_rows(config: OnlineConfig, base: Path) -> list[Verifiable] | list[Rated
 def episodes_of(config: OnlineConfig, form: Callable[[], ToolForm]) -> Episodes:
     """The episodes of the environment. LookupError where there is none of its name, ValueError for a constraint that
     the sampler cannot keep."""
-    found = episodes(config.environment, form)
-    if found.constraint is not None and (config.temperature != 1.0 or config.remote is not None):
+    environment = episodes(config.environment, form)
+    if environment.constraint is not None and (config.temperature != 1.0 or config.remote is not None):
         raise ValueError(f"{config.environment} holds calls to their form, which takes temperature 1 and no remote")
-    return found
+    return environment
 
 
 def reward_of(config: OnlineConfig, base: Path, loads: bool = True) -> RewardSum | None:
@@ -230,7 +230,7 @@ def reward_of(config: OnlineConfig, base: Path, loads: bool = True) -> RewardSum
     given, steps = Metric("reward-model", lambda *_: []), config.reward_steps
     if loads:
         models = [RewardModel(load(located(name, base))) for name in config.reward_models]
-        members = [reward_model(each) if steps is None else process_model(each, steps) for each in models]
+        members = [reward_model(model) if steps is None else process_model(model, steps) for model in models]
         given = ensemble(given.name, members, config.reward_ensemble)
     return RewardSum(config.rewards, {given.name: given}, base=base)
 
@@ -240,13 +240,13 @@ def prompts_of(
 ) -> list[Prompt]:
     """The prompts of at most `most` tokens, as the chat template writes them, with the rows' own `tools` unless others
     are given. ValueError without any."""
-    found = []
+    prompts = []
     for row, item in zip(rows, items_of(rows), strict=True):
         ids = checkpoint.chat.render(as_messages(row.prompt, "user"), True, row.tools if tools is None else tools).ids
-        found += [Prompt(tuple(ids), item)] if len(ids) <= most else []
-    if not found:
+        prompts += [Prompt(tuple(ids), item)] if len(ids) <= most else []
+    if not prompts:
         raise ValueError(f"no prompt has at most {most:,} tokens: raise length, or lower max_completion_length")
-    return found
+    return prompts
 
 
 def check(config: OnlineConfig, base: Path) -> None:

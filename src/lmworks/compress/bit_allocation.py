@@ -82,8 +82,8 @@ def _joined(block: CalibratedBlock) -> list[tuple[str, ...]]:
     """The names of the block's layers, those together that the engine, or a file, has as one matrix."""
     groups: dict[str, list[str]] = {}
     for name in block.linears():
-        part = name.rpartition(".")[2]
-        joint = {"query": "qkv", "key": "qkv", "value": "qkv", "gate": "gate_up", "up": "gate_up"}.get(part, part)
+        suffix = name.rpartition(".")[2]
+        joint = {"query": "qkv", "key": "qkv", "value": "qkv", "gate": "gate_up", "up": "gate_up"}.get(suffix, suffix)
         groups.setdefault(joint, []).append(name)
     return [tuple(names) for names in groups.values()]
 
@@ -98,7 +98,9 @@ def allot(choices: Sequence[Choice], budget: int) -> dict[str, GridConfig | None
     one_each = LinearConstraint(block_diag([np.ones((1, len(choice.grids))) for choice in choices]), 1, 1)
     # In units of the greatest harm, which the solver's tolerances are small next to.
     cost = harm / max(harm.max(), 1e-30)
-    found = milp(cost, integrality=1, bounds=(0, 1), constraints=[LinearConstraint(nbytes[None], ub=budget), one_each])
+    solution = milp(
+        cost, integrality=1, bounds=(0, 1), constraints=[LinearConstraint(nbytes[None], ub=budget), one_each]
+    )
     ends = np.cumsum([len(choice.grids) for choice in choices])[:-1]
-    picked = [choice.grids[part.argmax()] for choice, part in zip(choices, np.split(found.x, ends), strict=True)]
+    picked = [choice.grids[chosen.argmax()] for choice, chosen in zip(choices, np.split(solution.x, ends), strict=True)]
     return {name: grid for choice, grid in zip(choices, picked, strict=True) for name in choice.names}

@@ -178,7 +178,7 @@ def watched(modules: Iterable[nn.Module], see: Callable[[nn.Module, tuple[Any, .
 def recorded(modules: Iterable[nn.Module]) -> Iterator[Calls]:
     """While it is open, what each module was last called with, and gave."""
     calls: Calls = {}
-    with watched(modules, lambda module, given, found: calls.update({module: (given, found)})):
+    with watched(modules, lambda module, given, output: calls.update({module: (given, output)})):
         yield calls
 
 

@@ -90,12 +90,12 @@ def scale_block(
     its layers by their full names; what is not rounded is not scaled."""
     for site in sites(block.block):
         names = [f"{block.name}.{layer}" for layer in site.layers]
-        found = [grid for name in names if (grid := grids[name]) is not None]
-        if names[0] not in statistics or len(found) < len(names):
+        fitted = [grid for name in names if (grid := grids[name]) is not None]
+        if names[0] not in statistics or len(fitted) < len(names):
             continue
         weights, inputs = [block.linears()[name].weight.detach() for name in names], statistics[names[0]]
         if isinstance(method, AWQConfig):
-            scales = awq_scales(site, weights, inputs, found)
+            scales = awq_scales(site, weights, inputs, fitted)
         else:
             scales = smoothquant_scales(site, weights, inputs, method)
         fold(block.block, site, scales)
@@ -123,5 +123,5 @@ def awq_scales(site: Site, weights: list[Tensor], inputs: InputStatistics, grids
 def smoothquant_scales(site: Site, weights: list[Tensor], inputs: InputStatistics, config: SmoothQuantConfig) -> Tensor:
     """s_j = max|X_j|^α / max|W_j|^(1-α) (Xiao et al., equation 4), (channels of the producer,)."""
     reach = torch.stack([weight.abs().amax(0) for weight in weights]).amax(0)
-    of_inputs, of_weights = (site.per_channel(each).clamp(min=1e-5) for each in (inputs.largest, reach))
+    of_inputs, of_weights = (site.per_channel(magnitudes).clamp(min=1e-5) for magnitudes in (inputs.largest, reach))
     return (of_inputs**config.strength / of_weights ** (1 - config.strength)).clamp(min=1e-4, max=1e4)

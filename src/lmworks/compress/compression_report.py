@@ -125,13 +125,13 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
         def report(read: int) -> None:
             context.progress(done + read, total, "documents, each by all models", before, name)
 
-        if (kept := context.work / f"measured-{name}.json").exists():
+        if (path := context.work / f"measured-{name}.json").exists():
             before += len(texts)
         else:
             measurement = measure(model, texts, config if cache is None else replace(config, new=0), cache, report)
-            write_json(kept, [measurement.nbytes, measurement.rows.tolist(), measurement.speed])
+            write_json(path, [measurement.nbytes, measurement.rows.tolist(), measurement.speed])
         done += len(texts)
-        nbytes, rows, speed = read_json(kept)
+        nbytes, rows, speed = read_json(path)
         return Measurement(nbytes, np.array(rows), speed)
 
     measurements = {name: measured(name, model) for name, model in {BASE: base, **models}.items()}
@@ -144,10 +144,12 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
     excluded = shutil.ignore_patterns(MANIFEST, SECTIONS, REPORT, LOG)
     shutil.copytree(models[chosen], context.output, ignore=excluded, dirs_exist_ok=True)
     bound = "" if config.budget is None else " within the budget"
-    kept = f"`{chosen}` is kept, which has the fewest of those compressed{bound}."
+    chosen_text = f"`{chosen}` is kept, which has the fewest of those compressed{bound}."
     change = _shown(cached.less(measurements[chosen]), "+.4f")
-    kept += f" Keys and values in int8 (`lmworks serve --set cache_dtype=int8`) change its bits per byte by {change}."
-    sections = [_section(measurements, kept)]
+    chosen_text += (
+        f" Keys and values in int8 (`lmworks serve --set cache_dtype=int8`) change its bits per byte by {change}."
+    )
+    sections = [_section(measurements, chosen_text)]
     numbers = {
         name: {
             "bytes": model.nbytes,
@@ -168,25 +170,25 @@ def compare(config: CompareConfig, context: StageContext) -> StageResult:
 
 
 def _held_out(config: CompareConfig, context: StageContext) -> list[str]:
-    each = max(config.characters // 50, 200)
-    total, kept = 0, list[str]()
-    for text in (text[:each] for text in stage.split_texts(context.inputs, config.held_out)[1] if text):
-        if total + len(text) <= config.characters or not kept:
-            kept.append(text)
+    excerpt = max(config.characters // 50, 200)
+    total, texts = 0, list[str]()
+    for text in (text[:excerpt] for text in stage.split_texts(context.inputs, config.held_out)[1] if text):
+        if total + len(text) <= config.characters or not texts:
+            texts.append(text)
             total += len(text)
-    if len(kept) < 2:
+    if len(texts) < 2:
         raise ValueError(
-            f"{len(kept)} of the documents are held out, and an interval needs two: give more documents (a file of "
+            f"{len(texts)} of the documents are held out, and an interval needs two: give more documents (a file of "
             'lines with a "text" is one a line), or a larger share held_out to all stages'
         )
-    return kept
+    return texts
 
 
 def _number(score: Score) -> Any:
     return [score.value, *score.interval] if isinstance(score, Scored) else str(score)
 
 
-def _section(measurements: Mapping[str, Measurement], kept: str) -> Section:
+def _section(measurements: Mapping[str, Measurement], chosen_text: str) -> Section:
     base, rows = measurements[BASE], []
     for name, measurement in measurements.items():
         faster = ""
@@ -199,7 +201,7 @@ def _section(measurements: Mapping[str, Measurement], kept: str) -> Section:
     front = pareto({name: (measurement.nbytes, measurement.mean) for name, measurement in measurements.items()})
     text = (
         f"Bits per byte of {len(base.rows)} held-out documents, {int(base.rows[:, 1].sum()):,} bytes, read by the "
-        f"engine as it serves. {kept} The best at their sizes: {', '.join(front)}."
+        f"engine as it serves. {chosen_text} The best at their sizes: {', '.join(front)}."
     )
     if len(base.rows) < _FEW:
         text += f" An interval of {len(base.rows)} documents means little: give more of them."

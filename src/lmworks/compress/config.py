@@ -239,8 +239,10 @@ class StructuredPruning:
     @property
     def criteria(self) -> dict[str, str]:
         """The kinds of parts that are taken out, "heads", "neurons", "layers", and the criterion of each."""
-        wanted = {"heads": self.heads or self.kv_groups, "neurons": self.neurons, "layers": self.layers}
-        return {kind: self.layer_criterion if kind == "layers" else self.criterion for kind in wanted if wanted[kind]}
+        requested = {"heads": self.heads or self.kv_groups, "neurons": self.neurons, "layers": self.layers}
+        return {
+            kind: self.layer_criterion if kind == "layers" else self.criterion for kind in requested if requested[kind]
+        }
 
 
 @dataclass(frozen=True, slots=True)

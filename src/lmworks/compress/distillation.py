@@ -55,17 +55,17 @@ class Distillation(Objective[Batch]):
     def losses(self, model: Transformer, examples: Batch) -> Mapping[str, Loss]:
         """TypeError for a model whose head does not predict tokens."""
         teacher, mask = self.teacher if isinstance(self.teacher, Transformer) else None, examples.mask
-        said: Likeliest | _Features | None = None
+        teacher_output: Likeliest | _Features | None = None
         with recorded(self._watched(model)) as calls:
             hidden = _CAUSAL.hidden(model, examples)
         with recorded(self._watched(teacher)) as their_calls:
             if teacher is not None and self.loss.asks:
                 # Frozen, it keeps nothing for a backward, and attention takes the kernel of training, which is faster.
-                said = _features(teacher, _CAUSAL.hidden(teacher, examples)[mask])
+                teacher_output = _features(teacher, _CAUSAL.hidden(teacher, examples)[mask])
         if isinstance(self.teacher, TeacherColumns):
             stored = self.teacher.rows(examples.sources, examples.sequences)
-            said = Likeliest(*(part.to(mask.device)[mask] for part in stored))
-        loss_of = next_token_loss(self.loss, examples.targets[mask], said)
+            teacher_output = Likeliest(*(column.to(mask.device)[mask] for column in stored))
+        loss_of = next_token_loss(self.loss, examples.targets[mask], teacher_output)
         total, logged = sum_over_logits(*_features(model, hidden[mask]), loss_of)
         losses = {"distillation": Loss(total, int(mask.sum()), logged)}
         if self.loss.needs_layers:
@@ -77,7 +77,7 @@ class Distillation(Objective[Batch]):
     def _watched(self, model: Transformer | None) -> list[nn.Module]:
         """The blocks, and the attention of each, where the losses look at layers."""
         blocks = [] if model is None or not self.loss.needs_layers else blocks_of(model)
-        return [part for block in blocks for part in (block.attention, block)]
+        return [module for block in blocks for module in (block.attention, block)]
 
 
 def _features(model: Transformer, hidden: Tensor) -> _Features:
@@ -88,26 +88,28 @@ def _features(model: Transformer, hidden: Tensor) -> _Features:
     return head.features(hidden), head.projection_to_vocabulary(model.tokens)
 
 
-def next_token_loss(config: DistillationLoss, targets: Tensor, said: Likeliest | _Features | None) -> LossOfLogits:
-    """The loss of logits at the places of these `targets` (targets,), and what the teacher `said` at each; None where
+def next_token_loss(
+    config: DistillationLoss, targets: Tensor, teacher_output: Likeliest | _Features | None
+) -> LossOfLogits:
+    """The loss of logits at the places of these `targets` (targets,), and the `teacher_output` at each; None where
     nothing is asked of it."""
 
     def loss_of(logits: Tensor, rows: slice) -> tuple[Tensor, Mapping[str, Tensor]]:
         temperature = config.temperature
         nats = F.cross_entropy(logits, targets[rows], reduction="none")
-        if said is None or not config.teacher:
+        if teacher_output is None or not config.teacher:
             return config.next_token * nats, {"next_token": nats.sum()}
-        if isinstance(said, Likeliest):
-            log_q = gathered((logits / temperature).log_softmax(-1), said.ids[rows])
-            log_p = said.log_probabilities[rows].to(log_q)
+        if isinstance(teacher_output, Likeliest):
+            log_q = gathered((logits / temperature).log_softmax(-1), teacher_output.ids[rows])
+            log_p = teacher_output.log_probabilities[rows].to(log_q)
         else:
-            values, project = said
-            theirs = project(values[rows]).to(logits)
-            both = min(logits.shape[-1], theirs.shape[-1])  # one vocabulary may be padded to several sizes
-            log_q, log_p = ((each[:, :both] / temperature).log_softmax(-1) for each in (logits, theirs))
-        found = divergence(log_q, log_p, config.beta)
-        losses = config.next_token * nats + config.teacher * temperature**2 * found
-        return losses, {"next_token": nats.sum(), "divergence": found.sum()}
+            values, project = teacher_output
+            teacher_logits = project(values[rows]).to(logits)
+            both = min(logits.shape[-1], teacher_logits.shape[-1])  # one vocabulary may be padded to several sizes
+            log_q, log_p = ((scores[:, :both] / temperature).log_softmax(-1) for scores in (logits, teacher_logits))
+        divergences = divergence(log_q, log_p, config.beta)
+        losses = config.next_token * nats + config.teacher * temperature**2 * divergences
+        return losses, {"next_token": nats.sum(), "divergence": divergences.sum()}
 
     return loss_of
 
@@ -132,16 +134,16 @@ def prepare_student(model: Transformer, teacher: Transformer | None, loss: Disti
     if teacher is None:
         raise ValueError("columns hold a teacher's next tokens alone: set loss.hidden_states and attention_maps to 0")
     matched_layers(len(blocks_of(model)), len(blocks_of(teacher)))
-    for attention in (block.attention.config for each in (model, teacher) for block in blocks_of(each)):
+    for attention in (block.attention.config for network in (model, teacher) for block in blocks_of(network)):
         plain = isinstance(attention.position, Rope | None) and not attention.pattern
         if loss.attention_maps and (not plain or attention.softcap or attention.sinks):
             raise ValueError("attention maps are of plain causal attention; leave loss.attention_maps at 0")
-    own, width = model.config.embedding.width, teacher.config.embedding.width
-    if loss.hidden_states and width != own:
+    student_width, width = model.config.embedding.width, teacher.config.embedding.width
+    if loss.hidden_states and width != student_width:
         generator = torch.Generator().manual_seed(seed)
-        layers = nn.ModuleList(nn.Linear(own, width, bias=False) for _ in blocks_of(model))
+        layers = nn.ModuleList(nn.Linear(student_width, width, bias=False) for _ in blocks_of(model))
         for weight in layers.parameters():
-            nn.init.normal_(weight, std=own**-0.5, generator=generator)
+            nn.init.normal_(weight, std=student_width**-0.5, generator=generator)
         model.add_module(PROJECTIONS.removesuffix("."), layers.to(model.tokens))
     return model
 

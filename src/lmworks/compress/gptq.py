@@ -23,9 +23,9 @@ def gptq_matrix(weight: Tensor, second_moment: Tensor, grid: Grid, config: GPTQC
     order = diagonal.argsort(descending=True, stable=True) if config.order else torch.arange(len(diagonal))
 
     def round_column(rest: Tensor, column: int) -> Tensor:
-        place = order[column : column + 1]
-        q[:, place] = chosen = grid.nearest(rest[:, column : column + 1], place)
-        return grid.levels(chosen, place)
+        index = order[column : column + 1]
+        q[:, index] = chosen = grid.nearest(rest[:, column : column + 1], index)
+        return grid.levels(chosen, index)
 
     root = inverse_root(second_moment.to(weight.dtype)[order][:, order], config.damping)
     solve_columns(weight[:, order], root, round_column)

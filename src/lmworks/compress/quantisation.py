@@ -104,7 +104,7 @@ def quantise(
     else:
         for block in calibrated_blocks(model, text):
             statistics = block.statistics()
-            inputs |= {name: replace(own, second_moment=None) for name, own in statistics.items()}
+            inputs |= {name: replace(activation, second_moment=None) for name, activation in statistics.items()}
             if isinstance(method, AWQConfig | SmoothQuantConfig):
                 scale_block(block, statistics, chosen, method)
             round_all(block.linears(), statistics)
@@ -172,7 +172,7 @@ def check_floats(checkpoint: Checkpoint, requantise: bool | None = None) -> None
     """ValueError for weights that are quantised already, and for an adapter next to them; `requantise` is None where it
     is no setting."""
     blocks = getattr(checkpoint.weights, "blocks", None)  # of a GGUF file, whose library takes long to import
-    kinds = {found[0] for name in checkpoint.weights if (found := blocks(name))} if blocks else set[str]()
+    kinds = {block[0] for name in checkpoint.weights if (block := blocks(name))} if blocks else set[str]()
     if isinstance(checkpoint.weights, QuantisedWeights):
         kinds = {value.format for value in checkpoint.weights.quantised.values()}
     if kinds and not requantise:

@@ -171,9 +171,9 @@ def _under_budget(
 def check_budget(checkpoint: Checkpoint, config: QuantiseConfig, budget: int) -> None:
     """ValueError, with settings for a smaller file, where one with these settings has more bytes than the budget."""
     if (least := planned_bytes(checkpoint, config)) > budget:
-        wanted = f"a file of {checkpoint.source} with these settings has {least:,} bytes"
+        described = f"a file of {checkpoint.source} with these settings has {least:,} bytes"
         advice = _finer(config, budget, partial(planned_bytes, checkpoint))
-        raise ValueError(f"{wanted}, and the budget is {budget:,}: {advice}")
+        raise ValueError(f"{described}, and the budget is {budget:,}: {advice}")
 
 
 def planned_bytes(checkpoint: Checkpoint, config: QuantisedFileConfig, grids: Grids | None = None) -> int:

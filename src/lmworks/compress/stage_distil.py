@@ -93,11 +93,11 @@ def distil(config: DistillConfig, context: StageContext) -> StageResult:
         sources = sources_of(shards, config.weights)
         numbers = LoaderConfig(sources, config.length, config.batch, config.steps, seed=config.seed)
         loader = OnPolicyLoader(numbers, on_policy, *ranks.rows) if on_policy else Loader(numbers, *ranks.rows)
-        said = model
+        teacher_output = model
         if columns is not None:
-            said = open_columns(columns, loader.datasets, config.length, config.seed, loss.temperature)
+            teacher_output = open_columns(columns, loader.datasets, config.length, config.seed, loss.temperature)
         prepare_student(base.model, model, loss, config.seed)
-        adapt, objective = adapts(config.method, config.seed), Distillation(loss, said)
+        adapt, objective = adapts(config.method, config.seed), Distillation(loss, teacher_output)
         run = new_run(context, base, objective, loader, config.train, adapt, ranks, compares=True, folder=folder)
         if isinstance(loader, OnPolicyLoader):
             loader.write = writer_of(run, loader.on_policy)
@@ -123,8 +123,8 @@ def student_of(config: DistillConfig, context: StageContext) -> tuple[Checkpoint
     teacher = load(context.models["teacher"])
     if config.parameters is not None:
         return new_student(teacher, config.parameters, config.seed), "a new model, by derived settings"
-    kept = kept_layers(config, teacher)
-    return keep_layers(teacher, kept), f"the teacher's layers {', '.join(map(str, kept))}"
+    layers = kept_layers(config, teacher)
+    return keep_layers(teacher, layers), f"the teacher's layers {', '.join(map(str, layers))}"
 
 
 def evenly_spaced(count: int, layers: int) -> list[int]:

@@ -95,9 +95,9 @@ def _measure(model: Transformer, criteria: Mapping[str, str], ids: Tensor) -> di
     """Sums over some sequences."""
     gradient, blocks = "taylor" in criteria.values(), blocks_of(model)
     # The modules that read the values of a kind's units, or are the units.
-    places = {"layers": "", "heads": "attention.output", "neurons": "feed_forward.down"}
-    of_kinds = {kind: [block.get_submodule(places[kind]) for block in blocks] for kind in criteria}
-    modules = [module for own in of_kinds.values() for module in own]
+    output_names = {"layers": "", "heads": "attention.output", "neurons": "feed_forward.down"}
+    of_kinds = {kind: [block.get_submodule(output_names[kind]) for block in blocks] for kind in criteria}
+    modules = [module for modules_of_kind in of_kinds.values() for module in modules_of_kind]
     with torch.inference_mode(False), torch.set_grad_enabled(gradient), recorded(modules) as calls:
         hidden = model.hidden(ids)
     read = {module: calls[module][0][0] for module in modules}
@@ -112,16 +112,16 @@ def _measure(model: Transformer, criteria: Mapping[str, str], ids: Tensor) -> di
     def scores(module: nn.Module, criterion: str, units: int) -> Tensor:
         if criterion == "block_influence":
             return (1 - F.cosine_similarity(read[module].double(), given[module].double(), dim=-1)).sum()[None]
-        own = (given[module] - read[module] if isinstance(module, Block) else read[module]).detach().double()
+        output = (given[module] - read[module] if isinstance(module, Block) else read[module]).detach().double()
         if criterion == "taylor":  # |dL / dξ| of a factor ξ = 1 of what the part adds, sequence by sequence
-            return (own * slopes[module]).sum(1).unflatten(-1, (units, -1)).sum(-1).abs().sum(0)
-        return own.square().sum((0, 1)).unflatten(-1, (units, -1)).sum(-1)
+            return (output * slopes[module]).sum(1).unflatten(-1, (units, -1)).sum(-1).abs().sum(0)
+        return output.square().sum((0, 1)).unflatten(-1, (units, -1)).sum(-1)
 
-    found = {}
-    for kind, own in of_kinds.items():
-        units = {"heads": blocks[0].attention.config.heads, "layers": 1}.get(kind) or read[own[0]].shape[-1]
-        found[kind] = torch.stack([scores(module, criteria[kind], units).detach() for module in own])
-    return found
+    scores_of = {}
+    for kind, modules_of_kind in of_kinds.items():
+        units = {"heads": blocks[0].attention.config.heads, "layers": 1}.get(kind) or read[modules_of_kind[0]].shape[-1]
+        scores_of[kind] = torch.stack([scores(module, criteria[kind], units).detach() for module in modules_of_kind])
+    return scores_of
 
 
 @torch.no_grad()
@@ -129,16 +129,18 @@ def _magnitudes(kind: str, block: Block) -> Tensor:
     """Squares of the weights of each unit, (units,); those of a key and a value are their heads'."""
     squares = {name: weight.double().square() for name, weight in block.named_parameters()}
     if kind == "layers":
-        return torch.stack([each.sum() for each in squares.values()]).sum()[None]
+        return torch.stack([values.sum() for values in squares.values()]).sum()[None]
     if kind == "neurons":
-        read = [squares[name].sum(1) for part in ("gate", "up") if (name := f"feed_forward.{part}.weight") in squares]
+        read = [
+            squares[name].sum(1) for matrix in ("gate", "up") if (name := f"feed_forward.{matrix}.weight") in squares
+        ]
         return torch.stack([*read, squares["feed_forward.down.weight"].sum(0)]).sum(0)
     config = block.attention.config
-    own = squares["attention.query.weight"].sum(1) + squares["attention.output.weight"].sum(0)
+    groups = squares["attention.query.weight"].sum(1) + squares["attention.output.weight"].sum(0)
     shared = (squares["attention.key.weight"] + squares["attention.value.weight"]).sum(1)
-    own, shared = (each.unflatten(0, (-1, config.head_dim)).sum(1) for each in (own, shared))
+    groups, shared = (values.unflatten(0, (-1, config.head_dim)).sum(1) for values in (groups, shared))
     repeats = config.heads // config.kv_heads
-    return own + (shared / repeats).repeat_interleave(repeats)
+    return groups + (shared / repeats).repeat_interleave(repeats)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -176,11 +178,11 @@ def keep_layers(checkpoint: Checkpoint, layers: Sequence[int]) -> Checkpoint:
     config = replace(checkpoint.config, decoder=replace(decoder, blocks=tuple(decoder.blocks[n] for n in layers)))
     numbers, weights = {str(old): str(new) for new, old in enumerate(layers)}, {}
     for name, weight in checkpoint.model.state_dict().items():
-        found = re.fullmatch(r"decoder\.blocks\.(\d+)\.(.+)", name)
-        if found is None:
+        match = re.fullmatch(r"decoder\.blocks\.(\d+)\.(.+)", name)
+        if match is None:
             weights[name] = weight
-        elif found[1] in numbers:
-            weights[f"decoder.blocks.{numbers[found[1]]}.{found[2]}"] = weight
+        elif match[1] in numbers:
+            weights[f"decoder.blocks.{numbers[match[1]]}.{match[2]}"] = weight
     # `published`, what config.json says besides, may be of the layers that are gone.
     return replace(checkpoint, config=config, weights=weights, published=None)
 

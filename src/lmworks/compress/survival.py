@@ -77,13 +77,13 @@ def check_survival(left: Mapping[str, Share], checkpoint: Checkpoint, least: flo
 def answers_section(rows: Sequence[Dialogue], tuned: Checkpoint, rounded: Checkpoint) -> tuple[Section, float]:
     """The answers of both, greedily, to the prompts of the first rows, and the share that they answer alike."""
     turns = [turns_of(row)[0] for row in rows[:_ASKED]]
-    last = [max(place for place, turn in enumerate(each) if turn.role == "assistant") for each in turns]
+    last = [max(index for index, turn in enumerate(messages) if turn.role == "assistant") for messages in turns]
     sampling = SamplingParameters(max_tokens=_NEW)
     asked = [
-        Request(messages=each[:end], tools=row.tools, sampling=sampling)
-        for row, each, end in zip(rows, turns, last, strict=False)
+        Request(messages=messages[:end], tools=row.tools, sampling=sampling)
+        for row, messages, end in zip(rows, turns, last, strict=False)
     ]
-    given = [[found.text for found in Engine(model, 8).generate(asked)] for model in (tuned, rounded)]
+    given = [[answer.text for answer in Engine(model, 8).generate(asked)] for model in (tuned, rounded)]
     alike = [before == after for before, after in zip(*given, strict=True)]
     shown = [(request.messages[-1].content, *both) for request, *both in zip(asked, *given, strict=True)]
     shown = [row for _, row in sorted(zip(alike, shown, strict=True), key=lambda pair: pair[0])][:_SHOWN]

@@ -44,7 +44,7 @@ class TeacherColumns:
     def rows(self, sources: Tensor, sequences: Tensor) -> Likeliest:
         """ids (rows, length, k) int64, log-probabilities (rows, length, k or k + 1) of these sequences (rows,)."""
         pairs = list(zip(sources.tolist(), sequences.tolist(), strict=True))
-        ids, log_p = (np.stack([self.arrays[s][part][q] for s, q in pairs]) for part in (0, 1))
+        ids, log_p = (np.stack([self.arrays[s][column][q] for s, q in pairs]) for column in (0, 1))
         return Likeliest(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(log_p))
 
 
@@ -53,15 +53,17 @@ def open_columns(
 ) -> TeacherColumns:
     """ValueError for columns of other shards, or of other settings than the loader's, naming what to set."""
     index = read_json(folder / COLUMNS)
-    for name, wanted in (("length", length), ("seed", seed), ("temperature", temperature)):
-        if (made := index["config"][name]) != wanted:
-            raise ValueError(f"the teacher's columns were made with {name}={made}, the run has {wanted}: set it alike")
+    for name, expected in (("length", length), ("seed", seed), ("temperature", temperature)):
+        if (made := index["config"][name]) != expected:
+            raise ValueError(
+                f"the teacher's columns were made with {name}={made}, the run has {expected}: set it alike"
+            )
     arrays = []
     for dataset in datasets:
         if dataset.fingerprint not in index["shards"]:
             raise ValueError(f"the teacher's columns are not of the shards {dataset.folder}: read from one stage")
         number = index["shards"].index(dataset.fingerprint)
-        ids, log_p = (np.load(folder / f"{number}-{part}.npy", mmap_mode="r") for part in ("ids", "log-p"))
+        ids, log_p = (np.load(folder / f"{number}-{column}.npy", mmap_mode="r") for column in ("ids", "log-p"))
         arrays.append((ids, log_p))
     return TeacherColumns(arrays)
 
@@ -76,22 +78,22 @@ def write_columns(
     """The columns of all `shards` into a new folder, by a frozen `teacher`."""
     length, vocabulary, device = config.length, teacher.config.embedding.vocabulary, teacher.tokens.device
     k = min(config.k, vocabulary)
-    plans = {name: plan_sequences(each.lengths, length, "pack", config.seed) for name, each in shards.items()}
+    plans = {name: plan_sequences(texts.lengths, length, "pack", config.seed) for name, texts in shards.items()}
     total, done = sum(plan.sequences for plan in plans.values()), 0
     for number, (name, dataset) in enumerate(shards.items()):
         plan, outcomes = plans[name], k + (k < vocabulary)
         shapes = {"ids": (token_dtype(vocabulary), k), "log-p": (np.dtype("<f4"), outcomes)}
         files = [
-            np.lib.format.open_memmap(folder / f"{number}-{part}.npy", "w+", dtype, (plan.sequences, length, last))
-            for part, (dtype, last) in shapes.items()
+            np.lib.format.open_memmap(folder / f"{number}-{column}.npy", "w+", dtype, (plan.sequences, length, last))
+            for column, (dtype, last) in shapes.items()
         ]
         for start in range(0, plan.sequences, _ROWS):
             rows = np.arange(start, min(start + _ROWS, plan.sequences))
             batch = make_batch([dataset], [plan], np.zeros_like(rows), rows).to(device)
             hidden = CausalLanguageModel().hidden(teacher, batch).flatten(0, 1)  # (rows · length, width)
             parts = hidden.split(max(LOGITS_AT_A_TIME // vocabulary, 1))
-            found = [likeliest(teacher.logits(part).float(), k, config.temperature) for part in parts]
-            for file, pieces in zip(files, zip(*found, strict=True), strict=True):
+            top_k = [likeliest(teacher.logits(states).float(), k, config.temperature) for states in parts]
+            for file, pieces in zip(files, zip(*top_k, strict=True), strict=True):
                 file[rows] = torch.cat(pieces).cpu().numpy().reshape(len(rows), length, -1)
             done += len(rows)
             progress(done, total, "sequences under the teacher")

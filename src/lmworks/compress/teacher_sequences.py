@@ -26,13 +26,15 @@ def sequences(config: SequencesConfig, context: StageContext) -> StageResult:
 
     given: list[Any] = check(config, context.base)
     if not config.rows:
-        given = [each for shard in corpus_shards(dict(context.inputs)) for each in shard if each.text.strip()]
+        given = [
+            document for shard in corpus_shards(dict(context.inputs)) for document in shard if document.text.strip()
+        ]
     given = given[: config.most or None]
     teacher, name = load(context.models["teacher"], "stored"), Path(context.models["teacher"]).name
     engine, tokenizer, written = Engine(teacher, _BATCH), teacher.required_tokenizer, list[tuple[str, str]]()
     for start in range(0, len(given), _BATCH):
-        kept = context.work / f"texts-{start}.json"
-        if not kept.exists():
+        cached = context.work / f"texts-{start}.json"
+        if not cached.exists():
             requests = []
             for number, row in enumerate(given[start : start + _BATCH], start):
                 seed = seed_of(f"{config.seed}", number, 0)
@@ -42,9 +44,11 @@ def sequences(config: SequencesConfig, context: StageContext) -> StageResult:
                     requests.append(Request(beginning, sampling=sampling))
                 else:
                     requests.append(Request(messages=as_messages(row.prompt, "user"), sampling=sampling))
-            said = [completion.text for completion in engine.generate(requests)]
-            write_json(kept, [[tokenizer.decode(r.prompt_ids), text] for r, text in zip(requests, said, strict=True)])
-        written += map(tuple, json.loads(kept.read_text("utf-8")))
+            completions = [completion.text for completion in engine.generate(requests)]
+            write_json(
+                cached, [[tokenizer.decode(r.prompt_ids), text] for r, text in zip(requests, completions, strict=True)]
+            )
+        written += map(tuple, json.loads(cached.read_text("utf-8")))
         context.progress(len(written), len(given), "texts that the teacher writes")
     made = [(one, *texts) for one, texts in zip(given, written, strict=True) if texts[1].strip()]
     if not made:

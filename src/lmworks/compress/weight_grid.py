@@ -56,8 +56,8 @@ class Grid:
 
     def spread(self, values: Tensor, columns: slice | Tensor = slice(None)) -> tuple[Tensor, Tensor]:
         """Scales and minimums of each of these columns, of the shape and the dtype of `values`."""
-        places = torch.arange(self.scales.shape[1] * self.config.group)[columns][: values.shape[1]] // self.config.group
-        return self.scales[:, places].to(values.dtype), self.minimums[:, places].to(values.dtype)
+        groups = torch.arange(self.scales.shape[1] * self.config.group)[columns][: values.shape[1]] // self.config.group
+        return self.scales[:, groups].to(values.dtype), self.minimums[:, groups].to(values.dtype)
 
 
 def round_to_nearest(weight: Tensor, config: GridConfig) -> Quantised:
@@ -90,9 +90,9 @@ def fit_grid(weight: Tensor, config: GridConfig, importance: Tensor | None = Non
     def offer(scales: Tensor, minimums: Tensor) -> None:
         nonlocal best, least
         offered = _half(scales, minimums, config)
-        found = error(*offered)
-        best = tuple(torch.where(found < least, new, old) for new, old in zip(offered, best, strict=True))
-        least = torch.minimum(found, least)
+        offered_error = error(*offered)
+        best = tuple(torch.where(offered_error < least, new, old) for new, old in zip(offered, best, strict=True))
+        least = torch.minimum(offered_error, least)
 
     least = error(*best)
     if config.centre is None:

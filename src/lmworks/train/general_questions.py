@@ -39,29 +39,29 @@ def general_answers(model: Transformer, checkpoint: Checkpoint, before: Sequence
     known `before` and seems to be gone is asked for in the model's own words."""
     tokenizer, device, rows = checkpoint.required_tokenizer, model.tokens.device, []
     for asked in QUESTIONS:
-        said = asked["beginning"] + asked["answer"]
-        turns = Message("user", asked["question"]), Message("assistant", said)
+        continued_prompt = asked["beginning"] + asked["answer"]
+        turns = Message("user", asked["question"]), Message("assistant", continued_prompt)
         whole = None if checkpoint.chat_template is None else checkpoint.chat.render(turns)
-        if whole is None or said not in whole.text:
-            rows.append((tokenizer.encode(said), len(tokenizer.encode(asked["beginning"]))))
+        if whole is None or continued_prompt not in whole.text:
+            rows.append((tokenizer.encode(continued_prompt), len(tokenizer.encode(asked["beginning"]))))
             continue
-        end = whole.text.rindex(said) + len(said)
+        end = whole.text.rindex(continued_prompt) + len(continued_prompt)
         rows.append((
             [token for token, start in zip(whole.ids, whole.starts, strict=True) if start < end],
             sum(start < end - len(asked["answer"]) for start in whole.starts),
         ))  # fmt: skip
-    if max(len(own) for own, _ in rows) > checkpoint.config.context_length:
+    if max(len(prompt_ids) for prompt_ids, _ in rows) > checkpoint.config.context_length:
         return []
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids, _ in rows], batch_first=True).to(device)
     training = model.training
     hidden, answers = model.eval().hidden(ids), list[Answer]()
-    for row, (own, first) in enumerate(rows):
-        logits = model.logits(hidden[row, first - 1 : len(own) - 1]).float()  # (answer, vocabulary)
-        chances = logits.log_softmax(-1).gather(1, ids[row, first : len(own), None])
+    for row, (prompt_ids, first) in enumerate(rows):
+        logits = model.logits(hidden[row, first - 1 : len(prompt_ids) - 1]).float()  # (answer, vocabulary)
+        chances = logits.log_softmax(-1).gather(1, ids[row, first : len(prompt_ids), None])
         answers.append(Answer(float(chances.sum().exp())))
     for n in [n for n, was in enumerate(before) if was.chance >= _KNOWN and answers[n].chance <= _LOST]:
-        own, first = rows[n]
-        words = tokenizer.decode(continue_text(model, own[:first], _TOKENS)).split()
+        prompt_ids, first = rows[n]
+        words = tokenizer.decode(continue_text(model, prompt_ids[:first], _TOKENS)).split()
         answers[n] = Answer(answers[n].chance, " ".join(words[:-1] or words))  # the last one may not be whole
     model.train(training)
     return answers

@@ -49,8 +49,10 @@ def compute_gradients(
     Targets are counted first, and each micro-batch's sum is divided by the count of all, so the division into
     micro-batches of at most `micro_batch` sequences, and among processes, changes nothing but the rounding.
     """
-    ranks, mine = weights.ranks, objective.counts(examples)
-    counts = {name: int(count) for name, count in zip(mine, ranks.total(list(mine.values())), strict=True)}
+    ranks, rank_counts = weights.ranks, objective.counts(examples)
+    counts = {
+        name: int(count) for name, count in zip(rank_counts, ranks.total(list(rank_counts.values())), strict=True)
+    }
     weights.clear()
     if not any(counts.values()):
         return StepGradients(dict.fromkeys(counts, 0.0), {}, 0.0, 0, 0.0, scale)
@@ -77,11 +79,11 @@ def compute_gradients(
                     sums[key] = sums.get(key, 0.0) + value
         weights.sum_over_ranks()
     else:
-        place = PipelineRank(ranks.config, ranks.along("pipeline").get_group(), weights.dtype, device)
-        parts = model, place, objective, padded, counts, scale, weights.accumulate, needed - counting
-        sums = pipeline_gradients(*parts).sums
+        pipeline_rank = PipelineRank(ranks.config, ranks.along("pipeline").get_group(), weights.dtype, device)
+        arguments = model, pipeline_rank, objective, padded, counts, scale, weights.accumulate, needed - counting
+        sums = pipeline_gradients(*arguments).sums
         weights.sum_over_ranks()
-        sum_shared(model.config, place, dict(weights.gradients()))
+        sum_shared(model.config, pipeline_rank, dict(weights.gradients()))
     totals = ranks.total([float(value) for value in sums.values()])
     means = {key: total / max(counts[key[0]], 1) for key, total in zip(sums, totals, strict=True)}
     nats = {name: means[name, "loss"] for name in counts}

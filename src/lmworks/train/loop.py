@@ -154,10 +154,10 @@ def _validate_and_sample(run: Run) -> None:
     is delivered."""
     number, average = run.position.step, run.average.weights
     if run.validate is not None:
-        found = run.validate()
-        run.log.write("validation", number, **_validation_numbers(found))
-        if isinstance(found.total, Scored):
-            run.held_out = f"held out {found.total.value:.3f} after step {number:,}"
+        validation = run.validate()
+        run.log.write("validation", number, **_validation_numbers(validation))
+        if isinstance(validation.total, Scored):
+            run.held_out = f"held out {validation.total.value:.3f} after step {number:,}"
     with run.weights.replaced_by(average) if average else nullcontext():
         if average and run.validate is not None:
             run.log.write("average_validation", number, **_validation_numbers(run.validate()))

@@ -133,8 +133,8 @@ class _TokenLoss(torch.autograd.Function):
         ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, settings: _Settings
     ) -> tuple[Tensor, Tensor]:
         ctx.settings = settings
-        wanted = ctx.needs_input_grad[:3] if settings.summed else (False, False, False)
-        losses, nats, gradients = _in_chunks(features, targets, settings, wanted)
+        needs_grad = ctx.needs_input_grad[:3] if settings.summed else (False, False, False)
+        losses, nats, gradients = _in_chunks(features, targets, settings, needs_grad)
         ctx.save_for_backward(*(gradients if settings.summed else (features, weight, bias, targets)))
         ctx.mark_non_differentiable(nats)
         return losses.sum() if settings.summed else losses, nats
@@ -144,7 +144,7 @@ class _TokenLoss(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore
         of_losses, _ = grad_outputs
         if ctx.settings.summed:
-            return (*(None if kept is None else kept * of_losses for kept in ctx.saved_tensors), None, None)
+            return (*(None if gradient is None else gradient * of_losses for gradient in ctx.saved_tensors), None, None)
         features, weight, bias, targets = ctx.saved_tensors
         settings = ctx.settings._replace(projection=ctx.settings.projection._replace(weight=weight, bias=bias))
         *_, gradients = _in_chunks(features, targets, settings, ctx.needs_input_grad[:3], of_losses)
@@ -152,13 +152,13 @@ class _TokenLoss(torch.autograd.Function):
 
 
 def _in_chunks(
-    features: Tensor, targets: Tensor, settings: _Settings, wanted: Sequence[bool], weights: Tensor | None = None
+    features: Tensor, targets: Tensor, settings: _Settings, needs_grad: Sequence[bool], weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """Losses and -log p, (targets,) each; and of Σ weight · loss, with `weights` (targets,) or 1, the gradients by
-    features, weight and bias, None for each that is not `wanted`."""
+    features, weight and bias, None for each that does not need one (`needs_grad`)."""
     projection = settings.projection
     weight, bias = projection[:2]
-    of_features, of_weight, of_bias = wanted
+    of_features, of_weight, of_bias = needs_grad
     # Sums over chunks are float32 at least: bfloat16 would drop what is small next to what is there already.
     wide = _wide(features)
     losses, nats = features.new_empty(2, len(targets), dtype=wide)
@@ -168,7 +168,7 @@ def _in_chunks(
     for start in range(0, len(targets), settings.rows):
         chunk = slice(start, start + settings.rows)
         logits = F.linear(features[chunk], weight, bias)  # (rows, vocabulary, or this device's part of it)
-        losses[chunk], nats[chunk], gradient = _chunk(logits, targets[chunk], settings, any(wanted))
+        losses[chunk], nats[chunk], gradient = _chunk(logits, targets[chunk], settings, any(needs_grad))
         if gradient is None:
             continue
         if weights is not None:
@@ -185,8 +185,10 @@ def _in_chunks(
     return losses, nats, [grad_features, grad_weight, grad_bias]
 
 
-def _chunk(logits: Tensor, targets: Tensor, settings: _Settings, wanted: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Losses and -log p (rows,) of uncapped logits, and where it is wanted each loss's gradient by them, which may take
+def _chunk(
+    logits: Tensor, targets: Tensor, settings: _Settings, needs_grad: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Losses and -log p (rows,) of uncapped logits, and where it is needed each loss's gradient by them, which may take
     their memory."""
     projection, smoothing, z_loss = settings[:3]
     find_statistics = _softmax_statistics
@@ -201,7 +203,7 @@ def _chunk(logits: Tensor, targets: Tensor, settings: _Settings, wanted: bool) -
         slope.square_().neg_().add_(1)  # d(cap · tanh(x / cap)) / dx
     statistics = find_statistics(logits, targets, mean=bool(smoothing))
     losses = _losses(statistics, smoothing, z_loss)
-    if not wanted:
+    if not needs_grad:
         return losses, statistics.nats, None
     # p (1 + 2 z log Z) - q, in the memory of the logits
     log_z = statistics.log_z[:, None]
@@ -221,11 +223,11 @@ def _softmax_statistics(logits: Tensor, targets: Tensor, mean: bool) -> SoftmaxS
     return SoftmaxStatistics(log_z, nats, means, targets, torch.ones_like(log_z), logits.shape[-1])
 
 
-def _losses(found: SoftmaxStatistics | SoftmaxLoss, smoothing: float, z_loss: float) -> Tensor:
-    losses = found.nats
+def _losses(statistics: SoftmaxStatistics | SoftmaxLoss, smoothing: float, z_loss: float) -> Tensor:
+    losses = statistics.nats
     if smoothing:  # or a logit of -inf, whose mean is none, would spoil what it is no part of
-        losses = (1 - smoothing) * losses + smoothing * (found.log_z - found.means)
-    return losses + z_loss * found.log_z.square() if z_loss else losses
+        losses = (1 - smoothing) * losses + smoothing * (statistics.log_z - statistics.means)
+    return losses + z_loss * statistics.log_z.square() if z_loss else losses
 
 
 def _rows(projection: Projection, logits_at_a_time: int) -> int:

@@ -77,7 +77,8 @@ class Weights:
         self._name_of = {master: name for name, master in self.masters.items()}
         whole = {name: slice_of(weight) for name, weight in self.weights.items()}
         self.slices = {
-            name: part.rows(*self._rows(name, part.size[0])) if self._divided else part for name, part in whole.items()
+            name: piece.rows(*self._rows(name, piece.size[0])) if self._divided else piece
+            for name, piece in whole.items()
         }
         self._holders = find_holders(self.slices, ranks)
         self.optimizers = build_optimizers(optimizer, self.masters, self._full_tensor_of)
@@ -134,21 +135,21 @@ class Weights:
         if self.ranks.replicas is None or self.summed:
             return
         self.accumulate()
-        mine = dict(self.gradients())
+        gradients = dict(self.gradients())
         for group, of_group in self._by_replicas(self.weights).items():
-            names = ddp_zero1.agreed_names(mine, of_group, group, self.ranks.device)
+            names = ddp_zero1.agreed_names(gradients, of_group, group, self.ranks.device)
             for name in names:
-                if name not in mine:
-                    mine[name] = torch.zeros_like(local(self.weights[name]), dtype=torch.float32)
+                if name not in gradients:
+                    gradients[name] = torch.zeros_like(local(self.weights[name]), dtype=torch.float32)
             if self._divided:
                 for name in names:  # their memory goes as the shares come
                     self._sums.pop(name, None)
                     self.weights[name].grad = None
-                shares = ddp_zero1.sum_and_divide((mine.pop(name) for name in names), group)
+                shares = ddp_zero1.sum_and_divide((gradients.pop(name) for name in names), group)
                 self._sums.update(zip(names, shares, strict=True))
             else:
-                ddp_zero1.sum_gradients([mine[name] for name in names], group)
-                self._sums.update({name: mine[name] for name in names})
+                ddp_zero1.sum_gradients([gradients[name] for name in names], group)
+                self._sums.update({name: gradients[name] for name in names})
 
     def gradients(self) -> Iterator[tuple[str, Tensor]]:
         """(name, gradient of the whole step) of every weight that has one."""
@@ -269,16 +270,16 @@ class Weights:
     def _owned(self, tensors: Mapping[str, tuple[str, Tensor]]) -> Shard:
         """The tensors that this process saves: the owner of a part of a weight its part, and the owner of the first
         part the numbers next to the weight."""
-        owned, parts = {}, {}
+        owned, slices = {}, {}
         for key, (name, value) in tensors.items():
-            part = self.slices[name]
-            of_weight = tuple(value.shape) == part.size
-            if self._holders[name, part][0] == self.ranks.rank and (
-                value.numel() if of_weight else not any(part.start)
+            piece = self.slices[name]
+            of_weight = tuple(value.shape) == piece.size
+            if self._holders[name, piece][0] == self.ranks.rank and (
+                value.numel() if of_weight else not any(piece.start)
             ):
                 owned[key] = value
-                parts[key] = part if of_weight else slice_of(value)
-        return Shard(owned, parts)
+                slices[key] = piece if of_weight else slice_of(value)
+        return Shard(owned, slices)
 
     @torch.no_grad()
     def load(self, masters: Mapping[str, Tensor | Pieces], state: Mapping[str, Tensor | Pieces]) -> None:
@@ -287,10 +288,10 @@ class Weights:
         if differing := sorted(self.names ^ masters.keys()):
             raise ValueError(f"the saved weights are of another model: {', '.join(differing[:5])} differ")
         for name, master in self.masters.items():
-            part = self.slices[name]
-            if tuple(masters[name].shape) != part.whole:
+            piece = self.slices[name]
+            if tuple(masters[name].shape) != piece.whole:
                 raise ValueError(f"the saved weights are of another model: the shape of {name} differs")
-            master.copy_(masters[name][part.slices])
+            master.copy_(masters[name][piece.slices])
             if self.low:
                 self._mine(name, local(self.weights[name])).copy_(master)
         self._gather(self.weights)
@@ -302,8 +303,8 @@ class Weights:
                 continue  # another process's
             if self._group_of[name][0] != int(number):
                 raise ValueError(f"the saved state of {name} is another optimizer's")
-            master, part = self.masters[name], self.slices[name]
-            values = value[part.slices] if tuple(value.shape) == part.whole else value[()]  # or a number
+            master, piece = self.masters[name], self.slices[name]
+            values = value[piece.slices] if tuple(value.shape) == piece.whole else value[()]  # or a number
             self.optimizers[int(number)].state[master][key] = values.to(master.device, copy=True)
 
 

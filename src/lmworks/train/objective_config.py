@@ -75,9 +75,9 @@ STACKS = {"masked": "encoder", "span-corruption": "encoder–decoder", "denoisin
 
 def check_stacks(objective: ObjectiveConfig, stacks: str, model: str) -> None:
     """ValueError for an objective of models with other stacks than this one's, which is called `model`."""
-    if (wanted := STACKS.get(objective.kind, "decoder")) != stacks:
+    if (expected := STACKS.get(objective.kind, "decoder")) != stacks:
         fitting = {"encoder": "masked", "decoder": "causal"}.get(stacks, "span-corruption")
         raise ValueError(
-            f"{model} has the stacks of an {stacks}, and objective.kind={objective.kind} takes those of an {wanted}: "
+            f"{model} has the stacks of an {stacks}, and objective.kind={objective.kind} takes those of an {expected}: "
             f"set objective.kind={fitting}, or another model"
         )

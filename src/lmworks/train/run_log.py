@@ -15,8 +15,8 @@ class RunLog:
     def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / LOG
-        kept = [line for line in read_log(self._path) if line["step"] <= step] if self._path.exists() else []
-        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        lines = [line for line in read_log(self._path) if line["step"] <= step] if self._path.exists() else []
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in lines))
         self._file = self._path.open("a", encoding="utf-8")
 
     def has(self, kind: str, step: int) -> bool:

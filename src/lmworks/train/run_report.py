@@ -175,11 +175,11 @@ def _draw(steps: list[dict[str, Any]], validations: list[dict[str, Any]], unit: 
     return as_svg(figure)
 
 
-def running_mean(values: ArrayLike, parts: int) -> NDArray[np.float64]:
+def running_mean(values: ArrayLike, windows: int) -> NDArray[np.float64]:
     """The mean of one of so many parts of a run up to each step."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(sums))
-    starts = np.maximum(ends - max(len(ends) // parts, 1), 0)
+    starts = np.maximum(ends - max(len(ends) // windows, 1), 0)
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 

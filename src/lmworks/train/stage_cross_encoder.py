@@ -80,5 +80,5 @@ def _command(config: CrossEncoderConfig) -> str:
     default = described(CrossEncoderConfig)
     given = {key: text for key, (text, _) in described(CrossEncoderConfig, config).items()}
     changed = {key: text for key, text in given.items() if key == "task" or text != default.get(key, ("",))[0]}
-    settings = [part for key, text in changed.items() for part in ("--set", f"{key}={text}")]
+    settings = [word for key, text in changed.items() for word in ("--set", f"{key}={text}")]
     return shlex.join(["lmworks", "stage", "train.cross_encoder", *settings, "--out", config.task])

@@ -59,29 +59,31 @@ def validate(
     Bits per byte are known of objectives whose examples have `targets` and a `mask` of those that were asked for.
     ValueError without a target.
     """
-    parts: list[Sums] = []
+    batch_sums: list[Sums] = []
     texts: list[int | None] = []  # bytes of text of each part
     for batch in batches:
         examples = objective.examples(batch, seed=0)  # the same corruption at every validation
         rows = count_rows(examples)  # none where an objective finds nothing to ask in a batch
         for piece in micro_batches(examples, micro_batch or rows) if rows else ():
-            parts.append(sums_of(model, objective, to_device(piece, device)) if loss_sums is None else loss_sums(piece))
+            batch_sums.append(
+                sums_of(model, objective, to_device(piece, device)) if loss_sums is None else loss_sums(piece)
+            )
             texts.append(_bytes_of(piece, sum(objective.counts(piece).values()), bytes_of_token))
-    keys = list(parts[0]) if parts else []
-    counts = {loss: sum(part[loss, "loss"][1] for part in parts) for loss, name in keys if name == "loss"}
+    keys = list(batch_sums[0]) if batch_sums else []
+    counts = {loss: sum(part[loss, "loss"][1] for part in batch_sums) for loss, name in keys if name == "loss"}
     if not all(counts.values()) or not counts:
         raise ValueError("the validation data holds no target: its documents are empty or wholly masked")
     # The keys "part" and "nats of" stay as they are: scores of before have these signatures.
     signed = {"version": _VERSION, "objective": repr(objective), "part": micro_batch, "of": signature}
 
     def mean(key: tuple[str, str], metric: str) -> Score:
-        sums, over = zip(*(part[key] for part in parts), strict=True)
+        sums, over = zip(*(part[key] for part in batch_sums), strict=True)
         return ratio_score(sums, over, {"metric": metric, **signed}, proportion=key[1] == "accuracy")
 
     nats = {name: mean((name, "loss"), f"nats of {name}") for name in counts}
     metrics = {name: mean(key, name) for key, name in metric_names(keys).items()}
-    total = _total(nats, objective.loss_weights(), parts, signed)
-    return Validation(nats, counts, total, _bits(list(nats), parts, texts, signed), metrics)
+    total = _total(nats, objective.loss_weights(), batch_sums, signed)
+    return Validation(nats, counts, total, _bits(list(nats), batch_sums, texts, signed), metrics)
 
 
 def sums_of(model: Transformer, objective: Objective, examples: Any) -> Sums:

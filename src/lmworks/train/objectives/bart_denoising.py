@@ -54,7 +54,7 @@ class SentencePermutation:
 
     def __call__(self, ids: Ids, mask: int, generator: np.random.Generator) -> Ids:
         sentences = np.split(ids, np.flatnonzero(self.ends[ids[:-1]]) + 1)
-        return np.concatenate([sentences[place] for place in generator.permutation(len(sentences))])
+        return np.concatenate([sentences[index] for index in generator.permutation(len(sentences))])
 
 
 Noise = TextInfilling | SentencePermutation

@@ -91,13 +91,13 @@ class Contrastive(Objective[ContrastiveExamples]):
         documents = self._embed(model, examples.documents[0], examples.document_mask[0])
         pairs, same = len(queries), examples.same[0]
         scores = queries @ documents.T / self.temperature  # (pairs, documents)
-        own = torch.arange(pairs, device=scores.device)
+        diagonal = torch.arange(pairs, device=scores.device)
         choices = scores.masked_fill(same, -torch.inf)
-        loss = cross_entropy(choices, own)
-        accuracy = (choices.argmax(dim=1) == own).sum()
+        loss = cross_entropy(choices, diagonal)
+        accuracy = (choices.argmax(dim=1) == diagonal).sum()
         total, nats = loss.sum, loss.nats.sum()
         if self.symmetric:
-            other = cross_entropy(scores[:, :pairs].T.masked_fill(same[:, :pairs].T, -torch.inf), own)
+            other = cross_entropy(scores[:, :pairs].T.masked_fill(same[:, :pairs].T, -torch.inf), diagonal)
             total, nats = (total + other.sum) / 2, (nats + other.nats.sum()) / 2
         return {"contrastive": Loss(total, pairs, {"nats": nats, "accuracy": accuracy})}
 

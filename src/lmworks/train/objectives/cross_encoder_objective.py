@@ -70,7 +70,7 @@ def read_rows(files: Sequence[Path], task: Task) -> list[Row]:
     """All rows of the files. ValueError for a row of another shape, for an answer that does not stand where it is said
     to, both with the row, and for rows of one class alone, from which nothing is learned."""
     parse = {"reader": _reading, "reranker": _ranked, "verifier": _entailment}[task]
-    rows: list[Row] = [parse(found, where) for path in files for where, found in rows_of(path)]
+    rows: list[Row] = [parse(fields, where) for path in files for where, fields in rows_of(path)]
     answers = {"answered" if row.answers else "without an answer" for row in rows if isinstance(row, Reading)}
     classes = answers | {f"of the label {row.label}" for row in rows if isinstance(row, Entailment)}
     if len(classes) == 1:
@@ -122,7 +122,7 @@ def _columns(row: Row, pairs: Sequence[JoinedPair]) -> Mapping[str, Sequence[flo
 def _places(pair: JoinedPair, answers: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """The places of the first answer that is read whole."""
     for start, end in answers:
-        inside = [place for place, (left, right) in enumerate(pair.offsets) if left < end and right > start]
+        inside = [index for index, (left, right) in enumerate(pair.offsets) if left < end and right > start]
         if inside and pair.offsets[inside[-1]][1] >= end:
             return pair.start + inside[0], pair.start + inside[-1]
     return 0, 0

@@ -131,18 +131,18 @@ def choose(
     chosen = np.zeros(len(ids), bool)
     if not text.any():
         return chosen
-    wanted = max(round(rate * int(text.sum())), 1)
+    count = max(round(rate * int(text.sum())), 1)
     if vocabulary.words is None:
-        chosen[generator.permutation(np.flatnonzero(text))[:wanted]] = True
+        chosen[generator.permutation(np.flatnonzero(text))[:count]] = True
         return chosen
     words = vocabulary.words.numbers(ids, documents)
     sizes = np.bincount(words, weights=text).astype(np.int64)
     taken = np.zeros(len(sizes), bool)
     total = 0
     for word in generator.permutation(np.flatnonzero(sizes)).tolist():
-        if total == 0 or total + sizes[word] <= wanted:
+        if total == 0 or total + sizes[word] <= count:
             taken[word] = True
             total += sizes[word]
-        if total >= wanted:
+        if total >= count:
             break
     return taken[words] & text

@@ -92,6 +92,6 @@ class MultiTokenPrediction(OnHiddenStates[Batch]):
         return _shifted(examples.mask, k, False) & together
 
 
-def _shifted(values: Tensor, places: int, fill: int | bool) -> Tensor:
-    """The values `places` further on in each row."""
-    return F.pad(values[:, places:], (0, min(places, values.shape[1])), value=fill)
+def _shifted(values: Tensor, steps: int, fill: int | bool) -> Tensor:
+    """The values `steps` further on in each row."""
+    return F.pad(values[:, steps:], (0, min(steps, values.shape[1])), value=fill)

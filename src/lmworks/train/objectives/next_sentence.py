@@ -89,16 +89,16 @@ class NextSentence(OnHiddenStates[TextPairs]):
         return TextPairs(ids, positions, documents, targets, mask.bool(), types, torch.tensor(relations).long())
 
     def _text(self, ids: Ids) -> Ids:
-        places = np.flatnonzero(self.masked.vocabulary.text[ids])
-        return ids[places[0] : places[-1] + 1] if len(places) else ids[:0]
+        positions = np.flatnonzero(self.masked.vocabulary.text[ids])
+        return ids[positions[0] : positions[-1] + 1] if len(positions) else ids[:0]
 
-    def _from_another(self, source: int, own: int, length: int, generator: np.random.Generator) -> Ids:
-        """Up to `length` tokens of a document that is not number `own`; where it holds no text, of the next that
+    def _from_another(self, source: int, document: int, length: int, generator: np.random.Generator) -> Ids:
+        """Up to `length` tokens of a document that is not number `document`; where it holds no text, of the next that
         does."""
         dataset = self.datasets[source]
         first = int(generator.integers(1, dataset.documents))
         for step in range(dataset.documents - 1):
-            number = (own + 1 + (first - 1 + step) % (dataset.documents - 1)) % dataset.documents
+            number = (document + 1 + (first - 1 + step) % (dataset.documents - 1)) % dataset.documents
             start, stop = dataset.offsets[number : number + 2].tolist()
             text = self._text(dataset.read(start, stop).astype(np.int64)) if stop > start else np.empty(0, np.int64)
             if len(text):

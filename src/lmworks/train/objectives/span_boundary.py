@@ -141,11 +141,11 @@ def draw_spans(
     for length in lengths.tolist():
         # The first span may be longer than the rate allows: a row in which nothing is hidden teaches nothing.
         small = np.diff(borders) <= left if spans else np.ones(len(firsts), bool)
-        while not len(places := _begins(length, inside & seen, seen, documents[firsts], small)) and length:
+        while not len(starts := _begins(length, inside & seen, seen, documents[firsts], small)) and length:
             length -= 1
         if not length:
             break
-        start = int(generator.choice(places))
+        start = int(generator.choice(starts))
         while length > 1 and borders[start + length] - borders[start] > left:
             length -= 1
         spans.append(slice(int(borders[start]), int(borders[start + length])))

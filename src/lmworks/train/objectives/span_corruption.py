@@ -76,15 +76,15 @@ def noise_mask(length: int, rate: float, mean_span: float, generator: np.random.
     turns; a text begins with what is there, and ends with what is missing.
     """
     tokens, spans = missing(length, rate, mean_span)
-    parts = np.empty(2 * spans, np.int64)
-    parts[0::2] = _cut(length - tokens, spans, generator)
-    parts[1::2] = _cut(tokens, spans, generator)
-    return np.repeat(np.arange(2 * spans) % 2 == 1, parts)
+    lengths = np.empty(2 * spans, np.int64)
+    lengths[0::2] = _cut(length - tokens, spans, generator)
+    lengths[1::2] = _cut(tokens, spans, generator)
+    return np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
 
 
-def _cut(total: int, parts: int, generator: np.random.Generator) -> Ids:
+def _cut(total: int, pieces: int, generator: np.random.Generator) -> Ids:
     """Lengths of 1 or more that add up to `total`."""
-    cuts = np.sort(generator.choice(total - 1, parts - 1, replace=False)) + 1
+    cuts = np.sort(generator.choice(total - 1, pieces - 1, replace=False)) + 1
     return np.diff(cuts, prepend=0, append=total)
 
 
@@ -107,9 +107,9 @@ def corrupt(ids: Ids, noise: NDArray[np.bool_], sentinels: tuple[int, ...], eos:
 def sentinels_of(tokenizer: Tokenizer) -> tuple[int, ...]:
     """The ids of `<extra_id_0>`, `<extra_id_1>`, … as T5 calls them. ValueError for a vocabulary without any."""
     numbered = {
-        int(found[1]): index
+        int(match[1]): index
         for token, index in tokenizer.backend.get_vocab(with_added_tokens=True).items()
-        if (found := re.fullmatch(r"<extra_id_(\d+)>", token))
+        if (match := re.fullmatch(r"<extra_id_(\d+)>", token))
     }
     if not numbered:
         raise ValueError(

@@ -95,7 +95,7 @@ class _Momentum(NamedTuple):
 
 def _update(same_shape: Sequence[_Momentum], group: Mapping[str, Any]) -> None:
     """Update weights whose whole matrices have one shape."""
-    updates = orthogonalise(torch.stack([each.matrix for each in same_shape]), group["steps"])
+    updates = orthogonalise(torch.stack([momentum.matrix for momentum in same_shape]), group["steps"])
     for (weight, matrix, mine), update in zip(same_shape, updates, strict=True):
         size = ADAMS_SIZE * max(matrix.shape) ** 0.5
         weight.mul_(1 - group["lr"] * group["weight_decay"])

@@ -79,8 +79,8 @@ def shard_sequence(examples: Examples, mesh: DeviceMesh) -> Examples:
     """
     known = {field.name for field in fields(examples)}  # type: ignore[arg-type]
     whole = {name: getattr(examples, name) for name in _OF_TOKENS if name in known}
-    own = places(whole["ids"].shape[1], mesh.size(), mesh.get_local_rank()).to(whole["ids"].device)
-    return replace(examples, **{name: tensor[:, own] for name, tensor in whole.items()})  # type: ignore[type-var]
+    positions = places(whole["ids"].shape[1], mesh.size(), mesh.get_local_rank()).to(whole["ids"].device)
+    return replace(examples, **{name: tensor[:, positions] for name, tensor in whole.items()})  # type: ignore[type-var]
 
 
 def places(length: int, devices: int, rank: int) -> Tensor:

@@ -28,13 +28,13 @@ def share(rows: int, devices: int, device: int) -> tuple[int, int]:
 
 
 def agreed_names(
-    mine: Mapping[str, Tensor], names: Iterable[str], group: dist.ProcessGroup, device: torch.device
+    gradients: Mapping[str, Tensor], names: Iterable[str], group: dist.ProcessGroup, device: torch.device
 ) -> list[str]:
     """Those of `names` of which any replica has a gradient: a batch may leave a weight out that others use."""
     names = list(names)
-    has = torch.tensor([name in mine for name in names], dtype=torch.int32, device=device)
+    has = torch.tensor([name in gradients for name in names], dtype=torch.int32, device=device)
     dist.all_reduce(has, dist.ReduceOp.MAX, group=group)
-    return [name for name, found in zip(names, has.tolist(), strict=True) if found]
+    return [name for name, present in zip(names, has.tolist(), strict=True) if present]
 
 
 def sum_gradients(gradients: Sequence[Tensor], group: dist.ProcessGroup) -> None:
@@ -64,8 +64,8 @@ def sum_and_divide(gradients: Iterable[Tensor], group: dist.ProcessGroup) -> Ite
     for bucket in buckets(gradients):
         pieces = [_by_device(gradient, devices) for gradient in bucket]
         flat = torch.cat(pieces, dim=1)  # (devices, values)
-        mine = reduce_scatter(flat.view(-1), group, dim=0)
-        for gradient, values in zip(bucket, mine.split([piece.shape[1] for piece in pieces]), strict=True):
+        shard = reduce_scatter(flat.view(-1), group, dim=0)
+        for gradient, values in zip(bucket, shard.split([piece.shape[1] for piece in pieces]), strict=True):
             shape = (share(len(gradient), devices, device)[1], *gradient.shape[1:])
             yield values[: prod(shape)].view(shape)
 
@@ -80,10 +80,10 @@ def gather_weights(weights: Sequence[Tensor], group: dist.ProcessGroup) -> None:
             weight.copy_(values.reshape(-1)[: weight.numel()].view_as(weight))
 
 
-def gather_rows(mine: Tensor, rows: int, group: dist.ProcessGroup) -> Tensor:
+def gather_rows(shard: Tensor, rows: int, group: dist.ProcessGroup) -> Tensor:
     """The whole of a weight of so many rows, from the shares of all devices."""
     size = -(-rows // dist.get_world_size(group))
-    padded = F.pad(mine, (0, 0) * (mine.dim() - 1) + (0, size - len(mine)))
+    padded = F.pad(shard, (0, 0) * (shard.dim() - 1) + (0, size - len(shard)))
     return all_gather(padded, group, dim=0)[:rows]
 
 

@@ -61,8 +61,8 @@ class _ExpertParallelMixture:
         # They come by device and expert; all of an expert's are put together, and back.
         order = torch.arange(share, device=sizes.device).repeat(devices).repeat_interleave(arriving.flatten())
         order = order.argsort(stable=True)
-        own = [expert for expert in self.experts if expert is not None]
+        local_experts = [expert for expert in self.experts if expert is not None]
         by_expert = tokens[order].split(arriving.sum(dim=0).tolist())
         # An expert without tokens runs too: its gradient is zero and not absent, on whatever device its copies are.
-        made = torch.cat([expert(piece) for expert, piece in zip(own, by_expert, strict=True)])
+        made = torch.cat([expert(piece) for expert, piece in zip(local_experts, by_expert, strict=True)])
         return [exchange(made[order.argsort()], self.expert_group, received, sent)]

@@ -81,12 +81,12 @@ def parallel_losses(
     if ranks.config.context > 1:
         examples = shard_sequence(examples, ranks.along("context"))
     if ranks.config.pipeline > 1:
-        place = PipelineRank(ranks.config, ranks.along("pipeline").get_group(), dtype, device)
-        passed = pipeline_losses(model, place, objective, [examples])
-        found = {key: (total, passed.counts[key[0]]) for key, total in passed.sums.items()}
+        pipeline_rank = PipelineRank(ranks.config, ranks.along("pipeline").get_group(), dtype, device)
+        passed = pipeline_losses(model, pipeline_rank, objective, [examples])
+        sums = {key: (total, passed.counts[key[0]]) for key, total in passed.sums.items()}
     else:
-        found = sums_of(model, objective, to_device(examples, device))
+        sums = sums_of(model, objective, to_device(examples, device))
     if ranks.config.context == 1:
-        return found
-    values = ranks.total([value for pair in found.values() for value in pair], "context")
-    return {key: (values[2 * number], int(values[2 * number + 1])) for number, key in enumerate(found)}
+        return sums
+    values = ranks.total([value for pair in sums.values() for value in pair], "context")
+    return {key: (values[2 * number], int(values[2 * number + 1])) for number, key in enumerate(sums)}

@@ -65,7 +65,7 @@ class PipelineLosses:
 
 def pipeline_gradients(
     model: Transformer,
-    place: PipelineRank,
+    pipeline_rank: PipelineRank,
     objective: Objective,
     micro_batches: Sequence[Any],
     counts: Mapping[str, int],
@@ -84,19 +84,19 @@ def pipeline_gradients(
 
     ValueError for an objective that cannot be divided, or a number of micro-batches that chunks cannot take.
     """
-    orders = schedules(place.parallel, len(micro_batches))
-    device = _Device(model, place, check_pipelined(objective), micro_batches, counts, scale, accumulate, idle)
-    return device.run(steps(orders, place.rank))
+    orders = schedules(pipeline_rank.parallel, len(micro_batches))
+    device = _Device(model, pipeline_rank, check_pipelined(objective), micro_batches, counts, scale, accumulate, idle)
+    return device.run(steps(orders, pipeline_rank.rank))
 
 
 @torch.no_grad()
 def pipeline_losses(
-    model: Transformer, place: PipelineRank, objective: Objective, micro_batches: Sequence[Any]
+    model: Transformer, pipeline_rank: PipelineRank, objective: Objective, micro_batches: Sequence[Any]
 ) -> PipelineLosses:
     """The losses of any number of micro-batches, without gradients; arguments as in `pipeline_gradients`."""
-    order = forward_only(place.parallel.pipeline, place.parallel.chunks, len(micro_batches))
-    device = _Device(model, place, check_pipelined(objective), micro_batches)
-    return device.run(steps([order] * place.parallel.pipeline, place.rank))
+    order = forward_only(pipeline_rank.parallel.pipeline, pipeline_rank.parallel.chunks, len(micro_batches))
+    device = _Device(model, pipeline_rank, check_pipelined(objective), micro_batches)
+    return device.run(steps([order] * pipeline_rank.parallel.pipeline, pipeline_rank.rank))
 
 
 def check_pipelined(objective: Objective) -> OnHiddenStates:
@@ -109,24 +109,27 @@ def check_pipelined(objective: Objective) -> OnHiddenStates:
     return cast(OnHiddenStates, objective)
 
 
-def sum_shared(config: configs.ModelConfig, place: PipelineRank, gradients: Mapping[str, Tensor]) -> None:
+def sum_shared(config: configs.ModelConfig, pipeline_rank: PipelineRank, gradients: Mapping[str, Tensor]) -> None:
     """Sums the gradients of weights that several devices hold, in place, to the same bits on each; once, after the last
     micro-batch. `gradients` are those of this device's weights, by name."""
-    for name, holders in shared_weights(config, place.parallel.pipeline).items():
-        if place.rank not in holders or name not in gradients:  # not where it is frozen, as it then is on every device
+    for name, holders in shared_weights(config, pipeline_rank.parallel.pipeline).items():
+        # A frozen weight has no gradient on any device.
+        if pipeline_rank.rank not in holders or name not in gradients:
             continue
         gradient = gradients[name]
-        mine = gradient.to_local() if isinstance(gradient, DTensor) else gradient
-        sent = mine.contiguous()
-        parts = {rank: sent if rank == place.rank else torch.empty_like(sent) for rank in holders}
+        local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+        sent = local.contiguous()
+        gradients_of = {rank: sent if rank == pipeline_rank.rank else torch.empty_like(sent) for rank in holders}
         operations = []
         for rank in holders:
-            if rank != place.rank:
-                operations.append(dist.P2POp(dist.isend, sent, group=place.group, group_peer=rank))
-                operations.append(dist.P2POp(dist.irecv, parts[rank], group=place.group, group_peer=rank))
+            if rank != pipeline_rank.rank:
+                operations.append(dist.P2POp(dist.isend, sent, group=pipeline_rank.group, group_peer=rank))
+                operations.append(
+                    dist.P2POp(dist.irecv, gradients_of[rank], group=pipeline_rank.group, group_peer=rank)
+                )
         for work in dist.batch_isend_irecv(operations):
             work.wait()
-        mine.copy_(sum((parts[rank] for rank in holders[1:]), parts[holders[0]]))
+        local.copy_(sum((gradients_of[rank] for rank in holders[1:]), gradients_of[holders[0]]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +183,13 @@ class _Device:
     def meet(self) -> None:
         """ValueError where the devices have not the same number of micro-batches: they would wait forever. NCCL wants
         all of a group at its first call, besides."""
-        mine = len(self.micro_batches)
-        both = torch.tensor([mine, -mine], device=self.place.device)
+        count = len(self.micro_batches)
+        both = torch.tensor([count, -count], device=self.place.device)
         dist.all_reduce(both, dist.ReduceOp.MAX, group=self.place.group)
-        if both.tolist() != [mine, -mine]:
+        if both.tolist() != [count, -count]:
             raise ValueError(
-                f"the devices of a pipeline take the same micro-batches: here are {mine}, elsewhere {-int(both[1])} to "
-                f"{int(both[0])}. Make their loaders with the same rank and world_size"
+                f"the devices of a pipeline take the same micro-batches: here are {count}, elsewhere "
+                f"{-int(both[1])} to {int(both[0])}. Make their loaders with the same rank and world_size"
             )
 
     def forward(self, action: Action) -> Tensor | None:
@@ -220,22 +223,22 @@ class _Device:
     def backward(self, action: Action) -> Tensor | None:
         """The gradient of the hidden states that came from the piece before; None in the first one."""
         _, micro_batch, chunk = action
-        kept = self.kept.pop((micro_batch, chunk))
+        saved = self.kept.pop((micro_batch, chunk))
         above = None if self.is_last(chunk) else self.take(action)
         keep_gathered(self.model, micro_batch + 1 < len(self.micro_batches))
-        if kept.root is not None:
-            torch.autograd.backward(kept.root, above)
+        if saved.root is not None:
+            torch.autograd.backward(saved.root, above)
             self.accumulate()
-        if kept.arrived is None:
+        if saved.arrived is None:
             return None
-        return torch.zeros_like(kept.arrived) if kept.arrived.grad is None else kept.arrived.grad
+        return torch.zeros_like(saved.arrived) if saved.arrived.grad is None else saved.arrived.grad
 
     def exchange(self, step: Step, made: Tensor | None) -> None:
         """All messages of a step at once, none of which is waited for before it is needed."""
-        buffers = [self.buffer(each) for each in step.receive]
+        buffers = [self.buffer(tensor) for tensor in step.receive]
         operations = [
-            dist.P2POp(dist.irecv, buffer, group=self.place.group, group_peer=each.sender)
-            for buffer, each in zip(buffers, step.receive, strict=True)
+            dist.P2POp(dist.irecv, buffer, group=self.place.group, group_peer=tensor.sender)
+            for buffer, tensor in zip(buffers, step.receive, strict=True)
         ]
         if step.send is not None:
             assert made is not None
@@ -244,8 +247,8 @@ class _Device:
         if not operations:
             return
         works = dist.batch_isend_irecv(operations)  # one for each, or where they were joined, one for all
-        for number, (buffer, each) in enumerate(zip(buffers, step.receive, strict=True)):
-            self.arriving[each.action] = buffer, works[min(number, len(works) - 1)]
+        for number, (buffer, tensor) in enumerate(zip(buffers, step.receive, strict=True)):
+            self.arriving[tensor.action] = buffer, works[min(number, len(works) - 1)]
         if made is not None:
             self.leaving.append((made, works[-1]))
             if len(self.leaving) > self.place.parallel.pipeline:

@@ -104,17 +104,17 @@ def timeline(actions: list[list[Action]], forward: int = 1, backward: int = 1) -
     waiting = True
     while waiting:
         waiting = False
-        for rank, mine in enumerate(timed):
-            for action in actions[rank][len(mine) :]:
+        for rank, rank_actions in enumerate(timed):
+            for action in actions[rank][len(rank_actions) :]:
                 needs = _needs(action, action.chunk * devices + rank, devices * chunks - 1)
                 if not all(need in ended for need in needs):
                     break
                 start = max([free[rank], *(ended[need] for need in needs)])
-                mine.append(Timed(start, action))
+                rank_actions.append(Timed(start, action))
                 free[rank] = start + duration[action.kind]
                 ended[action.kind, action.micro_batch, action.chunk * devices + rank] = free[rank]
                 waiting = True  # there may be more that can begin now
-    if any(len(mine) < len(order) for mine, order in zip(timed, actions, strict=True)):
+    if any(len(rank_actions) < len(order) for rank_actions, order in zip(timed, actions, strict=True)):
         raise ValueError("these schedules wait for each other: no device can continue")
     return timed
 
@@ -123,8 +123,8 @@ def _needs(action: Action, piece: int, last: int) -> list[tuple[Kind, int, int]]
     """The actions that must have ended before one in a piece of the model can begin."""
     if action.kind == "forward":
         return [("forward", action.micro_batch, piece - 1)] if piece else []
-    own: list[tuple[Kind, int, int]] = [("forward", action.micro_batch, piece)]
-    return own if piece == last else [*own, ("backward", action.micro_batch, piece + 1)]
+    inputs: list[tuple[Kind, int, int]] = [("forward", action.micro_batch, piece)]
+    return inputs if piece == last else [*inputs, ("backward", action.micro_batch, piece + 1)]
 
 
 def _chunks(actions: list[list[Action]]) -> int:
@@ -157,16 +157,16 @@ def steps(actions: list[list[Action]], rank: int) -> list[Step]:
     """
     timed = timeline(actions)
     devices, chunks = len(actions), _chunks(actions)
-    at = [dict(mine) for mine in timed]
-    found = []
-    for time in range(1 + max((mine[-1].start for mine in timed if mine), default=-1)):
-        acting = {other: place[time] for other, place in enumerate(at) if time in place}
+    at = [dict(rank_actions) for rank_actions in timed]
+    exchanges = []
+    for time in range(1 + max((rank_actions[-1].start for rank_actions in timed if rank_actions), default=-1)):
+        acting = {other: actions_at[time] for other, actions_at in enumerate(at) if time in actions_at}
         messages = [message(action, other, devices, chunks) for other, action in acting.items()]
-        sent = next((each for each in messages if each is not None and each.sender == rank), None)
-        received = [each for each in messages if each is not None and each.receiver == rank]
+        sent = next((m for m in messages if m is not None and m.sender == rank), None)
+        received = [m for m in messages if m is not None and m.receiver == rank]
         if rank in acting or received:
-            found.append(Step(acting.get(rank), sent, received))
-    return found
+            exchanges.append(Step(acting.get(rank), sent, received))
+    return exchanges
 
 
 def message(action: Action, rank: int, devices: int, chunks: int) -> Message | None:
@@ -174,7 +174,7 @@ def message(action: Action, rank: int, devices: int, chunks: int) -> Message | N
     kind, micro_batch, chunk = action
     if kind == "forward":
         following = chunk + (rank == devices - 1)
-        wanted = Action(kind, micro_batch, following)
-        return None if following == chunks else Message(rank, (rank + 1) % devices, wanted)
+        consumer = Action(kind, micro_batch, following)
+        return None if following == chunks else Message(rank, (rank + 1) % devices, consumer)
     before = chunk - (rank == 0)
     return None if before < 0 else Message(rank, (rank - 1) % devices, Action(kind, micro_batch, before))

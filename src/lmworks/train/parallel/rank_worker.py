@@ -131,7 +131,7 @@ def start(task: Path, processes: int) -> int:
     try:
         main(["--standalone", f"--nproc-per-node={processes}", *command])
     except ChildFailedError as failed:
-        rank, failure = min(failed.failures.items(), key=lambda each: _order(each[1]))
+        rank, failure = min(failed.failures.items(), key=lambda item: _order(item[1]))
         Death(rank, -failure.exitcode if failure.exitcode < 0 else None).write(task.parent)
         return 1
     except SignalException as stopped:  # by the process that started it, and has its reason: a trace would mislead

@@ -214,19 +214,19 @@ def _divide_parameters(model: Transformer, mesh: DeviceMesh, shared: set[int]) -
 
 def _divisions(model: Transformer, mesh: DeviceMesh) -> dict[int, _Division]:
     """By the identities of the parameters that are not simply whole on every device."""
-    found = {}
+    divisions = {}
     for module in model.modules():
         table = next((table for kind, table in _DIVIDED.items() if isinstance(module, kind)), {})
         for name, weight in module.named_parameters():
             if name in table:
-                found[id(weight)] = table[name]
+                divisions[id(weight)] = table[name]
         if isinstance(module, Attention) and module.config.kv_heads < mesh.size():
             # The rows of the key head that this device's queries share.
             head = module.config.kv_heads * mesh.get_local_rank() // mesh.size()
             rows = slice(module.config.head_dim * head, module.config.head_dim * (head + 1))
             for projection in (module.key, module.value):
-                found |= {id(weight): _Division(rows=rows) for weight in projection.parameters()}
-    return found
+                divisions |= {id(weight): _Division(rows=rows) for weight in projection.parameters()}
+    return divisions
 
 
 def _read(weight: nn.Parameter, mesh: DeviceMesh, division: _Division, summed: bool) -> Tensor:
@@ -234,11 +234,11 @@ def _read(weight: nn.Parameter, mesh: DeviceMesh, division: _Division, summed: b
     whole = cast(DTensor, weight)
     if whole.device_mesh != mesh:  # FSDP divides it further: nobody computes with it before it is gathered
         return weight
-    part = whole.to_local()
+    local = whole.to_local()
     if summed:
-        part = enter(part, mesh.get_group())
+        local = enter(local, mesh.get_group())
     if division.rows is not None:
-        part = part[division.rows]
+        local = local[division.rows]
     if division.once:
-        part = part / mesh.size()  # the same on all devices: compiled, they would else send in different orders
-    return part
+        local = local / mesh.size()  # the same on all devices: compiled, they would else send in different orders
+    return local

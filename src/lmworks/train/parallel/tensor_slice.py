@@ -88,18 +88,18 @@ def gather_whole(tensors: Mapping[str, Tensor], holders: Holders, ranks: Ranks) 
     `tensors`, float32, are what this process holds of those in `holders`. One slice travels at a time.
     """
     whole: dict[str, Tensor] = {}
-    for (name, part), (owner, *_) in holders.items():
+    for (name, piece), (owner, *_) in holders.items():
         values = tensors[name].detach() if ranks.rank == owner else None
-        if owner != 0 and prod(part.size):
+        if owner != 0 and prod(piece.size):
             if values is not None:
                 dist.send(values.contiguous(), 0)
             elif ranks.first:
-                values = torch.empty(part.size, device=ranks.device)
+                values = torch.empty(piece.size, device=ranks.device)
                 dist.recv(values, owner)
         if ranks.first and values is not None:
             if name not in whole:
-                whole[name] = torch.empty(part.whole)
-            whole[name][part.slices] = values.cpu()
+                whole[name] = torch.empty(piece.whole)
+            whole[name][piece.slices] = values.cpu()
     return whole
 
 
@@ -120,8 +120,8 @@ class Shard(NamedTuple):
 
 
 def write_shard(path: Path, shard: Shard) -> None:
-    divided = {name: part for name, part in shard.parts.items() if part.size != part.whole}
-    header = {_PARTS: json.dumps({name: [part.whole, part.start] for name, part in divided.items()})}
+    divided = {name: piece for name, piece in shard.parts.items() if piece.size != piece.whole}
+    header = {_PARTS: json.dumps({name: [piece.whole, piece.start] for name, piece in divided.items()})}
     write_tensor_file(dict(shard.tensors), path, header if divided else None)
 
 
@@ -146,7 +146,7 @@ def read_shards(folder: Path, name: str) -> dict[str, "Pieces"]:
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged: {error}") from error
     for key, pieces in tensors.items():
-        if sum(prod(part.size) for _, part in pieces) != prod(pieces[0][1].whole):
+        if sum(prod(piece.size) for _, piece in pieces) != prod(pieces[0][1].whole):
             raise ValueError(f"{folder}: the parts of {key} are not those of the whole")
     return {key: Pieces(key, pieces) for key, pieces in tensors.items()}
 
@@ -163,13 +163,13 @@ class Pieces:
             return self.pieces[0][0].get_tensor(self.key)
         value = self.pieces[0][0].get_slice(self.key)[tuple(slice(0, 1) for _ in bounds)]  # for its dtype
         result = value.new_empty([max(high - low, 0) for low, high in bounds])
-        for file, part in self.pieces:
+        for file, piece in self.pieces:
             common = [
                 (max(low, start), min(high, start + size))
-                for (low, high), start, size in zip(bounds, part.start, part.size, strict=True)
+                for (low, high), start, size in zip(bounds, piece.start, piece.size, strict=True)
             ]
             if all(low < high for low, high in common):
-                there = tuple(slice(a - start, b - start) for (a, b), start in zip(common, part.start, strict=True))
+                there = tuple(slice(a - start, b - start) for (a, b), start in zip(common, piece.start, strict=True))
                 here = tuple(slice(a - low, b - low) for (a, b), (low, _) in zip(common, bounds, strict=True))
                 result[here] = file.get_slice(self.key)[there]
         return result

@@ -23,8 +23,8 @@ class VocabularyEmbedding:
     def forward(self, ids: Tensor) -> Tensor:
         """(…) int64 → (…, width), whole on each device."""
         rows = ids - self.first
-        mine = (rows >= 0) & (rows < len(self.weight))
-        vectors = F.embedding(rows.where(mine, 0), self.weight) * mine[..., None]  # (…, width)
+        in_shard = (rows >= 0) & (rows < len(self.weight))
+        vectors = F.embedding(rows.where(in_shard, 0), self.weight) * in_shard[..., None]  # (…, width)
         return add(vectors, self.tensor_group)
 
 

@@ -95,9 +95,9 @@ def calibrate(
     """
     if len(config.stacks) != 1:
         raise ValueError("an encoder–decoder cannot be measured like this: plan with a device and a utilisation")
-    kept = kept_calibration(config, sequences, length, dtype, device)
-    if kept is not None and not is_beaten(kept, config, dtype, device):
-        return kept
+    cached = kept_calibration(config, sequences, length, dtype, device)
+    if cached is not None and not is_beaten(cached, config, dtype, device):
+        return cached
     measured = measure(config, sequences, length or config.context_length, dtype, device, progress)
     if measured.ends:
         path = _path(config, sequences, length, dtype, device)
@@ -166,10 +166,10 @@ def measure(
     passes = Passes(device, progress)
     products = _product_rate(config, sequences * length, number, device, passes)
     sequences, length = _affordable(config, sequences, length, products)
-    one, two = (_shallow(config, layers, number, device) for layers in (1, min(2, _layers(config))))
+    shallow, deeper = (_shallow(config, layers, number, device) for layers in (1, min(2, _layers(config))))
     ids = torch.randint(config.embedding.vocabulary, (sequences, length), device=device)
-    ends, block = _ends_and_block(lambda: _step(one, ids), lambda: _step(two, ids), _layers(config), passes)
-    weights = Weights(one, AdamW(), dtype)
+    ends, block = _ends_and_block(lambda: _step(shallow, ids), lambda: _step(deeper, ids), _layers(config), passes)
+    weights = Weights(shallow, AdamW(), dtype)
     gradients = {name: torch.zeros_like(weight) for name, weight in weights.weights.items()}
 
     def step() -> None:
@@ -189,12 +189,12 @@ def measure(
     return Calibration(sequences, length, layers, block, ends, update, products, flops / seconds, method)
 
 
-def is_beaten(kept: Calibration, config: ModelConfig, dtype: Dtype, device: str) -> bool:
+def is_beaten(cached: Calibration, config: ModelConfig, dtype: Dtype, device: str) -> bool:
     """Whether one block now takes so much less time that something must have run next to the kept measurement."""
     model = _shallow(config, 1, getattr(torch, dtype), device)
-    ids = torch.randint(config.embedding.vocabulary, (kept.sequences, kept.length), device=device)
+    ids = torch.randint(config.embedding.vocabulary, (cached.sequences, cached.length), device=device)
     seconds = Passes(device, no_report).fastest(lambda: _step(model, ids), _SECONDS / 2)
-    return seconds < _BEATEN * (kept.ends + kept.block)
+    return seconds < _BEATEN * (cached.ends + cached.block)
 
 
 def _ends_and_block(

@@ -252,8 +252,8 @@ class _Activations:
             return losses * tokens * vocabulary * float(_LOSS_BYTES)
         logits = min(tokens * vocabulary, _PROJECTED_LOGITS) * (4 + (value if value < 4 else 0))
         projection, features = vocabulary * self.width, tokens * self.hidden
-        kept = projection * 4 + features
-        return float((losses - 1) * kept + max(logits + projection * (4 + value) + features, 2 * kept))
+        nbytes = projection * 4 + features
+        return float((losses - 1) * nbytes + max(logits + projection * (4 + value) + features, 2 * nbytes))
 
 
 def _notes(config: configs.ModelConfig) -> tuple[str, ...]:

@@ -41,9 +41,9 @@ def allocation_lines(plan: Plan) -> list[Line]:
     ]
     if allocation.loss is None and isinstance(law, ParametricLaw):
         vocabulary, worst = plan.config.embedding.vocabulary, worst_loss(plan.config)
-        said = law.loss(allocation.parameters, allocation.tokens)
+        loss = law.loss(allocation.parameters, allocation.tokens)
         beyond = (
-            f"the law says {said:.2f}, more than the ln({vocabulary:,}) = {worst:.2f} of a model that has learnt "
+            f"the law says {loss:.2f}, more than the ln({vocabulary:,}) = {worst:.2f} of a model that has learnt "
             "nothing: the run is smaller than any that it was fitted on"
         )
         return [*lines, Line("loss", "unknown", beyond)]

@@ -174,7 +174,7 @@ def test_metadata_is_what_the_reference_reader_reads(tmp_path, model, tiny_token
 def test_what_frames_a_text(tmp_path, model, tiny_tokenizer):
     flags = {"tokenizer__ggml__add_bos_token": True, "tokenizer__ggml__add_eos_token": True}
     write(tmp_path / "m.gguf", model, tiny_tokenizer, **flags)
-    tokenizer = read_gguf(tmp_path / "m.gguf").required_tokenizer
+    tokenizer = read_gguf(tmp_path / "m.gguf").tokenizer
     assert tokenizer.encode("the", special=True) == [1, *tiny_tokenizer.encode("the"), 2]
     assert tokenizer.encode("the") == tiny_tokenizer.encode("the")
 

@@ -189,11 +189,14 @@ def load(
     if path.is_file() and (path.suffix == ".gguf" or is_gguf(path)):
         from lmworks.model.gguf_read import read_gguf  # the library for it takes long to import
 
-        checkpoint = read_gguf(path)
-        _check_rows(checkpoint.config, checkpoint.required_tokenizer)
-        quantised = _named(source, path) if checkpoint.weights.quantised else None  # type: ignore[attr-defined]
+        config, weights, tokenizer, template, licence = read_gguf(path)
+        _check_rows(config, tokenizer)
+        quantised = _named(source, path) if weights.quantised else None
         target = torch.float32 if dtype == "stored" else dtype  # blocks of integers are no dtype of a model
-        return replace(checkpoint, source=str(source), quantised=quantised, dtype=target, device=device)
+        return Checkpoint(
+            config, weights, tokenizer, template, config.context_length, str(source), licence,
+            quantised=quantised, dtype=target, device=device,
+        )  # fmt: skip
     raise FileNotFoundError(
         f"cannot load {source!s}: give one of the names {', '.join(MODELS)}, a Hugging Face folder, or a .gguf file"
     )

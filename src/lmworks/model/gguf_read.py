@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,13 +17,13 @@ from gguf.constants import GGML_QUANT_SIZES
 from torch import Tensor
 
 from lmworks.model import config as configs
-from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.gguf_file import GgufFile, open_gguf
 from lmworks.model.gguf_names import ARCHITECTURES, OPTIONAL, Architecture, Place, from_file, places
 from lmworks.model.positions import rope_frequencies
 from lmworks.model.tensor_files import LazyTensors
 from lmworks.tokenizer.gguf_vocabulary import read_tokenizer
+from lmworks.tokenizer.tokenizer import Tokenizer
 
 _LLAMA3_LENGTHS = (8192, 2048, 4096, 16384, 32768)  # `rope_freqs` keeps the effect of the original length, not itself
 _TOO_LARGE = 1 << 28
@@ -67,7 +67,17 @@ class GgufWeights(LazyTensors):
         return tensor.kind.name, from_file(name, raw, self._config, self._architecture)
 
 
-def read_gguf(path: Path) -> Checkpoint:
+class GgufModel(NamedTuple):
+    """What a GGUF file holds, whose weights are dequantised when they are asked for."""
+
+    config: ModelConfig
+    weights: GgufWeights
+    tokenizer: Tokenizer
+    chat_template: str | None
+    licence: str | None
+
+
+def read_gguf(path: Path) -> GgufModel:
     """Reads a decoder and its tokenizer; nothing is dequantised yet: the weights are `GgufWeights`.
 
     UnsupportedModel or another ValueError names what is missing, damaged or not computed here.
@@ -81,9 +91,8 @@ def read_gguf(path: Path) -> Checkpoint:
         weights = GgufWeights(file, config, architecture)
     except (ArithmeticError, LookupError, RuntimeError, TypeError) as error:  # from sizes that no model can have
         raise ValueError(f"the metadata of {path} describe no possible model: {error}") from error
-    tokenizer, template = read_tokenizer(file.metadata), file.metadata.get("tokenizer.chat_template")
-    licence = file.metadata.get("general.license")
-    return Checkpoint(config, weights, tokenizer, template, config.context_length, str(path), licence)
+    template, licence = (file.metadata.get(key) for key in ("tokenizer.chat_template", "general.license"))
+    return GgufModel(config, weights, read_tokenizer(file.metadata), template, licence)
 
 
 def _check(file: GgufFile, expected: Mapping[str, Place]) -> None:

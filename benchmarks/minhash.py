@@ -176,8 +176,7 @@ def show_quality(
 
 def show_growth(threshold: float) -> None:
     """The time of the search, without signatures, for four numbers of short texts; two thirds of them alike."""
-    from lmworks.corpus.dedup.kept_duplicates import kept_duplicates, similarity_by_texts
-    from lmworks.corpus.dedup.match_tables import LargeBuckets
+    from lmworks.corpus.dedup.kept_duplicates import best_of_groups, linked
     from lmworks.corpus.dedup.near_duplicates import NearDuplicatesConfig, compare, keys_of_texts
 
     config = NearDuplicatesConfig(threshold, WORDS, PLACES)
@@ -187,14 +186,12 @@ def show_growth(threshold: float) -> None:
         keys = keys_of_texts(texts, config)
         begun = time.perf_counter()
         found = compare(texts, rank, keys, config)
-        large_buckets = LargeBuckets(found.large_buckets, threshold, WORDS)
-        similarity = similarity_by_texts(texts, large_buckets)
-        kept = kept_duplicates(found.pairs, large_buckets, threshold, rank, rank >= 0, similarity)
+        kept = best_of_groups(linked(found.pairs.first, found.pairs.second, number), rank, rank >= 0)
         seconds = time.perf_counter() - begun
         size = (keys.bands.nbytes + keys.words.nbytes) / number
         print(
             f"  {number:7,} texts: {seconds:6.2f} s, {seconds / number * 1e6:5.1f} µs a text, {size:.0f} bytes of keys "
-            f"a text; {len(kept.removed):,} go, {found.candidates:,} pairs compared in small buckets"
+            f"a text; {np.count_nonzero(kept != rank):,} go, {found.candidates:,} pairs compared in small buckets"
         )
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from lmworks.corpus.dedup import library
 from lmworks.corpus.dedup.hashes import words
-from lmworks.corpus.dedup.kept_duplicates import Kept, kept_duplicates, similarity_by_texts
-from lmworks.corpus.dedup.match_tables import LargeBuckets, Pairs
+from lmworks.corpus.dedup.kept_duplicates import best_of_groups, linked
+from lmworks.corpus.dedup.match_tables import Pairs
 from lmworks.corpus.dedup.near_duplicates import Keys, NearDuplicatesConfig, compare, keys_of_texts
 
 
@@ -47,10 +47,9 @@ def edited(generator: random.Random, text: str, edits: int) -> str:
 
 def near(
     texts: Sequence[str], config: NearDuplicatesConfig, rank: np.ndarray | None = None, keys: Keys | None = None
-) -> tuple[Pairs, Kept]:
-    """The similar pairs of texts, and which texts stay; without a rank the first ones are the best."""
+) -> tuple[Pairs, list[int]]:
+    """The similar pairs of texts, and which texts go; without a rank the first ones are the best."""
     rank = np.arange(len(texts)) if rank is None else rank
-    found = compare(texts, np.argsort(rank), keys_of_texts(texts, config) if keys is None else keys, config)
-    large_buckets = LargeBuckets(found.large_buckets, config.threshold, config.words)
-    there, similarity = np.ones(len(texts), bool), similarity_by_texts(texts, large_buckets)
-    return found.pairs, kept_duplicates(found.pairs, large_buckets, config.threshold, rank, there, similarity)
+    pairs = compare(texts, np.argsort(rank), keys_of_texts(texts, config) if keys is None else keys, config).pairs
+    kept = best_of_groups(linked(pairs.first, pairs.second, len(texts)), rank, np.ones(len(texts), bool))
+    return pairs, np.flatnonzero(kept != np.arange(len(texts))).tolist()

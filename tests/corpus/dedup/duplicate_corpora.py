@@ -12,7 +12,6 @@ from lmworks.corpus.attributes import (
     ATTRIBUTES,
     Attributes,
     CorpusAttributes,
-    CorpusTexts,
     DocumentAttributes,
     attribute_paths,
     read_attributes,
@@ -91,8 +90,7 @@ def decide(folder: Path, *steps: Mapping[str, object]) -> dict[str, list[Decisio
     policy = from_mapping(Policy, {"steps": list(steps)})
     tables = CorpusAttributes([(path,) for path in attribute_paths(folder / "tagged")])
     judged = [decisions.decide(policy, table) for table in tables]
-    texts = CorpusTexts(corpus_shards({"read": folder / "read"}), tables)
-    decisions.decide_duplicates(policy, rank_corpus(tables), judged, folder / "duplicates", texts)
+    decisions.decide_duplicates(policy, rank_corpus(tables), judged, folder / "duplicates")
     return {step.name: [shard[number] for shard in judged] for number, step in enumerate(policy.steps)}
 
 

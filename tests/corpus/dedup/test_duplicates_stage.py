@@ -1,5 +1,5 @@
-"""The stage and the decisions on it: the same whatever the order, the shards and the workers; large buckets that
-lose their best; nothing that grows by a square."""
+"""The stage and the decisions on it: the same whatever the order, the shards and the workers; nothing that grows by a
+square."""
 
 import random
 from pathlib import Path
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmworks.corpus.dedup import near_duplicates
-from lmworks.corpus.dedup.match_tables import Pairs, Places, read_large_buckets, read_matches
+from lmworks.corpus.dedup.match_tables import Pairs, Places, read_matches
 from lmworks.records import Edit
 
 EQUAL = {"name": "equal", "duplicates": "exact"}
@@ -43,9 +43,6 @@ def told(folder: Path, corpus: Corpus) -> object:
     pairs = read_matches(Pairs, folder / "duplicates", "near")
     rows = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.similarity.tolist(), strict=True)
     found = {(frozenset((uris[first], uris[second])), value) for first, second, value in rows}
-    large_buckets = {
-        frozenset(uris[each] for each in members) for members in read_large_buckets(folder / "duplicates").members
-    }
     groups: dict[tuple[str, int], set[tuple[str, int, int]]] = {}
     for method in ("paragraphs", "passages"):
         places = read_matches(Places, folder / "duplicates", method)
@@ -54,7 +51,7 @@ def told(folder: Path, corpus: Corpus) -> object:
     judged = decide(folder, EQUAL, NEAR, PARAGRAPHS, PASSAGES)
     dropped = {step: gone(folder, each) for step, each in judged.items()}
     taken = {step: cuts(folder, each) for step, each in judged.items()}
-    return found, large_buckets, {frozenset(each) for each in groups.values()}, dropped, taken
+    return found, {frozenset(each) for each in groups.values()}, dropped, taken
 
 
 @settings(max_examples=2)
@@ -72,8 +69,8 @@ def test_order_and_shards_change_nothing(tmp_path_factory, generator, shard_byte
             run_duplicates(folder, **CONFIG)
         results.append(told(folder, each))
     assert results[0] == results[1]
-    found, large_buckets, groups, dropped, taken = results[0]
-    assert found and large_buckets and groups and all(dropped[step] for step in ("equal", "alike"))
+    found, groups, dropped, taken = results[0]
+    assert found and groups and all(dropped[step] for step in ("equal", "alike"))
     assert taken["paragraphs"] and taken["passages"]
 
 
@@ -92,8 +89,7 @@ def test_many_equal_and_alike_documents_make_no_square(tmp_path):
     number = 500
     write_corpus(tmp_path, hot(number))
     counts = run_duplicates(tmp_path).metrics
-    assert counts["pairs"] == number - 1 and counts["candidates"] < number
-    assert number <= counts["in_large_buckets"] <= number + 1
+    assert counts["pairs"] == 2 * number - 1 and counts["candidates"] < number and not counts["uncompared"]
     judged = decide(tmp_path, NEAR | {"similarity": 0.8})
     assert len(gone(tmp_path, judged["alike"])) == 2 * number - 1
 

@@ -1,38 +1,20 @@
-"""Which of several duplicates stays: star clusters around survivors that are chosen by a stated priority, a known
-licence first, then quality where it was measured, then length, then the uri; never the order of reading.
+"""Which of several duplicates stays: of a group the best by a stated priority, a known licence first, then quality
+where it was measured, then length, then the uri; never the order of reading.
 
-Being similar is not transitive: a chain of texts, each near the next, can lead from one text to another that has
-nothing in common with it, and dropping all but one of a connected component has emptied whole sources. Here documents
-are gone through from the best to the worst; one goes only if it was itself compared with a document that stays, and was
-found similar. So the documents that stay are a maximal independent set, chosen greedily, and each other one has a kept
-duplicate among them.
-
-Documents may be gone already for other reasons, so that a pair says little by itself: what a document is compared with
-must be there. Documents with the same words are one for all comparisons, and the best of those that are there stands
-for them; large buckets are compared only now, with those that stay.
+A group is what pairs of alike documents link, directly or through others (union-find). Groups are facts of the texts;
+documents may be gone already for other reasons, so of each group the best one that is still there stays.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.corpus.attributes import AttributeTable
-from lmworks.corpus.dedup.hashes import HashRows
-from lmworks.corpus.dedup.library import shingle_sets
-from lmworks.corpus.dedup.match_tables import LargeBuckets, Pairs
-from lmworks.corpus.dedup.minhash import similarities
 
 LICENCE, QUALITY, KEY = "licence", "quality", "exact"  # labels and a score; the last one equal texts share
 RANKED_BY = ("uri", f"label.{LICENCE}", f"label.{KEY}", f"score.{QUALITY}")
-MOST_COMPARED = 1000  # documents of a large bucket that stay, and that each later one is compared with
-_AT_ONCE = 32  # that are compared with one call
-_REMEMBERED = 4096  # documents of large buckets whose shingles stay in memory
-
-Similarity = Callable[[int, Sequence[int]], NDArray[np.float64]]  # of a document and (n,) others
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Priority
@@ -101,35 +83,31 @@ def priority(
 # Who stays
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Kept:
-    """Which document is kept in the place of each of n.
+def linked(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """(count,) the number of the group of each: the same for those that pairs link, directly or through others."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    document    (n,) int64: the one that stays in its place, which is itself where it stays
-    similarity  (n,) float64: to that one; 1 for itself
-    uncompared  comparisons within large buckets that were not made, because too many documents of one stayed
-    """
-
-    document: NDArray[np.int64]
-    similarity: NDArray[np.float64]
-    uncompared: int = 0
-
-    @property
-    def removed(self) -> NDArray[np.int64]:
-        """The documents that go, in ascending order."""
-        return np.flatnonzero(self.document != np.arange(len(self.document)))
+    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def equal_texts(keys: Sequence[str | None], rank: NDArray[np.int64], there: NDArray[np.bool_]) -> Kept:
-    """Exact duplicates: of the documents that are `there`, those with one key have one text, and the best stays; None
-    is no key."""
+def equal_texts(keys: Sequence[str | None]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs that link all documents with one key, which have one text; None is no key."""
     first: dict[str, int] = {}
-    kept = np.arange(len(rank))
+    pairs = [(first.setdefault(key, number), number) for number, key in enumerate(keys) if key is not None]
+    return tuple(np.array(pairs, np.int64).reshape(-1, 2).T)  # type: ignore[return-value]
+
+
+def best_of_groups(groups: NDArray[np.int64], rank: NDArray[np.int64], there: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n,) the document that stays in the place of each: the best of its group that is `there`; itself for one that is
+    not."""
     order = np.argsort(rank)
-    for document in order[there[order]].tolist():
-        if (key := keys[document]) is not None:
-            kept[document] = first.setdefault(key, document)
-    return Kept(kept, np.ones(len(rank)))
+    order = order[there[order]]
+    _, first, place = np.unique(groups[order], return_index=True, return_inverse=True)
+    kept = np.arange(len(rank))
+    kept[order] = order[first][place]
+    return kept
 
 
 def check_similarity(wanted: float, searched: float) -> None:
@@ -140,103 +118,3 @@ def check_similarity(wanted: float, searched: float) -> None:
             f"lower near.threshold of data.duplicates (--set duplicates.near.threshold={wanted:g}, for a stage called "
             "duplicates), or raise the similarity of the step"
         )
-
-
-def kept_duplicates(
-    pairs: Pairs,
-    large_buckets: LargeBuckets,
-    threshold: float,
-    rank: NDArray[np.int64],
-    there: NDArray[np.bool_],
-    similarity: Similarity,
-) -> Kept:
-    """Near duplicates: of the documents that are `there`, those go with a better one that stays and is similar enough.
-
-    A document goes if one of the pairs joins it, or one with the same words, with a better one that stays: the best of
-    those is its kept duplicate. Else it is compared, by `similarity`, with the documents of its large buckets that
-    stay, from the best on. So among the documents that stay, no pair which was given or shares a large bucket is
-    similar, save for the comparisons that are counted as `uncompared`. ValueError for a threshold below that of the
-    search.
-    """
-    check_similarity(threshold, large_buckets.threshold)
-    heads = _heads(pairs, rank, there)
-    first, second = heads[pairs.first], heads[pairs.second]
-    similar = (pairs.similarity >= threshold) & (first >= 0) & (second >= 0) & (first != second)
-    better, worse = np.sort(rank[np.stack((first[similar], second[similar]))], axis=0)
-    order = np.lexsort((better, worse))
-    # From here on documents are their ranks, but for what is asked of `similarity`.
-    neighbours: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)  # the better ones, the best first
-    columns = (worse[order].tolist(), better[order].tolist(), pairs.similarity[similar][order].tolist())
-    for document, other, value in zip(*columns, strict=True):
-        neighbours[document].append((other, value))
-    memberships: defaultdict[int, list[int]] = defaultdict(list)
-    for number, members in enumerate(large_buckets.members):
-        for member in rank[np.unique(heads[members][heads[members] >= 0])].tolist():
-            memberships[member].append(number)
-    best_first = np.argsort(rank)
-    stars: list[list[int]] = [[] for _ in large_buckets.members]  # of each bucket those that stay
-    gone: dict[int, tuple[int, float]] = {}
-    uncompared = 0
-    for document in sorted({*neighbours, *memberships}):
-        found = next((pair for pair in neighbours.get(document, ()) if pair[0] not in gone), None)
-        others = sorted({other for number in memberships.get(document, ()) for other in stars[number]})
-        for start in range(0, 0 if found else min(len(others), MOST_COMPARED), _AT_ONCE):
-            asked = others[start : min(start + _AT_ONCE, MOST_COMPARED)]
-            values = similarity(int(best_first[document]), best_first[asked].tolist())
-            if len(enough := np.flatnonzero(values >= threshold)):
-                found = asked[enough[0]], float(values[enough[0]])
-                break
-        if found:
-            gone[document] = found
-            continue
-        uncompared += max(len(others) - MOST_COMPARED, 0)
-        for number in memberships.get(document, ()):
-            stars[number].append(document)
-    kept, values = np.arange(len(rank)), np.ones(len(rank))
-    documents = best_first[list(gone)]
-    kept[documents] = best_first[[other for other, _ in gone.values()]]
-    values[documents] = [value for _, value in gone.values()]
-    others = np.flatnonzero(there & (heads != np.arange(len(rank))))
-    kept[others], values[others] = kept[heads[others]], values[heads[others]]
-    return Kept(kept, values, uncompared)
-
-
-def _heads(pairs: Pairs, rank: NDArray[np.int64], there: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(n,) of each document the best with the same words that is there; -1 where none is."""
-    labels = same_words(pairs, len(rank))
-    order = np.argsort(rank)
-    order = order[there[order]]
-    found, first = np.unique(labels[order], return_index=True)
-    best = np.full(len(rank), -1, np.int64)
-    best[found] = order[first]
-    return best[labels]
-
-
-def same_words(pairs: Pairs, documents: int) -> NDArray[np.int64]:
-    """(documents,) a number below `documents` for each, the same for those with the same words: a similarity of 1."""
-    equal = pairs.similarity == 1
-    return linked(pairs.first[equal], pairs.second[equal], documents)
-
-
-def linked(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """(count,) a number for each, the same for those that these pairs link, directly or through others."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
-
-
-def similarity_by_texts(texts: Sequence[str], large_buckets: LargeBuckets) -> Similarity:
-    """The similarity of a document and others, counted from their texts, which are read when it is asked for."""
-
-    @lru_cache(_REMEMBERED)
-    def set_of(document: int) -> NDArray[np.uint64]:
-        return shingle_sets([texts[document]], large_buckets.words).values
-
-    def similarity(document: int, others: Sequence[int]) -> NDArray[np.float64]:
-        sets = [set_of(each) for each in (document, *others)]
-        rows = HashRows(np.concatenate(sets), np.cumsum([len(each) for each in sets]))
-        return similarities(rows, np.stack((np.zeros(len(others), np.int64), np.arange(1, len(sets))), axis=1))
-
-    return similarity

@@ -1,5 +1,5 @@
-"""Duplicates on disk: pairs of similar documents, buckets too large to compare all pairs, places that repeat each
-other, and the repositories that files of code belong to; a file each, and none of what was not looked for.
+"""Duplicates on disk: pairs of similar documents, places that repeat each other, and the repositories that files of
+code belong to; a file each, and none of what was not looked for.
 
 Documents are known by their places in the corpus, counted over all shards of all inputs in their order.
 """
@@ -22,26 +22,12 @@ T = TypeVar("T", "Pairs", "Places")
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
     """n pairs of documents, (n,) int64 each, the lower place first, and how alike they are, (n,) float64: the Jaccard
-    similarity of their shingles, counted and not estimated. A similarity of 1 is an equivalence: what is true of one of
-    two such documents is true of the other, so that of many with the same words not all pairs are listed."""
+    similarity of their shingles, counted and not estimated. Of many documents that are all alike not all pairs are
+    listed, but enough of them to link all: a group is what pairs link."""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
     similarity: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LargeBuckets:
-    """Documents of buckets too large for all their pairs: those that are left are compared with the ones that stay.
-
-    members    (n,) int64 each: documents that may be alike.
-    threshold  The least similarity that pairs were looked for with.
-    words      Of a shingle.
-    """
-
-    members: Sequence[NDArray[np.int64]] = ()
-    threshold: float = 0.8
-    words: int = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,23 +61,6 @@ def read_matches(kind: type[T], folder: Path, method: Method) -> T:
     return kind(*(table.column(field.name).to_numpy() for field in fields(kind)))
 
 
-def write_large_buckets(folder: Path, large_buckets: LargeBuckets) -> None:
-    members = [each.tolist() for each in large_buckets.members]
-    _write(
-        folder,
-        "large_buckets",
-        {"members": members},
-        threshold=str(large_buckets.threshold),
-        words=str(large_buckets.words),
-    )
-
-
-def read_large_buckets(folder: Path) -> LargeBuckets:
-    table = _read(folder, "large_buckets")
-    members = tuple(np.array(each, np.int64) for each in table.column("members").to_pylist())
-    return LargeBuckets(members, float(table.schema.metadata[b"threshold"]), int(table.schema.metadata[b"words"]))
-
-
 def write_repositories(folder: Path, names: Sequence[str | None]) -> None:
     """The repository of each document of the corpus; None for what is no file of one."""
     _write(folder, "repositories", {"repository": names})
@@ -101,12 +70,11 @@ def read_repositories(folder: Path) -> list[str | None]:
     return _read(folder, "repositories").column("repository").to_pylist()
 
 
-def _write(folder: Path, name: str, columns: Mapping[str, Any], **looked_for: str) -> None:
+def _write(folder: Path, name: str, columns: Mapping[str, Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table(dict(columns)).replace_schema_metadata(looked_for or None)
-    pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+    pq.write_table(pa.table(dict(columns)), folder / f"{name}.parquet", compression="zstd")
 
 
 def _read(folder: Path, name: str) -> Any:

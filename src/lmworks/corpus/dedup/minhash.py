@@ -12,8 +12,7 @@ Bands (locality-sensitive hashing): two texts are candidates when they agree in 
 s has the probability 1 - (1 - s^rows)^bands (Leskovec, Rajaraman & Ullman, "Mining of massive datasets", section 3.4).
 Of each band a text has one key of 64 bits. Buckets are runs of equal keys in a sorted array, one band after the other:
 two million texts with 16 bands take 256 MB for the keys and 80 MB more. A bucket of many texts, such as copies of a
-licence, would give pairs by the square of its size. It gives none: `kept_duplicates` compares its texts
-with those that stay.
+licence, would give pairs by the square of its size: its texts are compared with a few of them alone (`star_pairs`).
 
 What bands propose, the counted Jaccard similarity of the shingles decides.
 """
@@ -36,6 +35,8 @@ NO_KEY = np.uint64(2**64 - 1)  # of a text without a word, which is no candidate
 FALSE_POSITIVES = 0.02  # their weight relative to that of missed pairs, which are not found again
 _PIECE = 2**17  # pairs that are looked at together
 _BATCH = 8192  # pairs whose shingles are in memory at once
+MOST_CENTRES = 1000  # texts of a large bucket that are like none before them, and that each later one is compared with
+_STAR_BATCH = 4096  # texts whose shingles are in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,37 @@ def verify(
         looked_at += len(pairs)
     first, second = np.concatenate(found).T
     return Pairs(first, second, np.concatenate(values)), looked_at
+
+
+def star_pairs(
+    members: NDArray[np.int64], sets_of: Callable[[NDArray[np.int64]], HashRows], threshold: float
+) -> tuple[Pairs, int]:
+    """Pairs that link the texts of a large bucket, and how many texts were not compared with all that they could be.
+
+    From the first of the `members` (n,) on, a text is paired with the first centre that it is similar to, and becomes a
+    centre where there is none; at most `MOST_CENTRES`, so that work grows as the bucket does.
+    """
+    centres, uncompared = members[:0], 0
+    first, second, values = [members[:0]], [members[:0]], [np.empty(0)]
+    for begin in range(0, len(members), _STAR_BATCH):
+        numbers = np.concatenate((centres, members[begin : begin + _STAR_BATCH]))
+        sets, rest, chosen = sets_of(numbers), np.arange(len(centres), len(numbers)), list(range(len(centres)))
+        turn = 0
+        while len(rest):
+            if turn == len(chosen):
+                if turn == MOST_CENTRES:
+                    uncompared += len(rest)
+                    break
+                chosen.append(int(rest[0]))
+                rest = rest[1:]
+            similarity = similarities(sets, np.stack((np.full(len(rest), chosen[turn]), rest), axis=1))
+            alike = similarity >= threshold
+            first.append(np.full(int(alike.sum()), numbers[chosen[turn]]))
+            second.append(numbers[rest[alike]])
+            values.append(similarity[alike])
+            rest, turn = rest[~alike], turn + 1
+        centres = numbers[chosen]
+    return Pairs(np.concatenate(first), np.concatenate(second), np.concatenate(values)), uncompared
 
 
 def similarities(sets: HashRows, pairs: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Near duplicates of documents, from their texts to similar pairs and to buckets too large to compare all pairs."""
+"""Near duplicates of documents, from their texts to similar pairs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from lmworks.corpus.dedup.hashes import PERMUTATIONS, WORDS, HashRows
 from lmworks.corpus.dedup.library import hash_words, shingle_sets, signatures
 from lmworks.corpus.dedup.match_tables import Pairs
-from lmworks.corpus.dedup.minhash import NO_KEY, band_keys, candidate_pairs, choose_bands, verify
+from lmworks.corpus.dedup.minhash import NO_KEY, band_keys, candidate_pairs, choose_bands, star_pairs, verify
 
 BATCH = 4_000_000  # characters that are hashed at once: large enough that calls cost nothing, small enough for memory
-BUCKET_LIMIT = 64  # documents of the largest bucket whose pairs are all compared
+BUCKET_LIMIT = 64  # documents of the largest bucket of which all pairs are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +73,17 @@ def keys_of_texts(texts: Sequence[str], config: NearDuplicatesConfig) -> Keys:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """Pairs and large buckets that a search found.
+    """Pairs that a search found.
 
-    pairs          the documents that are similar enough, of those that were compared, in their order; of documents with
-                   the same words all are paired with the best of them, and that one alone with others
-    large_buckets  documents, (n,) int64 each and no two with the same words, whose bucket is too large to compare
-                   all pairs
-    candidates     how many pairs were compared
+    pairs       the documents that are similar enough, of those that were compared, in their order; of documents with
+                the same words all are paired with the best of them, and that one alone with others
+    candidates  how many pairs were proposed, without those of large buckets
+    uncompared  documents of large buckets that were not compared with all others there
     """
 
     pairs: Pairs
-    large_buckets: tuple[NDArray[np.int64], ...]
     candidates: int
+    uncompared: int
 
 
 def compare(texts: Sequence[str], order: NDArray[np.int64], keys: Keys, config: NearDuplicatesConfig) -> Compared:
@@ -97,18 +96,19 @@ def compare(texts: Sequence[str], order: NDArray[np.int64], keys: Keys, config: 
     order = order[spelled]
     _, places, inverse = np.unique(keys.words[order], axis=0, return_index=True, return_inverse=True)
     first = order[places[inverse.ravel()]]  # of each document the best with the same words
-    equal = np.sort(np.stack((first, order), axis=1)[first != order], axis=1)
+    equal = Pairs(first[first != order], order[first != order], np.ones(int((first != order).sum())))
     distinct = order[first == order]
-    bands = keys.bands[distinct]
 
     def sets_of(documents: NDArray[np.int64]) -> HashRows:
         return shingle_sets((texts[int(number)] for number in distinct[documents].tolist()), config.words)
 
     large_buckets: dict[bytes, NDArray[np.int64]] = {}
-    found, candidates = verify(candidate_pairs(bands, BUCKET_LIMIT, large_buckets), sets_of, config.threshold)
-    alike = np.sort(distinct[np.stack((found.first, found.second), axis=1)], axis=1)
-    first, second = np.concatenate((alike, equal)).T
-    similarity = np.concatenate((found.similarity, np.ones(len(equal))))
-    by_number = np.lexsort((second, first))
-    members = tuple(distinct[each] for each in large_buckets.values())
-    return Compared(Pairs(first[by_number], second[by_number], similarity[by_number]), members, candidates)
+    candidates = candidate_pairs(keys.bands[distinct], BUCKET_LIMIT, large_buckets)
+    found, number = verify(candidates, sets_of, config.threshold)
+    stars = [star_pairs(members, sets_of, config.threshold) for members in large_buckets.values()]
+    alike = [found, *(pairs for pairs, _ in stars)]
+    ends = [distinct[np.concatenate([getattr(pairs, end) for pairs in alike])] for end in ("first", "second")]
+    both = np.stack([np.concatenate((ends[0], equal.first)), np.concatenate((ends[1], equal.second))], axis=1)
+    similarity = np.concatenate([*(pairs.similarity for pairs in alike), equal.similarity])
+    both, place = np.unique(np.sort(both, axis=1), axis=0, return_index=True)
+    return Compared(Pairs(both[:, 0], both[:, 1], similarity[place]), number, sum(count for _, count in stars))

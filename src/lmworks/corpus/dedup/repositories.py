@@ -19,8 +19,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.corpus.dedup.kept_duplicates import RankedCorpus, Similarity, kept_duplicates, same_words
-from lmworks.corpus.dedup.match_tables import LargeBuckets, Pairs
+from lmworks.corpus.dedup.kept_duplicates import RankedCorpus
 from lmworks.records import RejectedRecord
 
 NAMED_BY = ("repository", "repo", "repo_name", "repository_name", "max_stars_repo_name")
@@ -113,52 +112,30 @@ class CopiedFile:
 
 def copied_files(
     repositories: Sequence[str | None],
-    pairs: Pairs,
-    large_buckets: LargeBuckets,
+    groups: NDArray[np.int64],
     corpus: RankedCorpus,
     there: NDArray[np.bool_],
     share: float,
-    similarity: Similarity,
 ) -> list[CopiedFile]:
     """The files that go of repositories at least that `share` of whose files another one has.
 
-    `repositories` has the repository of each document, None for what is no file of one. Only documents that are `there`
-    count. Files of few characters say nothing of a repository, and go all the same where it is a copy. In the place of
-    a file stays the best of the original that has its text; or its words; or was found similar.
+    `repositories` has the repository of each document, None for what is no file of one; `groups` (n,) which documents
+    are alike. Only documents that are `there` count. Files of few characters say nothing of a repository, and go all
+    the same where it is a copy. In the place of a file stays the best of the original's that is alike.
     """
-    files = there & np.array([name is not None for name in repositories], bool)
-    contents = kept_duplicates(pairs, large_buckets, large_buckets.threshold, corpus.rank, files, similarity).document
-    labels = same_words(pairs, len(corpus)).tolist()
-    near: defaultdict[int, set[int]] = defaultdict(set)  # labels of documents that were compared
-    for first, second in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):
-        near[labels[first]].add(labels[second])
-        near[labels[second]].add(labels[first])
-    with_text: dict[str, int] = {}
     members: defaultdict[str, list[int]] = defaultdict(list)
-    best: dict[tuple[str, str | int], int] = {}  # of a repository, by its text's key or the label of its words
-    for document in corpus.order[files[corpus.order]].tolist():
-        name, key = str(repositories[document]), corpus.keys[document]
-        members[name].append(document)
-        best.setdefault((name, labels[document]), document)
-        if key is not None:
-            best.setdefault((name, key), document)
-            if contents[document] == document:  # texts without a word are alike to none
-                contents[document] = with_text.setdefault(key, document)
-
-    def kept_in(name: str, document: int) -> int | None:
-        for known in (corpus.keys[document], labels[document]):
-            if known is not None and (name, known) in best:
-                return best[name, known]
-        others = [best[name, label] for label in near[labels[document]] if (name, label) in best]
-        return min(others, key=lambda other: int(corpus.rank[other]), default=None)
-
+    best: dict[tuple[str, int], int] = {}  # of a repository and a group
+    for document in corpus.order[there[corpus.order]].tolist():
+        if (name := repositories[document]) is not None:
+            members[name].append(document)
+            best.setdefault((name, int(groups[document])), document)
     known: list[Repository] = []
-    for name, mine in sorted(members.items()):
-        distinctive = frozenset(int(contents[each]) for each in mine if corpus.characters[each] >= LEAST_CHARACTERS)
-        known.append(Repository(name, distinctive, bool(corpus.licensed[mine].any())))
+    for name, files in sorted(members.items()):
+        distinctive = frozenset(int(groups[file]) for file in files if corpus.characters[file] >= LEAST_CHARACTERS)
+        known.append(Repository(name, distinctive, bool(corpus.licensed[files].any())))
     return [
         CopiedFile(document, kept, copy)
         for copy in copied_repositories(known, share)
         for document in members[copy.copy]
-        if (kept := kept_in(copy.original, document)) is not None
+        if (kept := best.get((copy.original, int(groups[document])))) is not None
     ]

@@ -11,15 +11,7 @@ from lmworks.artefact import StageContext, StageResult, read_rows, write_json
 from lmworks.config import SHAPES_NOTHING
 from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, CorpusTexts, open_corpus, read_attributes
 from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, rank_corpus
-from lmworks.corpus.dedup.match_tables import (
-    CORPUS,
-    LargeBuckets,
-    Method,
-    Places,
-    write_large_buckets,
-    write_matches,
-    write_repositories,
-)
+from lmworks.corpus.dedup.match_tables import CORPUS, Method, Places, write_matches, write_repositories
 from lmworks.corpus.dedup.near_duplicates import Compared, Keys, NearDuplicatesConfig, compare, keys_of_texts
 from lmworks.corpus.dedup.repeated_substrings import (
     MOST_BYTES,
@@ -81,11 +73,11 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     inputs. ValueError where inputs do not belong together, or passages would take more memory than is allowed."""
     shards, attributes = open_corpus(context.inputs)
     documents = rank_corpus(attributes.only(*RANKED_BY))
-    write_json(context.output / CORPUS, corpus_rows(shards, attributes.only()))
+    identity = {"shards": corpus_rows(shards, attributes.only()), "threshold": config.near.threshold}
+    write_json(context.output / CORPUS, identity)
     texts = CorpusTexts(shards, attributes)
     found = _found(config, context, shards, attributes, documents.starts.tolist())
-    near = config.near
-    compared = compare(texts, documents.order, joined(Keys, found), near)
+    compared = compare(texts, documents.order, joined(Keys, found), config.near)
     places: dict[Method, Places] = {}
     if config.paragraphs:
         places["paragraphs"] = repeated_paragraphs(joined(Paragraphs, found))
@@ -94,7 +86,6 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
         places["passages"] = repeated_passages(texts, config.passages, config.passage_bytes, windows)
     names = [str(name) or None for path in found for name in _column(path, "repositories")]
     write_matches(context.output, "near", compared.pairs)
-    write_large_buckets(context.output, LargeBuckets(compared.large_buckets, near.threshold, near.words))
     for method, each in places.items():
         write_matches(context.output, method, each)
     write_repositories(context.output, names)
@@ -174,14 +165,13 @@ def _column(path: Path, name: str) -> np.ndarray:
 def _result(compared: Compared, places: Mapping[Method, Places], repositories: Sequence[str | None]) -> StageResult:
     pairs = compared.pairs
     alike = len(np.unique(np.concatenate([pairs.first, pairs.second])))
-    in_large_buckets = len(np.unique(np.concatenate([np.empty(0, np.int64), *compared.large_buckets])))
     groups = {method: len(np.unique(each.group)) for method, each in places.items()}
     counts = {
         "documents": len(repositories),
         "pairs": len(pairs.first),
         "candidates": compared.candidates,
         "alike": alike,
-        "in_large_buckets": in_large_buckets,
+        "uncompared": compared.uncompared,
         **{f"repeated_{method}": number for method, number in groups.items()},
         "repositories": len({name for name in repositories if name}),
     }
@@ -192,9 +182,8 @@ def _result(compared: Compared, places: Mapping[Method, Places], repositories: S
         f"{alike:,} of {len(repositories):,} documents have one that is alike{said}. Each pair was compared, shingle "
         "by shingle; of documents with the same words one stands for all."
     )
-    if in_large_buckets:
-        text += (
-            f" {in_large_buckets:,} documents are in large buckets, of which data.clean compares those that are left."
-        )
+    alarm = f"{compared.uncompared:,} documents share buckets with very many others that are not alike, and were not "
+    alarm += "compared with all of these: raise near.words to find fewer candidates."
+    alarms = (alarm,) if compared.uncompared else ()
     folds = (Fold("Pairs by similarity", tables=(Table(("similarity", "pairs"), rows),)),)
-    return StageResult(counts, (Section("Duplicates", text, folds=folds),))
+    return StageResult(counts, (Section("Duplicates", text, folds=folds, alarms=alarms),))

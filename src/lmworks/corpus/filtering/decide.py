@@ -1,5 +1,4 @@
-"""Decisions of each step of a policy: on a document by itself, and on several that repeat each other. No text is read
-for the first, and for the second only those of large buckets of documents that may be alike.
+"""Decisions of each step of a policy: on a document by itself, and on several that repeat each other. No text is read.
 
 Of duplicates only documents take part that a step looks at and earlier steps kept, so that none goes for the sake of a
 duplicate that is gone itself, or that the step does not speak of; nor is one dropped by a later limit, label or span,
@@ -7,9 +6,8 @@ since such an order is refused (`policy_checks.py`). Who stays is decided by a s
 never by the order of reading.
 """
 
-import warnings
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,9 +15,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lmworks.artefact import read_json
 from lmworks.corpus.attributes import LABEL, SCORE, AttributeTable
-from lmworks.corpus.dedup.kept_duplicates import RankedCorpus, equal_texts, kept_duplicates, similarity_by_texts
-from lmworks.corpus.dedup.match_tables import Pairs, Places, read_large_buckets, read_matches, read_repositories
+from lmworks.corpus.dedup.kept_duplicates import RankedCorpus, best_of_groups, check_similarity, equal_texts, linked
+from lmworks.corpus.dedup.match_tables import CORPUS, Pairs, Places, read_matches, read_repositories
 from lmworks.corpus.dedup.repositories import copied_files
 from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, OnSpan, Policy, Step, in_scope
 from lmworks.corpus.languages import MEASURED
@@ -33,8 +32,9 @@ ReasonKind = Literal["score", "label", "span", "exact", "near", "repositories"]
 @dataclass(frozen=True, slots=True)
 class Reason:
     """One rule against one document: what was measured, and the threshold that it does not meet. Of a label the `label`
-    that the document has, None for none. Of a duplicate the value is its similarity to the `kept_duplicate`, which is a
-    uri; of a file of a repository, the share of the copy's files that the original has, whose name is the label."""
+    that the document has, None for none. Of a duplicate the value is its highest similarity to any of its group, of
+    which the `kept_duplicate`, a uri, stays; of a file of a repository, the share of the copy's files that the original
+    has, whose name is the label."""
 
     kind: ReasonKind
     rule: str
@@ -165,68 +165,52 @@ def clipped(by_step: Sequence[Collection[Edit]], length: int) -> list[list[Edit]
 
 
 def decide_duplicates(
-    policy: Policy,
-    documents: RankedCorpus,
-    decisions: Sequence[Sequence[Decisions]],
-    duplicates: Path | None,
-    texts: Sequence[str] = (),
+    policy: Policy, documents: RankedCorpus, decisions: Sequence[Sequence[Decisions]], duplicates: Path | None
 ) -> None:
-    """Add what the steps on duplicates say to the decisions, of each shard those of each step.
-
-    `texts` are the repaired ones of the corpus; those of documents in large buckets are read. ValueError where the
-    policy has such a step and there is nothing to go by, or what there is was looked for otherwise.
-    """
+    """Add what the steps on duplicates say to the decisions, of each shard those of each step. ValueError where the
+    policy has such a step and there is nothing to go by, or what there is was looked for otherwise."""
     left = np.ones(len(documents), bool)
     for step, *of_step in zip(policy.steps, *decisions, strict=True):
-        if step.duplicates:
-            there = left & np.concatenate([shard.in_scope for shard in of_step])
-            _decide_duplicates(step, documents, there, of_step, duplicates, texts)
+        there = left & np.concatenate([shard.in_scope for shard in of_step])
+        if step.duplicates and step.duplicates != "exact" and duplicates is None:
+            raise ValueError(f"the step {step.name} needs a stage data.duplicates among the inputs, or goes by nothing")
+        if step.duplicates == "paragraphs" or step.duplicates == "passages":
+            assert duplicates is not None
+            _cut_places(step, read_matches(Places, duplicates, step.duplicates), documents, there, of_step)
+        elif step.duplicates:
+            for document, reason in _dropped_duplicates(step, documents, there, duplicates):
+                shard, place = documents.place(document)
+                of_step[shard].reasons[place].append(reason)
         for start, shard in zip(documents.starts.tolist(), of_step, strict=False):
             left[[start + place for place in shard.reasons]] = False
 
 
-def _decide_duplicates(
-    step: Step,
-    documents: RankedCorpus,
-    there: NDArray[np.bool_],
-    of_step: Sequence[Decisions],
-    duplicates: Path | None,
-    texts: Sequence[str],
-) -> None:
-    def drop(document: int, reason: Reason) -> None:
-        shard, place = documents.place(document)
-        of_step[shard].reasons[place].append(reason)
-
-    if step.duplicates == "exact":
-        kind, kept = "exact", equal_texts(documents.keys, documents.rank, there)
-    elif duplicates is None:
-        raise ValueError(f"the step {step.name} needs a stage data.duplicates among the inputs, or goes by nothing")
-    elif step.duplicates == "paragraphs" or step.duplicates == "passages":
-        _cut_places(step, read_matches(Places, duplicates, step.duplicates), documents, there, of_step)
+def _dropped_duplicates(
+    step: Step, documents: RankedCorpus, there: NDArray[np.bool_], duplicates: Path | None
+) -> Iterator[tuple[int, Reason]]:
+    """The documents that go, and why: of each group all but the best, or the files of a copied repository."""
+    first, second = equal_texts(documents.keys)
+    similarity, kind, threshold = np.ones(len(documents)), "exact", 1.0
+    if duplicates is not None and step.duplicates != "exact":
+        pairs, searched = read_matches(Pairs, duplicates, "near"), read_json(duplicates / CORPUS)["threshold"]
+        kind, threshold = "near", step.similarity if step.duplicates == "near" else searched
+        check_similarity(threshold, searched)
+        alike = pairs.similarity >= threshold
+        near = pairs.first[alike], pairs.second[alike]
+        similarity = np.zeros(len(documents))
+        for end in near:
+            np.maximum.at(similarity, end, pairs.similarity[alike])
+        first, second = (np.concatenate(both) for both in zip(near, (first, second), strict=True))
+    groups = linked(first, second, len(documents))
+    if duplicates is not None and step.duplicates == "repositories":
+        for file in copied_files(read_repositories(duplicates), groups, documents, there, step.similarity):
+            copy, uri = file.repository, documents.uris[file.kept]
+            yield file.document, Reason("repositories", "repositories", copy.share, step.similarity, copy.original, uri)
         return
-    else:
-        pairs, large_buckets = read_matches(Pairs, duplicates, "near"), read_large_buckets(duplicates)
-        if large_buckets.members and not texts:
-            raise ValueError(f"the step {step.name} has to compare documents: their texts are needed")
-        similarity = similarity_by_texts(texts, large_buckets)
-        if step.duplicates == "repositories":
-            names = read_repositories(duplicates)
-            for file in copied_files(names, pairs, large_buckets, documents, there, step.similarity, similarity):
-                copy, uri = file.repository, documents.uris[file.kept]
-                limits = (copy.share, step.similarity)
-                drop(file.document, Reason("repositories", "repositories", *limits, copy.original, uri))
-            return
-        kind, kept = "near", kept_duplicates(pairs, large_buckets, step.similarity, documents.rank, there, similarity)
-    if kept.uncompared:
-        warnings.warn(
-            f"{step.name}: {kept.uncompared:,} comparisons were not made, within large buckets of which very many "
-            "documents stay; raise the words of a shingle in data.duplicates to find fewer candidates",
-            stacklevel=2,
-        )
-    threshold = 1.0 if kind == "exact" else step.similarity
-    for document in kept.removed.tolist():
-        uri, value = documents.uris[int(kept.document[document])], float(kept.similarity[document])
-        drop(document, Reason(kind, kind, value, threshold, kept_duplicate=uri))
+    kept = best_of_groups(groups, documents.rank, there)
+    for document in np.flatnonzero(kept != np.arange(len(kept))).tolist():
+        uri, value = documents.uris[int(kept[document])], float(similarity[document]) or 1.0
+        yield document, Reason(kind, kind, value, threshold, kept_duplicate=uri)
 
 
 def _cut_places(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmworks.artefact import MANIFEST, StageContext, hash_file, read_json, read_manifest, write_json
 from lmworks.config import SHAPES_NOTHING, ConfigError
-from lmworks.corpus.attributes import EMITS, LABEL, CorpusAttributes, CorpusTexts, open_corpus, read_joined
+from lmworks.corpus.attributes import EMITS, LABEL, CorpusAttributes, open_corpus, read_joined
 from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, check_similarity, rank_corpus
 from lmworks.corpus.dedup.match_tables import CORPUS, not_looked_for
 from lmworks.corpus.dedup.stage import DuplicatesConfig, corpus_rows
@@ -121,7 +121,7 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
             missing.append(f"The step {step.name} looks at no document: none has its sources, kinds and languages")
         sentences += missing if step not in known else []
     documents = rank_corpus(attributes.only(*RANKED_BY))
-    decide_duplicates(policy, documents, decisions, duplicates, CorpusTexts(shards, attributes))
+    decide_duplicates(policy, documents, decisions, duplicates)
     check_refused(policy, documents, decisions)
     parts = [
         Part(FilterPart(*given, policy), context.work / "parts" / given[0].name, given[0].bytes)
@@ -144,7 +144,7 @@ def _duplicates(inputs: Mapping[str, Path], shards: Sequence[CorpusShard], attri
     found = [folder for folder in inputs.values() if (folder / CORPUS).is_file()]
     if len(found) > 1:
         raise ValueError("two inputs hold duplicates: those of one stage data.duplicates are wanted")
-    if found and read_json(found[0] / CORPUS) != corpus_rows(shards, attributes.only()):
+    if found and read_json(found[0] / CORPUS)["shards"] != corpus_rows(shards, attributes.only()):
         raise ValueError(
             "the duplicates are not those of these documents: they were looked for in others, in these in another "
             "order, or in texts repaired otherwise. Let data.annotate, data.duplicates and data.clean read from the "

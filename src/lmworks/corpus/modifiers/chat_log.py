@@ -4,38 +4,18 @@ A nick becomes `user1`, `user2`, ... in the order of first appearance, the same 
 changes ("is now known as") and where somebody is addressed by it. Programs that answer are `bot1`, ....
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lmworks.corpus.modifiers.text_lines import split_lines
+from lmworks.corpus.patterns import read_patterns
 from lmworks.records import Edit
 
 _FEWEST = 3  # messages of a log
 _SHARE = 0.5  # of its lines are messages or notices
 
-_TIME = r"(?:[\[(]?(?:\d{4}-\d\d-\d\d[T ])?\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?[\])]?[ \t]+)"
-_NICK = r"[^\s<>]{1,40}"
-_SPACED = r"(?:(?<=\])[ ][^\s<>\[]{1,40})?"  # some loggers write a space behind each "]" of a nick
-_MESSAGE = re.compile(rf"{_TIME}?<[ ]?[@+%&~!]?(?P<nick>{_NICK}{_SPACED})[ ]?>[ \t]*")
-_ACTION = re.compile(rf"{_TIME}\*[ \t]+(?P<nick>{_NICK})(?=[ \t]|\Z)[ \t]*")
-_NOTICE = re.compile(
-    rf"{_TIME}?(?:===|-!-|\*\*\*|-->|<--|→|←)[ \t]+(?P<first>{_NICK}(?:{_SPACED}(?=[ ]\[))?)(?P<rest>[^\n]*)"
-)
-_EVENT = re.compile(
-    r"(?:has|have) (?:joined|left|quit|parted)\b|(?:joined|left|quit|parted) [#(\[]|is now known as|"
-    r"changed (?:his|her|their|the) (?:nick|topic)|sets? (?:the )?(?:channel )?(?:mode|topic)|mode/|"
-    r"(?:was|has been) (?:kicked|banned)|netsplit|\[[^\s\[\]@~=]*+[@~=][^\]]{0,200}+\]",
-    re.I,
-)
-_RENAMED = re.compile(rf"[ \t]+is now known as[ \t]+(?P<to>{_NICK}{_SPACED})")
-_TOKEN = re.compile(r"[\w\[\]\\`^{}|-]++(?:(?<=\])(?=[ ](?P<more>[\w\[\]\\`^{}|-]++)))?")
-_BOT = re.compile(
-    r"(?:u|lambda|supy|meeting|log|info|git|rss|build|news|weather|bug|irc|chan|kgb|super|url|karma|help|link|"
-    r"(?:.*[\W_])?)bots?[\d\W_]*|ubot[tu]+[\d\W_]*|(?:chan|nick|memo)serv",
-    re.I,
-)
+PATTERNS = read_patterns(__file__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +53,10 @@ def _log(text: str) -> list[_Line]:
     found: list[_Line] = []
     for line, start, following in zip(lines, starts, starts[1:], strict=False):
         end = start + len(line)
-        if match := _MESSAGE.match(line) or _ACTION.match(line):
-            kind = "message" if match.re is _MESSAGE else "action"
+        if match := PATTERNS["message"].match(line) or PATTERNS["action"].match(line):
+            kind = "message" if match.re is PATTERNS["message"] else "action"
             found.append(_Line(kind, start, start + match.end(), end, following, match["nick"]))
-        elif match := _NOTICE.match(line):
+        elif match := PATTERNS["notice"].match(line):
             found.append(_Line("notice", start, start + match.start("rest"), end, following, match["first"]))
     messages = sum(line.kind == "message" for line in found)
     if messages < _FEWEST or len(found) < _SHARE * sum(map(bool, map(str.strip, lines))):
@@ -85,7 +65,7 @@ def _log(text: str) -> list[_Line]:
     for at, line in enumerate(found):
         rest = text[line.text_start : line.end]
         # Of old logs, where actions look like notices: "=== ann nods" is one if Ann speaks and it is no event.
-        if line.kind == "notice" and line.nick in speakers and not _EVENT.search(rest):
+        if line.kind == "notice" and line.nick in speakers and not PATTERNS["event"].search(rest):
             text_start = line.text_start + len(rest) - len(rest.lstrip(" \t"))
             found[at] = replace(line, kind="action", text_start=text_start)
     return found
@@ -103,10 +83,10 @@ def _pseudonyms(text: str, log: Sequence[_Line]) -> dict[str, str]:
 
     order: list[str] = []
     for line in log:
-        if line.kind == "notice" and not _EVENT.search(text, line.text_start, line.end):
+        if line.kind == "notice" and not PATTERNS["event"].search(text, line.text_start, line.end):
             continue
         order.append(line.nick.casefold())
-        if line.kind == "notice" and (renamed := _RENAMED.match(text, line.text_start, line.end)):
+        if line.kind == "notice" and (renamed := PATTERNS["renamed"].match(text, line.text_start, line.end)):
             order.append(renamed["to"].casefold())
             before, after = map(root, order[-2:])
             same[after] = before
@@ -114,7 +94,7 @@ def _pseudonyms(text: str, log: Sequence[_Line]) -> dict[str, str]:
     counts = Counter[str]()
     for nick in order:
         if root(nick) not in users:
-            kind = "bot" if _BOT.fullmatch(nick) else "user"
+            kind = "bot" if PATTERNS["bot"].fullmatch(nick) else "user"
             counts[kind] += 1
             users[root(nick)] = f"{kind}{counts[kind]}"
     return {nick: users[root(nick)] for nick in order}
@@ -127,7 +107,7 @@ def _mentions(text: str, said: Sequence[_Line], names: Mapping[str, str]) -> lis
     counts = Counter[tuple[str, bool]]()  # of a nick, and whether somebody is addressed by it
     for line in said:
         done = line.text_start
-        for match in _TOKEN.finditer(text, line.text_start, line.end):
+        for match in PATTERNS["token"].finditer(text, line.text_start, line.end):
             start, end = match.span()
             if match["more"] and text[start : match.end("more")].casefold() in names:
                 end = match.end("more")

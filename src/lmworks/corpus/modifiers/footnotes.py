@@ -13,32 +13,14 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from lmworks.corpus.modifiers.text_lines import HYPHENS, line_end_at, runs_on
+from lmworks.corpus.patterns import read_patterns
 from lmworks.records import Edit
 
 _SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _REACH = 50_000  # characters from a reference in brackets to its note; labels of Markdown (`[^name]`) reach everywhere
 _NEAR = 8000  # characters between a reference and its note at the foot of the page, for markers that are used again
 
-_NOTE = re.compile(
-    rf"""^[ \t]{{0,12}}(?:
-      \[\^(?P<label>[\w-]{{1,16}})\]:
-    | \[Footnote[ ]?(?P<named>[0-9A-Za-z*†‡]{{1,4}}):
-    | \[(?P<bracket>[0-9]{{1,3}}|[A-Z*†‡§])\](?![(_,;)]|\.[ \t]*$)
-    | (?P<superscript>[{_SUPERSCRIPT}]{{1,3}})
-    | (?P<symbol>\*{{1,3}}|[†‡§¶]{{1,3}})(?![\d*])
-    )[ \t]*+(?=[^\s*])(?=[^\n]*\w)""",
-    re.M | re.X,
-)
-_REFERENCE = re.compile(
-    rf"""\[\^(?P<label>[\w-]{{1,16}})\](?!:)
-    | \[(?P<bracket>[0-9]{{1,3}}|[A-Z*†‡§])\](?![(:])
-    | (?P<superscript>[{_SUPERSCRIPT}]++)
-    | (?P<symbol>\*++|[†‡§¶]++)(?=[\s.,;:!?)\]\["'”’»—–*†‡§¶{_SUPERSCRIPT}-]|\Z)""",
-    re.X,
-)
-_BLANK = re.compile(r"\n[ \t]*+\r?(?=\n)|\f")
-_GAP = re.compile(r"(?:[ \t]*+\r?\n)*+")
-_BRACKET = re.compile(r"[\[\]]")
+PATTERNS = read_patterns(__file__, superscript=_SUPERSCRIPT)
 _OPERATORS = frozenset("([{`=<>|/\\+-~^%&#@$")  # behind which a star is none of a note
 
 
@@ -53,7 +35,7 @@ class Footnote(NamedTuple):
 
 def starts_note(line: str) -> bool:
     """Whether a line begins as a footnote does."""
-    return bool(_NOTE.match(line))
+    return bool(PATTERNS["note"].match(line))
 
 
 def repair_footnotes(text: str) -> list[Edit]:
@@ -104,7 +86,7 @@ def _marker(match: re.Match[str]) -> str:
 
 def _candidates(text: str) -> list[Footnote]:
     """Places that begin as a note does, up to the next such line, empty line or form feed."""
-    matches = list(_NOTE.finditer(text))
+    matches = list(PATTERNS["note"].finditer(text))
     found: list[Footnote] = []
     named = [*(match.start() for match in matches if match["named"]), len(text)]
     limits = [*(match.start() for match in matches[1:]), len(text)]
@@ -119,7 +101,7 @@ def _candidates(text: str) -> list[Footnote]:
         elif (match["bracket"] or match["superscript"]) and _is_wrapped(text, match, found):
             continue
         else:
-            blank = _BLANK.search(text, match.end(), limit)
+            blank = PATTERNS["blank"].search(text, match.end(), limit)
             end = blank.start() if blank else start + len(text[start:limit].rstrip())
         found.append(Footnote(_marker(match), start, end))
     return found
@@ -135,7 +117,7 @@ def _is_wrapped(text: str, match: re.Match[str], found: Sequence[Footnote]) -> b
 def _closing(text: str, start: int, limit: int) -> int | None:
     """The end of the bracket that closes the one at or behind `start`; None where none does, or text follows it."""
     depth = 0
-    for match in _BRACKET.finditer(text, start, limit):
+    for match in PATTERNS["bracket"].finditer(text, start, limit):
         depth += 1 if match[0] == "[" else -1
         if depth == 0:
             return None if text[match.end() : line_end_at(text, match.end())].strip() else match.end()
@@ -164,7 +146,7 @@ def _references(
     wanted = {note.marker for note in notes}
     found: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     line_end, stars = -1, 0  # of the line of the latest star
-    for match in _REFERENCE.finditer(text):
+    for match in PATTERNS["reference"].finditer(text):
         start, end = match.span()
         if (marker := _marker(match)) not in wanted or _within(notes, start):
             continue
@@ -203,7 +185,7 @@ def _removal(text: str, start: int, end: int) -> Edit:
     """Cut a run of notes with the white space around it, so that a sentence which went on behind it continues."""
     while start and text[start - 1] in " \t\r\n":
         start -= 1
-    gap = _GAP.match(text, end)
+    gap = PATTERNS["gap"].match(text, end)
     stop = gap.end() if gap else end
     line = text[text.rfind("\n", 0, start) + 1 : start]
     following = text[stop : line_end_at(text, stop)]

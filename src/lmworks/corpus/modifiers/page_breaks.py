@@ -6,7 +6,6 @@ goes only from the edge of a page, with all lines between it and the edge, and o
 pages.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from lmworks.corpus.modifiers.text_lines import (
     roman_value,
     split_lines,
 )
+from lmworks.corpus.patterns import read_patterns
 from lmworks.records import Edit
 
 _DEPTH = 2  # lines at either edge that may be a head or foot, and a number
@@ -35,19 +35,11 @@ _AHEAD = 4  # pages that are looked ahead: left and right pages differ, and wher
 _FEWEST = 3  # pages on which a line recurs
 _SHORTEST = 6  # letters of a line that may differ by OCR errors
 _DIFFERENT = 5  # one letter in so many may differ
-_NUMERAL = re.compile(r"\b(?:[0-9]+|[IVXLCDM]+)\b")
+PATTERNS = read_patterns(__file__, labels=LABELS)
 
 _LONGEST_NUMBER = 40  # characters of a line with nothing but a page number
 _LONGEST_HEAD = 80
-_NUMBER_LINE = re.compile(
-    r"[\W_]*(?:(?:page|pag\.?|pg\.?|p\.|seite|s\.|página|pagina)\s*)?"
-    r"(?:(?P<arabic>[0-9]{1,4})|(?P<roman>[ivxlcdm]{1,8}))"
-    r"(?:\s*(?:/|of|von|de|sur|di|van)\s*[0-9]{1,4})?[\W_]*",
-    re.I,
-)
 _MISREAD = str.maketrans("lI|iOoSsBZz", "11110055822")
-_HEADING = re.compile(rf"#.*|(?:{LABELS})\s+[0-9]+", re.I)
-_HEAD_NUMBER = re.compile(r"(?P<before>[0-9]{1,4})\s+\S.*|.*\S\s+(?P<after>[0-9]{1,4})")
 _STEP = 3  # pages whose number may be missing between two that have one
 _FEWEST_NUMBERS = 4  # of a sequence that is inferred
 _SEQUENCES = 8  # of numbers in one text, such as the volumes of a set
@@ -185,8 +177,9 @@ class _Edge:
 
 
 def _edge(page: int, line: int, text: str) -> _Edge:
-    numbers = tuple(int(each) if each.isdigit() else roman_value(each) or 0 for each in _NUMERAL.findall(text))
-    letters = letters_of(_NUMERAL.sub("", text))
+    numeral = PATTERNS["numeral"]
+    numbers = tuple(int(each) if each.isdigit() else roman_value(each) or 0 for each in numeral.findall(text))
+    letters = letters_of(numeral.sub("", text))
     return _Edge(page, line, letters, numbers, frozenset(map("".join, pairwise(letters))))
 
 
@@ -275,7 +268,7 @@ def within_distance(one: str, other: str, limit: int) -> bool:
 def page_number(line: str) -> tuple[int, bool] | None:
     """(value, Roman or not) of the number of a line with nothing else but "Page", "of 9" and marks."""
     bare = line.strip()
-    if not bare or len(bare) > _LONGEST_NUMBER or not (match := _NUMBER_LINE.fullmatch(bare)):
+    if not bare or len(bare) > _LONGEST_NUMBER or not (match := PATTERNS["number_line"].fullmatch(bare)):
         return None
     if match["arabic"]:
         return int(match["arabic"]), False
@@ -320,8 +313,8 @@ def _candidates(lines: Sequence[str]) -> list[tuple[int, tuple[int, bool]]]:
         elif (
             0 < len(bare) <= _LONGEST_HEAD
             and (bare[0].isdigit() or bare[-1].isdigit())
-            and (match := _HEAD_NUMBER.fullmatch(bare))
-            and not _HEADING.fullmatch(bare)
+            and (match := PATTERNS["head_number"].fullmatch(bare))
+            and not PATTERNS["heading"].fullmatch(bare)
         ):
             found[position], heads[position] = (int(match["before"] or match["after"]), False), letters_of(bare)
     counts = Counter(heads.values())

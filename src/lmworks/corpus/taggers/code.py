@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
+from lmworks.corpus.patterns import read_patterns
 from lmworks.corpus.taggers.tagger import Tagger, Text
 
 _HEAD = 5000  # characters in which a program says that it wrote a file
@@ -18,76 +19,15 @@ _LONGEST_PARSED = 1_000_000  # characters
 _LONG_LINE = 500  # characters of a line that is minified, if hardly any is a space
 _LONG_LITERAL = 1000
 
-_GENERATED = re.compile(
-    r"@generated\b|(?-i:DO NOT (?:EDIT|MODIFY))|\bdo not (?:edit|modify) (?:this file|it|by hand|manually|directly)\b|"
-    r"\bauto(?:matically |-?)generated\b|\bgenerated (?:by|from|with|using) (?:the )?[\w.\"'/-]+|"
-    r"\bthis (?:file|code) (?:is|was|has been) generated\b|"
-    r"\b(?:changes|edits|modifications)(?: \w+){0,2} (?:in|to) (?:this|the) (?:\w+ )?file will be "
-    r"(?:lost|overwritten)\b",
-    re.I,
-)
-_SURELY = re.compile(
-    r"@generated\b|\bdo not (?:edit|modify)\b|\bauto(?:matically |-?)generated\b|\bwill be (?:lost|overwritten)\b", re.I
-)
-_GENERATED_NAME = re.compile(
-    r"(?:package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?|poetry\.lock|pdm\.lock|"
-    r"uv\.lock|pipfile\.lock|cargo\.lock|gemfile\.lock|composer\.lock|go\.sum|packages\.lock\.json|mix\.lock|"
-    r"flake\.lock|[\w.-]+_pb2(?:_grpc)?\.pyi?|[\w.-]+\.pb(?:\.gw)?\.(?:go|h|cc|cpp|c)|[\w.-]+_pb\.(?:js|d\.ts)|"
-    r"[\w.-]+\.g\.(?:dart|cs)|[\w.-]+\.freezed\.dart|[\w.-]+\.designer\.cs|[\w.-]+\.min\.(?:js|css)|"
-    r"[\w.-]+\.(?:js|css)\.map|[\w.-]+\.bundle\.js|zz_generated[\w.-]+|[\w.-]+\.generated\.[\w.]+|"
-    r"ui_[\w-]+\.h|moc_[\w-]+\.cpp|parsetab\.py)",
-    re.I,
-)
-_VENDORED = re.compile(
-    r"(?:^|/)(?:vendor|node_modules|bower_components|third[_-]?party|externals?|site-packages|dist-packages|godeps|"
-    r"pods|carthage|\.venv|venv|\.yarn|jspm_packages)/",
-    re.I,
-)
-_DATA = re.compile(
-    r"""(?:(?<![\w.])-?0x[0-9a-fA-F]{1,16}[uUlL]{0,3}\s*+,\s*+){31}          # numbers in hexadecimal
-        (?:-?0x[0-9a-fA-F]{1,16}[uUlL]{0,3}\s*+,?\s*+)++
-    | (?:(?<![\w.])-?[0-9][0-9._]*+(?:[eE][-+]?[0-9]++)?[fFuUlL]{0,3}\s*+,\s*+){63}  # numbers
-        (?:-?[0-9][0-9._]*+(?:[eE][-+]?[0-9]++)?[fFuUlL]{0,3}\s*+,?\s*+)++
-    | (?:\\x[0-9a-fA-F]{2}){32,}+                                            # bytes of a literal
-    | (?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{200,}+={0,2}                          # base64
-    """,
-    re.X,
-)
+PATTERNS = read_patterns(__file__)
 # To the end of its line, where it is not closed: so each character is looked at once.
 _LITERAL = re.compile(r'"(?:[^"\\\n]|\\[^\n]?)*+(?:"|(?=\n)|\Z)|' + r"'(?:[^'\\\n]|\\[^\n]?)*+(?:'|(?=\n)|\Z)")
-_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
 _LONGEST_TOKENISED = 200_000  # characters
-# Lexers look for the name of a function, a type or the end of a comment over such a stretch, again from each of its
-# characters: those of C's family in the first one, of Java's and others in the second, of most in a long line.
-_STRETCH = re.compile(r"[\w\s/*]{600}|[\w\s/*.<>\[\]$?&@{]{1000}|[^\n]{2000}")
 _HEADER_LINES = 4  # lines before the comment that may be a licence: a shebang, an encoding, a tag
 _FEWEST = 3  # lines of code in a comment, in a row
 
-_LICENCE = re.compile(
-    r"licen[cs]e|copyright|©|\(c\)\s*(?:19|20)\d\d|all rights reserved|spdx-|public domain|redistribution and use|"
-    r"permission is hereby granted",
-    re.I,
-)
-_BEGINS = re.compile(
-    r"(?:licen[cs]ed?\b|copyright|©|\(c\)|spdx-|permission is|this (?:file|program|module|code)\b)", re.I
-)
-_ENDS = re.compile(r"[.:!?>)]\Z")  # of a line: a sentence may end, too, with an address or a name in brackets
 _LINE_COMMENTS = ("#", "//", "--", ";", "%")
-_LINE = re.compile(r"[^\n]+")
-_BANNER = re.compile(r"([#*=\-~_+/<>.])\1{19}")
-_LEADER = re.compile(r"\s*(?://+|#+|--+|;+|%+|/?\*+|\"{3}|'{3}|<!--)?\s?")
-_CODE_LINE = re.compile(
-    r"""\s*(?:
-      [^\n]*[;{}]\s*\Z                                             # a statement or a block of C's family
-    | (?:if|elif|for|while|def|class|with|try|else|except|return|import|from|func|fn|let|var|const)\b
-      [^\n]*[:;({)\]]\s*\Z
-    | (?:import|from)\s+[\w.]+(?:\s+import\b[^\n]*)?\Z
-    | [\w.\[\]'"]+\s*(?:[-+*/|&%]?=|:=|\+\+|--)(?!=)[^\n]*         # an assignment
-    | [\w.]+\([^\n]*\)[;,]?\s*\Z                                    # a call
-    )""",
-    re.X,
-)
 
 
 def inspect_code(text: Text) -> Attributes:
@@ -105,16 +45,16 @@ def inspect_code(text: Text) -> Attributes:
     lines = [len(line) for line in text.lines if line]
     scores = {
         "code_generated": max((each.score for each in generated), default=0.0),
-        "code_vendored": float(bool(_VENDORED.search(text.uri))),
+        "code_vendored": float(bool(PATTERNS["vendored"].search(text.uri))),
         "code_data_share": sum(each.end - each.start for each in data) / len(code),
         "code_mean_line_length": sum(lines) / max(1, len(lines)),
         "code_longest_line": float(max(lines, default=0)),
         "code_space_share": (len(code) - len("".join(code.split()))) / len(code),
-        "code_alphanumeric_share": len(_NOT_ALPHANUMERIC.sub("", code)) / len(code),
+        "code_alphanumeric_share": len(PATTERNS["not_alphanumeric"].sub("", code)) / len(code),
         **_parsed(code, name),
         **shares,
     }
-    if _GENERATED_NAME.fullmatch(name):
+    if PATTERNS["generated_name"].fullmatch(name):
         scores["code_generated"] = 1.0
     spans = [*generated, *_minified(text.lines), *data, *_licence(code, blocks)]
     spans += [span for block in blocks for span in _block_spans(code, *block)]
@@ -147,11 +87,11 @@ CODE = Tagger(
 
 def _generated(code: str) -> Iterator[TaggedSpan]:
     """Places where a program says in a comment that it wrote the file; code that writes code does not."""
-    for match in _GENERATED.finditer(code, 0, _HEAD):
+    for match in PATTERNS["generated"].finditer(code, 0, _HEAD):
         before = code[code.rfind("\n", 0, match.start()) + 1 : match.start()].lstrip()
         is_comment = before.startswith(("#", "//", "/*", "*", "--", ";", "%", "<!--"))
         if is_comment or not any(mark in before for mark in "=()\"'"):
-            yield TaggedSpan("code.generated", *match.span(), 1.0 if _SURELY.search(match[0]) else 0.7)
+            yield TaggedSpan("code.generated", *match.span(), 1.0 if PATTERNS["surely"].search(match[0]) else 0.7)
 
 
 def _minified(lines: list[str]) -> Iterator[TaggedSpan]:
@@ -168,7 +108,7 @@ def _minified(lines: list[str]) -> Iterator[TaggedSpan]:
 
 def _data(code: str) -> Iterator[TaggedSpan]:
     """Arrays of numbers, base64, and literals of a thousand characters, without overlaps."""
-    found = [match.span() for match in _DATA.finditer(code)]
+    found = [match.span() for match in PATTERNS["data"].finditer(code)]
     found += [match.span() for match in _LITERAL.finditer(code) if match.end() - match.start() >= _LONG_LITERAL]
     done = 0
     for start, end in sorted(found):
@@ -207,7 +147,7 @@ def _comments(code: str, file_name: str) -> tuple[list[tuple[int, int]], dict[st
         lexer = get_lexer_for_filename(file_name)
     except ClassNotFound:
         return [], {}
-    stretch = None if file_name.endswith((".py", ".pyi")) else _STRETCH.search(code, 0, _LONGEST_TOKENISED)
+    stretch = None if file_name.endswith((".py", ".pyi")) else PATTERNS["stretch"].search(code, 0, _LONGEST_TOKENISED)
     for_programs = (Comment.Preproc, Comment.PreprocFile, Comment.Hashbang)
     blocks: list[tuple[int, int]] = []
     comment_length = docstring_length = length = 0
@@ -231,7 +171,7 @@ def _comments(code: str, file_name: str) -> tuple[list[tuple[int, int]], dict[st
 def _licence(code: str, blocks: list[tuple[int, int]]) -> list[TaggedSpan]:
     """The comment at the head of a file, if it speaks of a licence; what it says before that is no part of it."""
     for start, end in blocks[:3]:
-        found = {match.casefold() for match in _LICENCE.findall(code, start, end)}
+        found = {match.casefold() for match in PATTERNS["licence"].findall(code, start, end)}
         if found and code.count("\n", 0, start) <= _HEADER_LINES:
             begin = _begin_of_licence(code, start, end)
             return [TaggedSpan("code.licence_header", begin, end, 1.0 if len(found) > 1 else 0.7)]
@@ -241,12 +181,12 @@ def _licence(code: str, blocks: list[tuple[int, int]]) -> list[TaggedSpan]:
 def _begin_of_licence(code: str, start: int, end: int) -> int:
     """Where the sentence begins that first speaks of a licence. A comment that has a closing sign goes as a whole,
     since that cannot stay without the opening one."""
-    lines = [match.span() for match in _LINE.finditer(code, start, end)]
+    lines = [match.span() for match in PATTERNS["line"].finditer(code, start, end)]
     if not any(all(code[first:last].lstrip().startswith(sign) for first, last in lines) for sign in _LINE_COMMENTS):
         return start
-    bare = [_LEADER.sub("", code[first:last], count=1).strip() for first, last in lines]
-    at = next((index for index, line in enumerate(bare) if _LICENCE.search(line)), 0)
-    while at and not _BEGINS.match(bare[at]) and bare[at - 1] and not _ENDS.search(bare[at - 1]):
+    bare = [PATTERNS["leader"].sub("", code[first:last], count=1).strip() for first, last in lines]
+    at = next((index for index, line in enumerate(bare) if PATTERNS["licence"].search(line)), 0)
+    while at and not PATTERNS["begins"].match(bare[at]) and bare[at - 1] and not PATTERNS["ends"].search(bare[at - 1]):
         at -= 1
     while at and not any(map(str.isalnum, bare[at - 1])):  # a line that separates
         at -= 1
@@ -260,9 +200,9 @@ def _block_spans(code: str, start: int, end: int) -> Iterator[TaggedSpan]:
     for line in lines:
         spans.append((start, start + len(line)))
         start += len(line) + 1
-        if not any(map(str.isalnum, line)) and _BANNER.search(line):
+        if not any(map(str.isalnum, line)) and PATTERNS["banner"].search(line):
             yield TaggedSpan("code.banner", *spans[-1])
-    bare = [_LEADER.sub("", line, count=1) for line in lines]
-    dead = [at for at, line in enumerate(bare) if line.strip() and _CODE_LINE.match(line[:200])]
+    bare = [PATTERNS["leader"].sub("", line, count=1) for line in lines]
+    dead = [at for at, line in enumerate(bare) if line.strip() and PATTERNS["code_line"].match(line[:200])]
     if len(dead) >= _FEWEST and (share := len(dead) / (dead[-1] - dead[0] + 1)) >= 0.6:
         yield TaggedSpan("code.dead_code", spans[dead[0]][0], spans[dead[-1]][1], share)

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.modifiers.text_lines import LABELS, ends_sentence, roman_value, runs_on, split_lines
+from lmworks.corpus.patterns import read_patterns
 from lmworks.corpus.taggers.tagger import Tagger, Text, without_overlaps
 from lmworks.records import Edit
 
@@ -25,72 +26,7 @@ _SURE = 0.6  # score from which a part is cut
 _LONGEST_TITLE = 120  # characters of the heading of a chapter
 _NEAR = 100  # characters between headings of a list of contents, at most
 
-_START_FRAME = re.compile(r"^[ \t]*\*{3}\s*START OF TH(?:E|IS) PROJECT GUTENBERG[^*]{0,300}\*{3}[^\n]*\n?", re.M)
-_SMALL_PRINT = re.compile(r"^\*END\*?\s?THE SMALL PRINT![^\n]*\n?", re.M)
-_END_FRAME = re.compile(
-    r"^[ \t]*(?:\*{3}\s*END OF TH(?:E|IS) PROJECT GUTENBERG|End of (?:the )?Project Gutenberg)", re.M | re.I
-)
-_PRODUCER = re.compile(
-    r"\s*+(?P<credit>(?:Produced|Transcribed|Scanned|Digitized|E-?text prepared) by"
-    r"[^\n]*(?:\n(?![ \t]*\r?\n)[^\n]+)*+\n?)",
-    re.I,
-)
-_CONTENTS = re.compile(
-    r"(?:(?:table of )?contents|inhalts?(?:verzeichnis)?|table des matières|sommaire|índice(?: general)?|indice|"
-    r"sumário|inhoud(?:sopgave)?|(?:list of )?(?:illustrations|figures|tables|plates|maps))[.:]?",
-    re.I,
-)
-_INDEX = re.compile(
-    r"(?:(?:general |alphabetical )?index(?: of [\w ,]{3,30})?|(?:sach|personen|namen|orts)?register|"
-    r"stichwortverzeichnis|indice analitico|índice (?:alfabético|analítico)|index alphabétique)[.:]?",
-    re.I,
-)
-_ADVERTISEMENTS = re.compile(
-    r"advertisements?|by the same author|(?:other )?(?:books|works|novels) by .{3,40}|also by .{3,40}|"
-    r"new (?:books|publications)|du même auteur|vom (?:selben|gleichen) (?:autor|verfasser)",
-    re.I,
-)
-_PRICE = re.compile(r"\b[0-9]+s\. ?(?:[0-9]+d)?|[$£€] ?[0-9]|\b(?:cloth|8vo|12mo|post ?free|paper covers)\b", re.I)
-_RIGHTS = r"copyright|©|all rights reserved|\bisbn\b|library of congress|alle rechte vorbehalten|tous droits réservés"
-_IMPRINT = re.compile(
-    rf"(?P<rights>{_RIGHTS})|printed (?:in|by)|published by|\b(?:first|second|third) (?:published|edition|printing)",
-    re.I,
-)
-_YEAR = re.compile(r"\b(?:1[5-9]|20)[0-9]{2}\b|©")
-_COLOPHON = re.compile(
-    r"[\W_]*(?:printed (?:by|in|and bound)|press of|typeset|composed in|imprim(?:é|erie)|gedruckt|druck(?: von|:)|"
-    r"this book (?:was|is) (?:set|printed))",
-    re.I,
-)
-_TITLE_EVIDENCE = re.compile(
-    r"\b(?:by|von|par|author|1[5-9][0-9]{2}|20[0-9]{2})\b|publish|press\b|company\b|verlag|librairie|edition", re.I
-)
-_PARAGRAPH = re.compile(r"^(?:[ \t\r]*+\S[^\n]*+(?:\n|\Z))++(?:[ \t\r]*+\n)*+", re.M)
-_PAGE = re.compile(r"(?:[.·…_-]{2,}|[\s,])\s*+(?:[0-9]{1,4}|(?P<roman>[ivxlc]{1,7}))\Z")
-_ENTRY = re.compile(
-    r"(?:chapter|book|part|letter|kapitel|chapitre|capítulo|capitolo|[ivxlc]{1,8}[.)]|[0-9]{1,3}[.)])\s", re.I
-)
-_LABEL = re.compile(r"\s*(?:chapter|book|part|letter|kapitel|teil|buch|chapitre|livre|capítulo|capitolo)\s*", re.I)
-_INDEX_LINE = re.compile(
-    r".*[,.\s][0-9]{1,4}(?:[-–][0-9]{1,4})?(?:,? ?(?:n|ff?|note)\.?)?[.;,]?|.*\bsee(?: also)?\b.*|\W*\w\W*"
-)
-_ORDINALS = (
-    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|"
-    "eighteen|nineteen|twenty(?:[- ](?:one|two|three|four|five|six|seven|eight|nine))?|"
-    "(?:the )?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|last)"
-)
-_NAMES = (
-    "preface|foreword|introduction|introductory|prologue|epilogue|conclusion|appendix|afterword|postscript|"
-    "vorwort|einleitung|nachwort|anhang|préface|avant-propos|épilogue|conclusión|prólogo|epílogo|prefazione|"
-    "introducción|introduzione"
-)
-_LABELLED = re.compile(
-    rf"(?P<label>(?:(?:{LABELS})\s+(?:[0-9]{{1,3}}|[ivxlc]{{1,9}}|{_ORDINALS})))"
-    rf"(?P<rest>(?:\s*[.:,—–-].*)?|\s+.*)|(?:the\s+)?(?:{_NAMES})(?:\s+[0-9ivx]{{1,5}})?(?:\s*[.:—–-].*)?",
-    re.I,
-)
-_NUMERAL = re.compile(r"(?:[0-9]{1,3}|[IVXLC]{1,9})\.?")
-_MARKDOWN = re.compile(r"#{1,6}\s*\S")
+PATTERNS = read_patterns(__file__, labels=LABELS)
 
 
 def front_matter(text: Text) -> Attributes:
@@ -134,13 +70,13 @@ def _frames(text: str) -> tuple[int, int, list[TaggedSpan]]:
     """The beginning and the end of a book with a licence around it, and what is around it."""
     found: list[TaggedSpan] = []
     start, end = 0, len(text)
-    if match := _START_FRAME.search(text, 0, _HEAD) or _SMALL_PRINT.search(text, 0, _HEAD):
+    if match := PATTERNS["start_frame"].search(text, 0, _HEAD) or PATTERNS["small_print"].search(text, 0, _HEAD):
         start = match.end()
         found.append(TaggedSpan("matter.licence", 0, start))
-        if (credit := _PRODUCER.match(text, start)) and credit.end() - start < 1000:
+        if (credit := PATTERNS["producer"].match(text, start)) and credit.end() - start < 1000:
             start = credit.end()
             found.append(TaggedSpan("matter.producer", credit.start("credit"), start, 0.9))
-    if match := _END_FRAME.search(text, start):
+    if match := PATTERNS["end_frame"].search(text, start):
         end = match.start()
         found.append(TaggedSpan("matter.licence", end, len(text)))
     return start, end, found
@@ -157,13 +93,13 @@ def _lists(lines: Sequence[str], starts: Sequence[int], start: int, end: int) ->
         position = starts[line] - start
         if line < done or not heading or heading[0].islower() or not 0 <= position < length:
             continue
-        if _CONTENTS.fullmatch(heading):
+        if PATTERNS["contents"].fullmatch(heading):
             rule, (last, score) = "matter.contents", _contents(lines, line + 1)
-        elif _INDEX.fullmatch(heading) and position > 0.6 * length:
+        elif PATTERNS["index"].fullmatch(heading) and position > 0.6 * length:
             rule, (last, items, score) = "matter.index", _listing(lines, line + 1, _is_index_line, lambda *_: False)
             last = last if items >= _FEWEST else 0
         elif (
-            _ADVERTISEMENTS.fullmatch(heading)
+            PATTERNS["advertisements"].fullmatch(heading)
             and not "".join(lines[line - 1 : line]).strip()
             and not edge < position < length - edge
         ):
@@ -179,19 +115,19 @@ def _lists(lines: Sequence[str], starts: Sequence[int], start: int, end: int) ->
 
 def _page_of(line: str) -> re.Match[str] | None:
     """The page number that an entry ends with; the number of "Chapter 3" is none."""
-    page = _PAGE.search(line)
+    page = PATTERNS["page"].search(line)
     if page is None or (page["roman"] and not roman_value(page["roman"])):
         return None
     entry = line[: page.start()]
-    return page if any(map(str.isalpha, entry)) and not _LABEL.fullmatch(entry) else None
+    return page if any(map(str.isalpha, entry)) and not PATTERNS["label"].fullmatch(entry) else None
 
 
 def _is_entry(line: str) -> bool:
-    return len(line) <= _LONGEST_LINE and bool(_page_of(line) or _ENTRY.match(line))
+    return len(line) <= _LONGEST_LINE and bool(_page_of(line) or PATTERNS["entry"].match(line))
 
 
 def _is_index_line(line: str) -> bool:
-    return len(line) <= 2 * _LONGEST_LINE and bool(_INDEX_LINE.fullmatch(line))
+    return len(line) <= 2 * _LONGEST_LINE and bool(PATTERNS["index_line"].fullmatch(line))
 
 
 def _contents(lines: Sequence[str], first: int) -> tuple[int, float]:
@@ -253,7 +189,7 @@ def _advertised(
         if gap is None and limit < end:
             return 0, 0.0
         last = last if gap is None else gap
-    if _PRICE.search("\n".join(lines[line:last])):
+    if PATTERNS["price"].search("\n".join(lines[line:last])):
         return last, 0.9
     items = [bare for each in lines[line + 1 : last] if (bare := each.strip())]
     short = sum(len(bare) <= _LONGEST_HEADING and not ends_sentence(bare) for bare in items)
@@ -263,13 +199,13 @@ def _advertised(
 def _paragraphs(text: str, start: int, end: int) -> list[TaggedSpan]:
     """Imprints near either end, and the printer's words at the very end."""
     found: list[TaggedSpan] = []
-    for paragraph in _PARAGRAPH.finditer(text, start, end):
+    for paragraph in PATTERNS["paragraph"].finditer(text, start, end):
         length = len(paragraph[0])
         if length > 1500 or start + _FRONT <= paragraph.start() <= end - _FRONT // 2:
             continue
-        imprints = list(_IMPRINT.finditer(paragraph[0]))
+        imprints = list(PATTERNS["imprint"].finditer(paragraph[0]))
         words = {match[0].casefold() for match in imprints}
-        if length <= 300 and paragraph.end() > end - 1000 and _COLOPHON.match(paragraph[0]):
+        if length <= 300 and paragraph.end() > end - 1000 and PATTERNS["colophon"].match(paragraph[0]):
             found.append(TaggedSpan("matter.colophon", *paragraph.span(), 0.8))
         elif words and (length <= 200 or len(words) > 1):
             # A preface may tell of editions, and people of what was printed.
@@ -282,7 +218,7 @@ def _is_imprint(paragraph: str, found: Sequence[re.Match[str]]) -> bool:
     """Whether a paragraph does not only talk of imprints: it begins as one, or tells a year and whose rights it has."""
     begins = not any(map(str.isalnum, paragraph[: found[0].start()]))
     rights = any(match["rights"] for match in found)
-    return rights if len(paragraph) > 200 else begins or (rights and bool(_YEAR.search(paragraph)))
+    return rights if len(paragraph) > 200 else begins or (rights and bool(PATTERNS["year"].search(paragraph)))
 
 
 def _title_page(text: str, start: int, found: Sequence[TaggedSpan]) -> list[TaggedSpan]:
@@ -298,7 +234,7 @@ def _title_page(text: str, start: int, found: Sequence[TaggedSpan]) -> list[Tagg
     finished = sum(
         len(line) > 30 and (ends_sentence(line) or runs_on(line, after)) for line, after in pairwise([*lines, ""])
     )
-    evidence = {match.casefold() for match in _TITLE_EVIDENCE.findall(text[start:end])}
+    evidence = {match.casefold() for match in PATTERNS["title_evidence"].findall(text[start:end])}
     if short < 0.8 or finished / len(lines) > 0.3 or not evidence:
         return []
     return [TaggedSpan("matter.title_page", start, end, min(1.0, 0.3 * short + 0.2 * len(evidence)))]
@@ -329,9 +265,9 @@ def _is_heading(lines: Sequence[str], line: int) -> bool:
     bare = _plain_heading(text) if len(text) <= 2 * _LONGEST_TITLE else ""
     if not bare or len(bare) > _LONGEST_TITLE:
         return False
-    if _MARKDOWN.match(text):
+    if PATTERNS["markdown"].match(text):
         return True
-    if not bare[0].isupper() or not (match := _LABELLED.fullmatch(bare)) or not _is_set_off(lines, line):
+    if not bare[0].isupper() or not (match := PATTERNS["labelled"].fullmatch(bare)) or not _is_set_off(lines, line):
         return False
     rest = (match["rest"] or "").strip()
     # "Part I have seen" is a sentence: without a mark, a title has to begin as one, and not to end as a sentence
@@ -345,7 +281,7 @@ def _plain_heading(line: str) -> str:
 
 def _is_set_off(lines: Sequence[str], line: int) -> bool:
     before, after = "".join(lines[line - 1 : line]).strip(), "".join(lines[line + 1 : line + 2]).strip()
-    subtitle = len(after) <= _LONGEST_TITLE and not _LABELLED.fullmatch(_plain_heading(after))
+    subtitle = len(after) <= _LONGEST_TITLE and not PATTERNS["labelled"].fullmatch(_plain_heading(after))
     return not before and (not after or subtitle)
 
 
@@ -354,7 +290,7 @@ def _numerals(lines: Sequence[str]) -> list[int]:
     found: list[int] = []
     for line, text in enumerate(lines):
         bare = _plain_heading(text) if len(text) <= _LONGEST_TITLE else ""
-        if _NUMERAL.fullmatch(bare):
+        if PATTERNS["numeral"].fullmatch(bare):
             numeral = bare.removesuffix(".")
             value = int(numeral) if numeral.isdigit() else roman_value(numeral)
             if value == len(found) + 1 and _is_set_off(lines, line):

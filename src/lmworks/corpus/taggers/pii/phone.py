@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.patterns import read_patterns
 from lmworks.corpus.taggers.pii.addresses import Regions, before
 
 RULE = "pii.phone"
@@ -21,40 +22,9 @@ COUNTRY = (
     r"|8(?:[1246]|0[08]|5[02356]|7[08]|8[0-368])|9(?:[0-58]|6[0-8]|7[0-79]|9[2-68]))"
 )
 _COUNTRY = re.compile(COUNTRY)
-_PLUS = re.compile(r"\+[ (]?\Z")
-_DIGITS = re.compile("[0-9]+")
-_EXTENSION = re.compile(r" ?(?:x|ext\.?|extension) ?[0-9]{1,6}(?![\w(])", re.IGNORECASE)
+PATTERNS = read_patterns(__file__)
 
-# North America: three groups, told apart by hyphens, dots or brackets.
-_AMERICAN = re.compile(
-    r"(?:(?<![\w.,/=$+-])(?:1[ .-])?[2-9][0-9]{2}[.-]|(?:(?<![\w.,/=$+-])1[ .-]?)?\([2-9][0-9]{2}\)[ -]?)"
-    r"[0-9]{3}[ .-]?[0-9]{4}"
-    r"(?![0-9]|[.,-][0-9])"
-)
-_FICTION = re.compile(r"555[ .-]?01[0-9]{2}")  # numbers for films and examples (ATIS-0300115)
 
-_NOT_BEHIND = re.compile(r"(?:[\w./=&%+-]|[0-9],|[$€£¥§] ?)\Z")
-_NOT_BEFORE = re.compile(r"[\w%°]|,[0-9]")
-_DAY, _MONTH, _YEAR = "(?:0?[1-9]|[12][0-9]|3[01])", "(?:0?[1-9]|1[0-2])", "(?:19|20)[0-9]{2}"
-_DATE = re.compile(
-    rf"(?<![0-9])(?:{_YEAR}([-./ ]){_MONTH}\1{_DAY}|{_DAY}([-./ ]){_MONTH}\2{_YEAR}|{_MONTH}([-./]){_DAY}\3{_YEAR}"
-    rf"|{_YEAR} ?[-/\u2010-\u2013] ?{_YEAR})(?![0-9])"
-)
-# Amounts of money, and the form of social security numbers.
-_OF_OTHERS = re.compile(r"[0-9]{1,3}(?:[ .]?[0-9]{3})*\.[0-9]{2}|[0-9]{3}-[0-9]{2}-[0-9]{4}")
-_WORDS = re.compile(
-    r"\b(?:telephones?|phones?|tele?fon[oe]?|tel[eé]fono|t[eé]l[eé]phone|telefoon|t[eé]l|ph|fax|mobile?|m[oó]vil"
-    r"|cell|cellphone|cellular|handy|whatsapp|sms|hotline|helpline|call(?:s|ed|ing)?|dial|text|contact"
-    r"|messages? (?:me|to)|reach (?:me|us|him|her|them)|answering)\b",
-    re.IGNORECASE,
-)
-# Behind these any number is that of something else, unless it is written as one abroad or in America.
-_OF_THINGS = re.compile(
-    r"\b(?:invoice|order|part|item|ref(?:erence)?|case|ticket|serial|patent|model|account|isbn|issn|doi|article|sku)"
-    r"(?: (?:no\.?|nr\.?|number|id))?[ :#]{0,3}\Z",
-    re.IGNORECASE,
-)
-_WORDS_BEHIND = re.compile(r"[ (\u2013-]{0,3}(?:office|home|work|mobile|cell|fax|phone)\b", re.IGNORECASE)
 _IN_SIGHT = 32  # characters
 
 _LONGEST = 40  # characters of a national number
@@ -70,18 +40,18 @@ _SURE, _SHORT, _NAMED, _UNLIKELY, _EXAMPLE = 0.95, 0.7, 0.9, 0.3, 0.2
 def find_phones(text: str, regions: Regions) -> Iterator[TaggedSpan]:
     """Spans of telephone numbers in regions of digits and what separates them, with their extensions."""
     for start, end in regions:
-        plus = _PLUS.search(text, max(0, start - 2), start)
+        plus = PATTERNS["plus"].search(text, max(0, start - 2), start)
         mark = _international(text, plus.start(), start, end) if plus else None
         if mark is not None:
             yield mark
             start = mark.end
         found = False
         bracket = text[start - 1 : start] == "("
-        for match in _AMERICAN.finditer(text, start - bracket, end + 2):
+        for match in PATTERNS["american"].finditer(text, start - bracket, end + 2):
             stop = _with_extension(text, match.end())
             if stop is not None:
                 found = True
-                score = _EXAMPLE if _FICTION.search(match[0]) else _NAMED
+                score = _EXAMPLE if PATTERNS["fiction"].search(match[0]) else _NAMED
                 yield TaggedSpan(RULE, match.start(), stop, score)
         if mark is None and not found:
             yield from _national(text, start, end)
@@ -99,7 +69,7 @@ def _international(text: str, plus: int, start: int, end: int) -> TaggedSpan | N
         return None
     opened = text[plus - 1 : plus] == "(" and text.count(")", plus, stop) > text.count("(", plus, stop)
     begin = plus - opened
-    if american and _FICTION.search(text, start, stop):
+    if american and PATTERNS["fiction"].search(text, start, stop):
         return TaggedSpan(RULE, begin, stop, _EXAMPLE)
     return TaggedSpan(RULE, begin, stop, _SURE if digits > 7 else _SHORT)
 
@@ -110,7 +80,7 @@ def _whole_groups(text: str, start: int, end: int, most: int) -> tuple[int, int]
     Brackets stand behind the code of a country; later ones begin another number.
     """
     digits, stop = 0, start
-    for group in _DIGITS.finditer(text, start, min(end, start + 4 * most)):
+    for group in PATTERNS["digits"].finditer(text, start, min(end, start + 4 * most)):
         if digits + len(group[0]) > most or (digits > 3 and text[group.start() - 1] == "("):
             break
         digits, stop = digits + len(group[0]), group.end()
@@ -119,7 +89,7 @@ def _whole_groups(text: str, start: int, end: int, most: int) -> tuple[int, int]
 
 def _with_extension(text: str, end: int) -> int | None:
     """The end of the number with its extension; None where a word goes on."""
-    extension = _EXTENSION.match(text, end, end + 20)
+    extension = PATTERNS["extension"].match(text, end, end + 20)
     if extension is not None:
         return extension.end()
     after = text[end : end + 1]
@@ -134,16 +104,21 @@ def _national(text: str, start: int, end: int) -> Iterator[TaggedSpan]:
     if text[start - 1 : start] == "(" and ")" in text[start:end]:
         start -= 1
     written = text[start:end]
-    digits = sum(map(len, _DIGITS.findall(written)))
-    if not 7 <= digits <= 17 or _NOT_BEHIND.search(text, max(0, start - 2), start) or _DATE.search(written):
+    digits = sum(map(len, PATTERNS["digits"].findall(written)))
+    if (
+        not 7 <= digits <= 17
+        or PATTERNS["not_behind"].search(text, max(0, start - 2), start)
+        or PATTERNS["date"].search(written)
+    ):
         return
-    if _NOT_BEFORE.match(text, stop, stop + 2) or _OF_OTHERS.fullmatch(written):
+    if PATTERNS["not_before"].match(text, stop, stop + 2) or PATTERNS["of_others"].fullmatch(written):
         return
     score = _form(written, digits)
-    if _OF_THINGS.search(before(text, start, _IN_SIGHT)):
+    if PATTERNS["of_things"].search(before(text, start, _IN_SIGHT)):
         score = min(score, _UNLIKELY)
     elif digits <= 13 and (
-        _WORDS.search(before(text, start, _IN_SIGHT)) or _WORDS_BEHIND.match(text, stop, stop + _IN_SIGHT)
+        PATTERNS["of_phones"].search(before(text, start, _IN_SIGHT))
+        or PATTERNS["words_behind"].match(text, stop, stop + _IN_SIGHT)
     ):
         score = _NAMED if score else 0.6
     if score:

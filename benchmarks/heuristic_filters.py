@@ -11,7 +11,7 @@ spaCy, cut once for all filters. As most of its time goes into them, it is measu
 place too ("datatrove, our words"): what is left of the ratio is that of the rules.
 
 Then what both say: datatrove with its own words, and with those of lmworks, where all that differs is the rules. On the
-side of lmworks with the thresholds and denominators of datatrove (`datatrove_…` of the presets), and with those of the
+side of lmworks with the thresholds and denominators of datatrove (`datatrove_…`), and with those of the
 papers. Each difference with the first reason and examples.
 """
 
@@ -27,18 +27,27 @@ from typing import Any
 
 from contenders import comparison, texts
 
-from lmworks.corpus.taggers.heuristics import C4, FINEWEB, GOPHER, PRESETS, Preset
+from lmworks.corpus.taggers.heuristics import C4, FINEWEB, GOPHER, PRESETS
 from lmworks.corpus.taggers.repetition import REPETITION
 from lmworks.corpus.taggers.tagger import Tagger, Text
 from lmworks.corpus.taggers.words import tokens
 
 TAGGERS: Mapping[str, Tagger] = {"gopher": GOPHER, "gopher_repetition": REPETITION, "c4": C4, "fineweb": FINEWEB}
-OURS: Mapping[str, Sequence[Preset]] = {
+OURS: Mapping[str, Sequence[str]] = {
     "gopher": ("datatrove_gopher", "gopher"),
     "gopher_repetition": ("gopher_repetition",),
     "c4": ("datatrove_c4", "c4"),
     "fineweb": ("datatrove_fineweb", "fineweb"),
 }
+# What datatrove measures otherwise: it divides by tokens, in which punctuation counts, looks for placeholders and
+# brackets in the lines that C4's rules leave, and its code of FineWeb allows a tenth of the paper's repetition.
+OF_DATATROVE: Mapping[str, Mapping[str, tuple[str, float | None]]] = {
+    "gopher": {f"{name}_word_{kind}": (f"{name}_token_{kind}", None) for name, kind in (
+        ("hash", "ratio"), ("ellipsis", "ratio"), ("alphabetic", "share")
+    )},
+    "c4": {name: (f"kept_{name}", None) for name in ("lorem_ipsum", "curly_brackets")},
+    "fineweb": {"fineweb_duplicate_character_share": ("fineweb_duplicate_character_share", 0.01)},
+}  # fmt: skip
 EXAMPLES = 3
 Measures = Mapping[str, Mapping[str, float]]  # of each rule set, in one document
 Reasons = Mapping[str, str]  # rule set → the first reason to drop; "" keeps
@@ -136,9 +145,37 @@ def measure(piece: Piece) -> Measures:
     return {name: tagger.tag(text).scores for name, tagger in TAGGERS.items()}
 
 
-def first_reason(preset: Preset, measures: Mapping[str, float]) -> str:
+def measure_as_datatrove(piece: Piece) -> Measures:
+    """The same, and what datatrove measures in place of some."""
+    text, measures = Text(piece.text, language="en"), measure(piece)
+    number = max(len(text.tokens), 1)
+    cut = {(span.start, span.end) for span in C4.tag(text).spans if span.rule != "c4.citation"}
+    kept, end = piece.text, len(piece.text)
+    for start, end in sorted(cut, reverse=True):
+        kept = kept[:start] + kept[end:]
+    return {
+        **measures,
+        "gopher": {
+            **measures["gopher"],
+            "hash_token_ratio": piece.text.count("#") / number,
+            "ellipsis_token_ratio": (piece.text.count("...") + piece.text.count("…")) / number,
+            "alphabetic_token_share": sum(any(map(str.isalpha, word)) for word in text.words) / number,
+        },
+        "c4": {
+            **measures["c4"],
+            "kept_lorem_ipsum": kept.lower().count("lorem ipsum"),
+            "kept_curly_brackets": kept.count("{"),
+        },
+    }
+
+
+def first_reason(preset: str, measures: Mapping[str, float]) -> str:
     """The first measure beyond its threshold, with its value; "" where all are within."""
-    for name, at_least, at_most in PRESETS[preset]:
+    rules = preset.removeprefix("datatrove_")
+    others = OF_DATATROVE[rules] if rules != preset else {}
+    for name, at_least, at_most in PRESETS[rules]:  # type: ignore[index]
+        if name in others:
+            name, at_most = others[name][0], others[name][1] or at_most
         value = measures.get(name)
         if value is None:
             continue
@@ -163,7 +200,7 @@ def compare_speed(pieces: Mapping[str, Sequence[Piece]], judges: Mapping[str, Ju
 
 def compare_verdicts(name: str, pieces: Mapping[str, Sequence[Piece]], judge: Judge) -> None:
     everything = [piece for each in pieces.values() for piece in each]
-    ours = [measure(piece) for piece in everything]
+    ours = [measure_as_datatrove(piece) for piece in everything]
     theirs = [judge(piece) for piece in everything]
     print(f"lmworks and {name}")
     header = ("preset", "both keep", "both drop", "only ours drops", "only theirs drops", "the same")

@@ -51,9 +51,6 @@ def test_comments_are_counted_as_pygments_tokens() -> None:
 HEADER = "# Copyright 2020 The Authors. All rights reserved.\n# Licensed under the Apache License.\n#\n# As it is."
 WIDGETS = "#\n# Copyright 2020 Ann\n#\n# Redistribution and use\n# are permitted."
 PASSED_ON = "# ---\n# You can change this and pass it on\n# under the terms of its licence."
-DEAD = "# if x == 2:\n#     print(x)\n#     x = 3"
-COMMENT = "# This is a comment, and it explains at length\n# why the next line is as it is and what\n# one may do.\n"
-RULE = "#" * 60
 
 
 @for_each(
@@ -72,9 +69,6 @@ RULE = "#" * 60
         ("# Widgets.\n", WIDGETS, "licence_header", "\n\nx = 1"),
         ("# Widgets.\n", PASSED_ON, "licence_header", "\n\nx = 1"),
         ("", "# Widgets, to be passed on\n# under the terms of their licence.", "licence_header", "\n\nx = 1"),
-        ("x = 1\n# Section\n", RULE, "banner", "\nx = 1\n"),
-        ("x = 1\n", DEAD, "dead_code", "\n# return x\ny = 2\n"),
-        ("", "", "dead_code", COMMENT + "x = 1\n"),
     ],
 )
 def test_comments_that_are_none(before: str, tagged: str, rule: str, behind: str) -> None:

@@ -16,11 +16,10 @@ from lmworks.corpus.taggers.words import prose
 
 def test_gopher_by_hand() -> None:
     text = "# Title...\n\n- the cat and dog\n• 12 34 of\nend…"
-    counts = {"words": 9, "tokens": 16, "stop_words": 3}  # Title the cat and dog 12 34 of end; # . . . - • …
+    counts = {"words": 9, "stop_words": 3}  # Title the cat and dog 12 34 of end
     shares = {
-        "mean_word_length": (26, 9), "hash_word_ratio": (1, 9), "hash_token_ratio": (1, 16),
-        "ellipsis_word_ratio": (2, 9), "ellipsis_token_ratio": (2, 16), "bullet_line_share": (2, 4),
-        "ellipsis_line_share": (2, 4), "filled_line_share": (4, 5), "alphabetic_token_share": (7, 16),
+        "mean_word_length": (26, 9), "hash_word_ratio": (1, 9), "ellipsis_word_ratio": (2, 9),
+        "bullet_line_share": (2, 4), "ellipsis_line_share": (2, 4),
         "alphabetic_word_share": (7, 12),  # of # Title... - the cat and dog • 12 34 of end…
     }  # fmt: skip
     expected = counts | {name: count / of for name, (count, of) in shares.items()}
@@ -28,9 +27,9 @@ def test_gopher_by_hand() -> None:
 
 
 def test_what_does_not_apply_is_absent() -> None:
-    assert gopher(Text("")).scores == {"words": 0, "tokens": 0}
+    assert gopher(Text("")).scores == {"words": 0}
     symbols = gopher(Text("### ***")).scores
-    assert symbols["hash_token_ratio"] == 0.5 and not {"hash_word_ratio", "mean_word_length"} & symbols.keys()
+    assert not {"hash_word_ratio", "mean_word_length"} & symbols.keys()
     for text in ("今天天气很好。 OK", "오늘 날씨가 좋아서 우리는 공원에 간다", "ሰላም ለዓለም ሁሉ ይሁን"):
         assert "mean_word_length" not in gopher(Text(text)).scores
     assert gopher(Text("to be or not to be")).scores["mean_word_length"] == 13 / 6
@@ -80,10 +79,6 @@ def test_what_no_span_cuts_is_what_the_rules_keep(lines: list[str]) -> None:
         left[span.start : span.end] = [""] * (span.end - span.start)
     expected = kept_by_hand(text)
     assert [line.strip() for line in "".join(left).split("\n") if line.strip()] == expected
-    assert found.scores["c4_kept_lorem_ipsum"] == "\n".join(expected).lower().count("lorem ipsum")
-    assert found.scores["c4_kept_curly_brackets"] == "\n".join(expected).count("{")
-    filled = [line for line in lines if line.strip()]
-    assert found.scores.get("c4_kept_line_share") == (len(expected) / len(filled) if filled else None)
 
 
 LINES_OF_PAGES = ["", "  ", "Menu", "x" * 30, "x" * 31, "The end.", "The end. ", 'He said "no."', "终于。", "नमस्ते।"]
@@ -94,12 +89,11 @@ def test_fineweb_scores_are_their_definitions(lines: list[str]) -> None:
     text = "\n".join(lines)
     filled = [line for line in lines if line.strip()]
     again = [line for place, line in enumerate(filled) if line in filled[:place]]
-    newlines, words, tokens = text.count("\n"), len(Text(text).words), len(Text(text).tokens)
+    newlines, tokens = text.count("\n"), len(Text(text).tokens)
     counted = {
         "terminal_line_share": (sum(line.endswith((".", "。", "।")) for line in filled), len(filled)),
         "short_line_share": (sum(len(line) < 31 for line in filled), len(filled)),
         "fineweb_duplicate_character_share": (sum(map(len, again)), len(text) - newlines if filled else 0),
-        "newlines_per_word": (newlines, words),
         "newlines_per_token": (newlines, tokens),
     }
     assert fineweb(Text(text)).scores == {name: count / of for name, (count, of) in counted.items() if of}

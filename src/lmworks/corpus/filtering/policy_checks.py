@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from itertools import combinations
+from itertools import chain, combinations
 
 from lmworks.config import ConfigError
 from lmworks.corpus.attributes import AttributeTable
@@ -18,7 +18,7 @@ from lmworks.corpus.filtering.decide import Decisions
 from lmworks.corpus.filtering.filter_policy import LICENCES, Policy, Step
 from lmworks.corpus.languages import MEASURED
 from lmworks.corpus.taggers.pii.metadata import field_of
-from lmworks.corpus.taggers.tag_document import emitted
+from lmworks.corpus.taggers.tagger import emitted
 
 _NAMED = 10  # documents in a message
 
@@ -93,7 +93,7 @@ def missing_names(step: Step, found: Names, known: Collection[str] = ()) -> Iter
         for name in names:
             if any(fnmatchcase(each, name) for each in there):
                 continue
-            all_known = (*emitted(), *known)
+            all_known = (*chain(*emitted().values()), *known)
             given = {each.removeprefix(f"{what}.") for each in all_known if each.startswith(f"{what}.")}
             if given and not any(fnmatchcase(each, name) or fnmatchcase(name, each) for each in given):
                 near = get_close_matches(name, sorted(given | there), n=1, cutoff=0.5)

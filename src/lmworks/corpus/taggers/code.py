@@ -1,5 +1,5 @@
 """Files of code: whether a program wrote it, whose it is, which of it is data, if it parses, its comments, and which of
-these are licences, banners or dead code. Nothing is edited: a policy decides.
+these are licences. Nothing is edited: a policy decides.
 """
 
 import ast
@@ -12,7 +12,7 @@ from itertools import groupby
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.patterns import read_patterns
-from lmworks.corpus.taggers.tagger import Tagger, Text
+from lmworks.corpus.taggers.tagger import Text, built_in
 
 _HEAD = 5000  # characters in which a program says that it wrote a file
 _LONGEST_PARSED = 1_000_000  # characters
@@ -25,7 +25,6 @@ _LITERAL = re.compile(r'"(?:[^"\\\n]|\\[^\n]?)*+(?:"|(?=\n)|\Z)|' + r"'(?:[^'\\\
 
 _LONGEST_TOKENISED = 200_000  # characters
 _HEADER_LINES = 4  # lines before the comment that may be a licence: a shebang, an encoding, a tag
-_FEWEST = 3  # lines of code in a comment, in a row
 
 _LINE_COMMENTS = ("#", "//", "--", ";", "%")
 
@@ -57,32 +56,10 @@ def inspect_code(text: Text) -> Attributes:
     if PATTERNS["generated_name"].fullmatch(name):
         scores["code_generated"] = 1.0
     spans = [*generated, *_minified(text.lines), *data, *_licence(code, blocks)]
-    spans += [span for block in blocks for span in _block_spans(code, *block)]
     return Attributes(scores, tuple(sorted(spans, key=lambda span: (span.start, span.end, span.rule))))
 
 
-CODE = Tagger(
-    "code",
-    inspect_code,
-    {
-        "score.code_generated": "how sure it is that a program wrote the file; 0 where nothing says so",
-        "score.code_vendored": "1 where the path is that of others' code, else 0",
-        "score.code_parses": "1 or 0; of Python, JSON and TOML",
-        "score.code_alphanumeric_share": "of the characters, letters and digits",
-        "score.code_space_share": "of the characters, spaces",
-        "score.code_data_share": "of the characters, those of data",
-        "score.code_comment_share": "of all but white space, what stands in comments, if the name tells the language",
-        "score.code_docstring_share": "likewise of docstrings",
-        "score.code_longest_line": "characters of the longest line",
-        "score.code_mean_line_length": "characters of a line",
-        "span.code.generated": "where it says that a program wrote it",
-        "span.code.minified": "a line of code without spaces",
-        "span.code.data": "numbers or bytes in a row",
-        "span.code.licence_header": "a licence at the head",
-        "span.code.banner": "a line that only draws",
-        "span.code.dead_code": "code in a comment",
-    },
-)
+CODE = built_in("code", inspect_code)
 
 
 def _generated(code: str) -> Iterator[TaggedSpan]:
@@ -191,18 +168,3 @@ def _begin_of_licence(code: str, start: int, end: int) -> int:
     while at and not any(map(str.isalnum, bare[at - 1])):  # a line that separates
         at -= 1
     return lines[at][0] if at else start
-
-
-def _block_spans(code: str, start: int, end: int) -> Iterator[TaggedSpan]:
-    """Banners, and what was code before it was made a comment."""
-    lines = code[start:end].split("\n")
-    spans: list[tuple[int, int]] = []
-    for line in lines:
-        spans.append((start, start + len(line)))
-        start += len(line) + 1
-        if not any(map(str.isalnum, line)) and PATTERNS["banner"].search(line):
-            yield TaggedSpan("code.banner", *spans[-1])
-    bare = [PATTERNS["leader"].sub("", line, count=1) for line in lines]
-    dead = [at for at, line in enumerate(bare) if line.strip() and PATTERNS["code_line"].match(line[:200])]
-    if len(dead) >= _FEWEST and (share := len(dead) / (dead[-1] - dead[0] + 1)) >= 0.6:
-        yield TaggedSpan("code.dead_code", spans[dead[0]][0], spans[dead[-1]][1], share)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.modifiers.text_lines import LABELS, ends_sentence, roman_value, runs_on, split_lines
 from lmworks.corpus.patterns import read_patterns
-from lmworks.corpus.taggers.tagger import Tagger, Text, without_overlaps
+from lmworks.corpus.taggers.tagger import Text, built_in, without_overlaps
 from lmworks.records import Edit
 
 _HEAD = 40_000  # characters within which a licence at the head ends
@@ -34,20 +34,7 @@ def front_matter(text: Text) -> Attributes:
     return Attributes({}, tuple(find_matter(text.text)) if text.kind == "book" else ())
 
 
-FRONT_MATTER = Tagger(
-    "front_matter",
-    front_matter,
-    {
-        "span.matter.advertisements": "the publisher's list of other books",
-        "span.matter.colophon": "who printed a book",
-        "span.matter.contents": "a list of contents",
-        "span.matter.copyright": "a page of copyright",
-        "span.matter.index": "an index",
-        "span.matter.licence": "what a library puts around a book",
-        "span.matter.producer": "who made the file",
-        "span.matter.title_page": "a title page",
-    },
-)
+FRONT_MATTER = built_in("front_matter", front_matter)
 
 
 def repair_matter(text: str) -> list[Edit]:

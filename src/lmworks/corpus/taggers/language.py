@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.languages import UNDETERMINED
-from lmworks.corpus.taggers.tagger import Tagger, Text
+from lmworks.corpus.taggers.tagger import Text, built_in
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -72,16 +72,7 @@ def language(text: Text, identify: Identify = py3langid) -> Attributes:
     return Attributes(scores, others, {"language": code})
 
 
-LANGUAGE = Tagger(
-    "language",
-    language,
-    {
-        "label.language": "ISO 639 code of the language; und where it cannot be told",
-        "score.language_probability": "of that language, given the text",
-        "score.language_share": "of the characters of paragraphs of a known language, those in it",
-        "span.language.*": "a paragraph in another language",
-    },
-)
+LANGUAGE = built_in("language", language)
 
 
 def _has_letters(text: str, fewest: int) -> bool:

@@ -20,7 +20,7 @@ from lmworks.corpus.licence_statements import (
     statements,
 )
 from lmworks.corpus.taggers.pii.scan import find_personal_data
-from lmworks.corpus.taggers.tagger import Tagger, Text, without_overlaps
+from lmworks.corpus.taggers.tagger import Text, built_in, without_overlaps
 
 LICENCE, OF_SOURCE, IN_TEXT = "licence", "licence_of_source", "licence_in_text"
 _NEAR = 200  # characters between two names of one choice
@@ -43,20 +43,7 @@ def licence(text: Text) -> Attributes:
     return Attributes({}, spans, {LICENCE: _expression(text.text, _those_that_count(found))})
 
 
-LICENCES = Tagger(
-    "licence",
-    licence,
-    {
-        f"label.{LICENCE}": "an SPDX expression: what the source and the text say together",
-        f"label.{OF_SOURCE}": "what the source says alone",
-        f"label.{IN_TEXT}": "what the text says alone",
-        "span.licence.tag": "SPDX-License-Identifier",
-        "span.licence.text": "a licence's own words",
-        "span.licence.address": "the address of a licence",
-        "span.licence.name": "the name of a licence in a statement",
-        "span.licence.public_domain": "a phrase that leaves it to the public domain",
-    },
-)
+LICENCES = built_in("licence", licence)
 
 
 def _those_that_count(found: Sequence[Statement]) -> list[Statement]:

@@ -4,7 +4,7 @@ import re
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.modifiers.page_breaks import find_pages
-from lmworks.corpus.taggers.tagger import Tagger, Text
+from lmworks.corpus.taggers.tagger import Text, built_in
 
 _HOPELESS = 0.25  # of the strings of a page
 _FEWEST_STRINGS = 20  # strings of a page of which a share says anything
@@ -41,11 +41,4 @@ def ocr_quality(text: Text) -> Attributes:
     return Attributes({"ocr_error_rate": wrong / strings} if strings else {}, tuple(spans))
 
 
-OCR_QUALITY = Tagger(
-    "ocr_quality",
-    ocr_quality,
-    {
-        "score.ocr_error_rate": "of the words of a book, those that seem misread",
-        "span.ocr.hopeless": "a page with more misread words than could be corrected",
-    },
-)
+OCR_QUALITY = built_in("ocr_quality", ocr_quality)

@@ -17,7 +17,7 @@ from itertools import count
 import numpy as np
 
 from lmworks.corpus.attributes import Attributes
-from lmworks.corpus.taggers.tagger import Tagger, Text
+from lmworks.corpus.taggers.tagger import Text, built_in
 from lmworks.corpus.taggers.words import UNSPACED, mostly
 
 _TOP = range(2, 5)  # n of the most frequent n-gram
@@ -39,23 +39,7 @@ def repetition(text: Text) -> Attributes:
     return Attributes(scores | n_gram_shares(text.tokens, text.text, length))
 
 
-REPETITION = Tagger(
-    "repetition",
-    repetition,
-    {
-        **{
-            f"score.duplicate_{name}_share": f"of the {name}s, those that repeat an earlier one"
-            for name in ("line", "paragraph")
-        },
-        **{
-            f"score.duplicate_{name}_character_share": f"of all characters, those in {name}s that repeat an earlier one"
-            for name in ("line", "paragraph")
-        },
-        **{f"score.top_{n}_gram_character_share": f"... in the most frequent run of {n} tokens" for n in _TOP},
-        **{f"score.duplicate_{n}_gram_character_share": f"... in runs of {n} tokens seen before" for n in _DUPLICATE},
-        "score.token_character_share": "of all characters, those that are no spaces",
-    },
-)
+REPETITION = built_in("repetition", repetition)
 
 
 def duplicates(pieces: Sequence[str]) -> tuple[int, int]:
@@ -73,7 +57,7 @@ def n_gram_shares(tokens: Sequence[str], text: str, length: int = 1) -> dict[str
     ids = np.fromiter(map(numbers.__getitem__, tokens), np.int64, len(tokens))
     lengths = np.fromiter(map(len, numbers), np.int64, len(numbers))[ids]
     behind = np.concatenate(([0], np.cumsum(lengths)))  # behind[i]: characters of the first i tokens
-    scores = {"token_character_share": float(behind[-1] / len(text))}
+    scores: dict[str, float] = {}
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     places = np.flatnonzero(~_spaces()[np.minimum(codes, _LAST_SPACE + 1)])  # of what is no space
     # n-grams that occur more than once: where their first tokens are, ascending, and ranks, equal where they are equal.

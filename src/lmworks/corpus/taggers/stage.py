@@ -25,7 +25,8 @@ from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.modifiers.book_words import count_books, join_counts, words_of_others
 from lmworks.corpus.taggers.config import AnnotateConfig
 from lmworks.corpus.taggers.pii.metadata import field_of
-from lmworks.corpus.taggers.tag_document import emitted, tag_document, tools_of
+from lmworks.corpus.taggers.tag_document import tag_document, tools_of
+from lmworks.corpus.taggers.tagger import emitted
 from lmworks.report import Section, Table
 
 ITEMS = "items"  # in the folder of the work: of each shard the evaluation items that were found
@@ -63,7 +64,7 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
         "marks": sum(_spans(table).total() for table in tables.only("spans")),
         "languages": dict(_languages(tables).most_common()),
         EVALUATION_ITEMS: items,
-        EMITS: sorted(own - {*emitted()}),
+        EMITS: sorted(own.difference(*emitted().values())),
     }
     return StageResult(metrics=metrics, sections=(_section(tables), *([_items_section(items)] if items else [])))
 

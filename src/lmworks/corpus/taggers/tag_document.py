@@ -3,7 +3,7 @@
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -42,24 +42,6 @@ EQUAL = "exact"  # the label that documents with equal texts share
 # Of which `tools_of` takes those that a config asks for; language is told before all others.
 OF_KINDS = (FRONT_MATTER, OCR_QUALITY, CODE)
 HEURISTICS = (GOPHER, REPETITION, C4, FINEWEB)
-TAGGERS = (LANGUAGE, *OF_KINDS, *HEURISTICS, PERSONAL_DATA, LICENCES, SPAM)
-_OF_DOCUMENTS = {  # emitted by no tagger of a text
-    f"label.{EQUAL}": "what documents with equal texts share",
-    f"label.{DECLARED}": "the language that the document declares",
-    f"score.{CONTAMINATION}": "the highest share of an evaluation item that the text holds",
-    "label.evaluation_item": "which one that is",
-    f"span.{CONTAMINATION}": "where evaluation items stand",
-    "score.model_perplexity": "of the words, under a language model (data.perplexity)",
-    "score.perplexity": "of the words, under an n-gram model",
-    "score.quality": "by the classifier of that name, which kept duplicates are chosen by",
-    **metadata.EMITS,
-}
-
-
-def emitted() -> Mapping[str, str]:
-    """The scores, labels and spans that taggers emit, with a line on each; classifiers and word lists of the user's own
-    add theirs."""
-    return {name: line for tagger in TAGGERS for name, line in tagger.emits.items()} | _OF_DOCUMENTS
 
 
 def tag_document(

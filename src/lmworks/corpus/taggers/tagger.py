@@ -3,9 +3,10 @@
 A tagger is a pure function of a `Text` that says what it emits. It sets no threshold: see `attributes.py`.
 """
 
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from runpy import run_path
 from typing import Any, Protocol, TypeVar
@@ -67,6 +68,18 @@ class Tagger:
     name: str
     tag: Callable[[Text], Attributes]
     emits: Mapping[str, str]
+
+
+@cache
+def emitted() -> Mapping[str, Mapping[str, str]]:
+    """Tagger → the scores, labels and spans that it emits, of those that come with lmworks, with a line on each;
+    classifiers and word lists of the user's own add theirs."""
+    return tomllib.loads(Path(__file__).with_name("emitted.toml").read_text("utf-8"))
+
+
+def built_in(name: str, tag: Callable[[Text], Attributes]) -> Tagger:
+    """A tagger that comes with lmworks."""
+    return Tagger(name, tag, emitted()[name])
 
 
 def read_taggers(path: Path) -> list[Tagger]:

@@ -10,12 +10,8 @@ import re
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.languages import DECLARED
 from lmworks.corpus.taggers.pii.keys import PASSWORD
-from lmworks.corpus.taggers.pii.scan import RULES, find_personal_data
+from lmworks.corpus.taggers.pii.scan import ORDER, find_personal_data
 from lmworks.records import Document
-
-EMITS = {f"span.{field}:pii.*": f"personal data in {what}" for field, what in (
-    ("title", "the title"), ("uri", "the uri"), ("metadata.*", "a value of metadata"), ("metadata_name.*", "its name")
-)}  # fmt: skip
 
 # What readers and stages write down themselves: hashes, numbers, dates, encodings. Some look like numbers of people.
 _OWN = frozenset(
@@ -36,7 +32,7 @@ _SECRET = re.compile(
 )
 _WORDS = frozenset(("token", "tokens"))  # columns that say nothing of what they hold: there are tables of words
 _SHORTEST_SECRET = 4  # characters: a column may also say whether there is one
-_RULE = re.compile(rf"(title|uri|(?:metadata|metadata_name)\..*):({'|'.join(map(re.escape, RULES))})", re.DOTALL)
+_RULE = re.compile(rf"(title|uri|(?:metadata|metadata_name)\..*):({'|'.join(map(re.escape, ORDER))})", re.DOTALL)
 
 
 def metadata_spans(document: Document) -> list[TaggedSpan]:

@@ -13,26 +13,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.pii import addresses, high_recall, keys, numbers, phone
-from lmworks.corpus.taggers.tagger import Tagger, Text, without_overlaps
+from lmworks.corpus.taggers.tagger import Text, built_in, without_overlaps
 
 ENTANGLED = "pii.entangled"
 MEASURE = "pii_marks"  # that a text has where personal data were looked for
-RULES: Mapping[str, str] = {  # of overlapping finds the one of the earlier rule stays
-    ENTANGLED: "a text made so that finds uncover finds without end",
-    keys.KEY: "a token of a provider, a private key, a web token",
-    keys.PASSWORD: "a password or key that is assigned",
-    addresses.EMAIL: "an address of mail",
-    numbers.IBAN: "the number of a bank account",
-    numbers.CARD: "the number of a payment card",
-    numbers.SSN: "a social security number of the United States",
-    numbers.NATIONAL: "a number by which France, Germany, India, Italy, Spain or the United Kingdom knows people",
-    addresses.IP: "the address of a machine",
-    addresses.IP_SPECIAL: "... of a private, reserved or documentation range",
-    addresses.MAC: "the address of a device",
-    phone.RULE: "a telephone number",
-    addresses.URL: "a web address",
-}
-ORDER = tuple(RULES)
+ORDER = (  # of overlapping finds the one of the earlier rule stays
+    *(ENTANGLED, keys.KEY, keys.PASSWORD, addresses.EMAIL, numbers.IBAN, numbers.CARD, numbers.SSN, numbers.NATIONAL),
+    *(addresses.IP, addresses.IP_SPECIAL, addresses.MAC, phone.RULE, addresses.URL),
+)
 _RANK: Mapping[str, int] = {rule: rank for rank, rule in enumerate(ORDER)}
 _ROUNDS = 8  # of reading again; two are the rule
 _BLANK = "<"  # like the brackets of what is written in place of a find, part of no find
@@ -106,15 +94,7 @@ def personal_data(text: Text) -> Attributes:
     return Attributes(scores, spans)
 
 
-PERSONAL_DATA = Tagger(
-    "personal_data",
-    personal_data,
-    {
-        f"score.{MEASURE}": "how many personal data there are",
-        "score.pii_share": "of all characters, those of personal data",
-        **{f"span.{rule}": what for rule, what in RULES.items()},
-    },
-)
+PERSONAL_DATA = built_in("personal_data", personal_data)
 
 
 def find_personal_data(

@@ -1,4 +1,4 @@
-"""`lmworks data classifier` and `lmworks data ngrams`: what they make, what they tell, what they refuse."""
+"""`lmworks data classifier`: what it makes, tells and refuses."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from command_line import refused
 from lmworks.cli.main import app
 from lmworks.corpus.taggers.classifier import load_classifier
-from lmworks.corpus.taggers.ngram_model import load_ngram_model
 
 
 @pytest.fixture
@@ -60,15 +58,3 @@ def test_labels_of_rows_make_the_same_classifier(folder):
     one, two = load_classifier(folder / "one.npz"), load_classifier(folder / "two.npz")
     assert two.positive == "maths"
     assert one.weights.tolist() == pytest.approx(two.weights.tolist(), abs=1e-4)  # examples came in another order
-
-
-def test_ngrams_of_a_folder(folder):
-    done = run("ngrams", "good", "--out", "good.npz", "--set", "held_out=0.2")
-    assert done.exit_code == 0, done.output
-    told = " ".join(done.output.split())
-    assert "Learned 3-grams of" in told and "from 96 documents" in told and "nats" in told and "n=24" in told
-    assert f'annotations.perplexity="{folder / "good.npz"}"' in told
-    model = load_ngram_model(folder / "good.npz")
-    (likely, n), (unlikely, m) = model.score(["A proof of lemma 5 by induction.", "Induction by 5 lemma of proof a."])
-    assert likely / n < unlikely / m
-    assert "symbols" in refused("data", "ngrams", "good", "--out", "bytes.npz", "--set", "symbols=bytes")

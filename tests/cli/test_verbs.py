@@ -16,7 +16,7 @@ from lmworks.artefact import read_json, write_json
 from lmworks.cli import main as verbs
 from lmworks.cli.main import app
 from lmworks.config import described
-from lmworks.corpus.taggers.config import ClassifierConfig, NgramConfig
+from lmworks.corpus.taggers.config import ClassifierConfig
 from lmworks.ground.certainty import CALIBRATION
 from lmworks.serve.config import ServeConfig
 from lmworks.stage import resolve
@@ -41,7 +41,6 @@ DESCRIBED = {
     ("sweep",): (SweepConfig,),
     ("tokenizer", "train"): (BpeConfig, WordPieceConfig, UnigramConfig),
     ("data", "classifier"): (ClassifierConfig,),
-    ("data", "ngrams"): (NgramConfig,),
 }
 
 

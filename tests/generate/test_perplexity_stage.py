@@ -7,15 +7,13 @@ import pytest
 import torch
 from engine_cases import tiny_llama
 
-from lmworks.artefact import StageContext
+from lmworks.artefact import SECTIONS, StageContext
 from lmworks.build import run_alone
 from lmworks.corpus.attributes import attribute_paths, read_attributes
 from lmworks.corpus.documents import DocumentStore
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.corpus.taggers.config import ModelPerplexityConfig
-from lmworks.corpus.taggers.ngram_model import perplexity_tagger
-from lmworks.corpus.taggers.tagger import Text
 from lmworks.generate import perplexity as perplexity_stage
 from lmworks.generate.perplexity import language_model_cost, perplexity
 from lmworks.model.checkpoint import Checkpoint, load
@@ -102,9 +100,8 @@ def test_a_text_costs_the_same_whatever_comes_with_it(model):
     for text, (nats, tokens) in zip(texts, together, strict=True):
         alone, number = cost([text])[0]
         assert number == tokens == len(load(model).tokenizer.encode(text)) and nats == pytest.approx(alone, rel=2e-4)
-    assert perplexity_tagger(cost).tag(Text("A short text.")).scores["perplexity"] == pytest.approx(
-        direct(load(model), "A short text.", 64), rel=2e-4
-    )
+    nats, tokens = together[0]
+    assert math.exp(nats / tokens) == pytest.approx(direct(load(model), "A short text.", 64), rel=2e-4)
 
 
 def test_a_window_longer_than_the_model_is_cut_to_it(model):
@@ -133,6 +130,20 @@ def test_the_checkpoint_may_be_an_input(scored, folder, model, tmp_path):
     work.mkdir()
     perplexity(ModelPerplexityConfig(window=100), StageContext(inputs, output, work))
     assert attribute_paths(output)[0].read_bytes() == attribute_paths(scored)[0].read_bytes()
+
+
+def test_ngrams_learn_from_an_input(folder, tmp_path):
+    """Documents like those that it learns from have a lower perplexity; the report suggests a threshold."""
+    (tmp_path / "wanted").mkdir()
+    for number in range(150):
+        (tmp_path / "wanted" / f"{number}.txt").write_text(f"The mayor said that the county had promised {number}.")
+    run_alone("data.read", tmp_path / "good", [], [], [f'sources=["{tmp_path / "wanted"}"]'])
+    inputs = [folder / "documents", folder / "annotations", tmp_path / "good"]
+    result = run_alone("data.perplexity", tmp_path / "scored", inputs, [], ['learn_from="good"', "ngrams.order=2"])
+    table = read_attributes(attribute_paths(result.folder)[0])
+    values = dict(zip(table.uris, table.scores["model_perplexity"].tolist(), strict=True))
+    assert min(values, key=values.__getitem__) == "texts/b.txt"
+    assert "limits = { model_perplexity = { at_most = " in (result.folder / SECTIONS).read_text("utf-8")
 
 
 def test_what_is_missing_or_unfit_is_told(folder, model, tmp_path):

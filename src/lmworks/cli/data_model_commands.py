@@ -1,4 +1,4 @@
-"""The verbs `data classifier` and `data ngrams`: small models that learn from the user's own texts, for cleaning."""
+"""The verb `data classifier`: a small model that learns from the user's own texts, for cleaning."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,7 +58,7 @@ def classifier(
     law.npz`
     """
     from lmworks.config import from_mapping
-    from lmworks.corpus.taggers.classifier import check_model_file
+    from lmworks.corpus.taggers.classifier import check_classifier_file
     from lmworks.corpus.taggers.classifier_trainer import classifier_section, examples_from, learn_classifier
     from lmworks.corpus.taggers.config import ClassifierConfig
     from lmworks.progress import stage_progress
@@ -71,7 +71,7 @@ def classifier(
         )
     if positive is not None and not label:
         raise ValueError("--positive is a word in a column of labels: name that with --label COLUMN")
-    check_model_file(out)
+    check_classifier_file(out)
     config = from_mapping(ClassifierConfig, assigned(overrides))
     console = new_console()
     rejected: list[RejectedRecord] = []
@@ -95,52 +95,6 @@ def classifier(
     say(f"classifier -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
 
 
-def ngrams(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="Texts of the sort that is wanted: folders, files, tables, quoted globs, or folders that data.read or "
-            "data.clean made."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="The file to make, NAME.npz. It must not exist.")],
-    text: TextOption = "text",
-    kind: KindOption = "auto",
-    overrides: SettingsOption = None,
-) -> None:
-    """Learn a small language model from texts that are wanted, by which documents are measured: perplexity.
-
-    It counts n-grams of words, smoothed as Kneser and Ney have it, on the CPU. Some documents are held out, and their
-    perplexities say which threshold lets nearly all of such texts stay. Name the file in `data.annotate`, `perplexity =
-    "wanted.npz"`, and every document gets the score. Perplexities of two models cannot be compared. A neural model
-    that `train.pretrain` made does the same in the stage `data.perplexity`.
-
-    Examples: `lmworks data ngrams books wiki.jsonl.gz --out wanted.npz` · `lmworks data ngrams cleaned --set order=2
-    --out wanted.npz`
-    """
-    from lmworks.config import from_mapping
-    from lmworks.corpus.taggers.classifier import check_model_file
-    from lmworks.corpus.taggers.classifier_trainer import documents_in
-    from lmworks.corpus.taggers.config import NgramConfig
-    from lmworks.corpus.taggers.ngram_trainer import learn_ngrams, ngram_section
-    from lmworks.corpus.taggers.tag_document import repaired_text
-    from lmworks.progress import stage_progress
-    from lmworks.report import print_sections
-
-    check_model_file(out)
-    config = from_mapping(NgramConfig, assigned(overrides))
-    console = new_console()
-    rejected: list[RejectedRecord] = []
-    texts = map(repaired_text, documents_in(sources, _reading(kind, text), rejected))
-    with stage_progress(console, "learning n-grams") as progress:
-        learned = learn_ngrams(texts, config, progress)
-    learned.model.save(out)
-    print_sections(console, [ngram_section(learned)])
-    say_rejected(rejected)
-    setting = f'annotations.perplexity="{out.resolve()}"'
-    say(f"model -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
-
-
 def _reading(kind: str, text: str) -> "ReadConfig":
     from lmworks.config import from_mapping
     from lmworks.corpus.read.config import ReadConfig
@@ -149,8 +103,7 @@ def _reading(kind: str, text: str) -> "ReadConfig":
 
 
 def add_to(app: typer.Typer) -> None:
-    """Make the verbs verbs of `lmworks data`, each with what `--set` takes in its help."""
-    from lmworks.corpus.taggers.config import ClassifierConfig, NgramConfig
+    """Make the verb one of `lmworks data`, with what `--set` takes in its help."""
+    from lmworks.corpus.taggers.config import ClassifierConfig
 
-    for verb, config in ((classifier, ClassifierConfig), (ngrams, NgramConfig)):
-        app.command(epilog=settings_help("What `--set` takes, with the defaults:", config))(verb)
+    app.command(epilog=settings_help("What `--set` takes, with the defaults:", ClassifierConfig))(classifier)

@@ -19,7 +19,7 @@ STAGES: dict[str, Stage] = {
     "data.annotate": Stage(
         run="lmworks.corpus.taggers.stage:annotate",
         config="lmworks.corpus.taggers.config:AnnotateConfig",
-        version=8,
+        version=9,
         purpose="measure documents: repairs, language, heuristics, personal data, licences, evaluation items",
         inputs=(DOCUMENTS,),
         libraries=("ftfy", "license-expression", "numpy", "py3langid", "pygments", "scikit-learn"),
@@ -67,7 +67,8 @@ STAGES: dict[str, Stage] = {
         inputs=(
             DOCUMENTS,
             "their attributes, which data.annotate makes",
-            "a checkpoint, which train.pretrain or train.finetune makes; none where checkpoint is set",
+            "a checkpoint, which train.pretrain or train.finetune makes, or the documents of learn_from; none where "
+            "checkpoint is set",
         ),
         libraries=MODEL_LIBRARIES,
     ),

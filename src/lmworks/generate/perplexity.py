@@ -1,13 +1,13 @@
 """The log-probabilities of whole texts under a language model, in rolling windows; and the perplexity of each document
 (stage `data.perplexity`), as attributes next to the others.
 
-`corpus/` knows no language model: it takes one as a function of texts (`taggers/ngram_model.py`), and this is that
-function for a checkpoint. `data.clean` reads what the stage makes as a further input.
+The model is a checkpoint, or an n-gram model that learns from an input (`corpus/taggers/ngram_model.py`). `data.clean`
+reads what the stage makes as a further input.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from lmworks.adapt.adapter import load
 from lmworks.artefact import StageContext, StageResult
+from lmworks.config import unknown
 from lmworks.corpus.attributes import (
     ATTRIBUTES,
     Attributes,
@@ -25,10 +26,11 @@ from lmworks.corpus.attributes import (
     open_corpus,
     write_attributes,
 )
-from lmworks.corpus.documents import CorpusShard, kind_of
+from lmworks.corpus.documents import CorpusShard, kind_of, open_documents
 from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
 from lmworks.corpus.taggers.config import ModelPerplexityConfig
-from lmworks.corpus.taggers.ngram_model import perplexities
+from lmworks.corpus.taggers.ngram_model import learn_ngrams, ngram_section
+from lmworks.corpus.taggers.tag_document import repaired_text
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.generate.scoring import document_start
@@ -63,7 +65,7 @@ def rolling_windows(
 
 @dataclass(frozen=True, slots=True)
 class LanguageModelCost:
-    """The nats and the tokens of texts under the language model of an engine: a `perplexity.Score`.
+    """The nats and the tokens of texts under the language model of an engine.
 
     Texts are read in `rolling_windows` of so many tokens with this context, the first behind the token that begins a
     document. What a text costs does not depend on the others, but for the rounding of an engine without fused kernels.
@@ -93,9 +95,10 @@ class LanguageModelCost:
 
 
 def language_model_cost(checkpoint: Path | str, window: int = 1024) -> LanguageModelCost:
-    """The function that `taggers/ngram_model.py` takes, of a checkpoint: the name of a pulled model, a Hugging
-    Face folder or a GGUF file. In float32, so that it is the same on all machines with the same kernels; a longer
-    window than the model was trained for is cut to that. ValueError for a model that generates no language."""
+    """The cost of texts under a checkpoint: the name of a pulled model, a Hugging Face folder or a GGUF file.
+
+    In float32, so that it is the same on all machines with the same kernels; a longer window than the model was trained
+    for is cut to that. ValueError for a model that generates no language."""
     loaded = load(checkpoint)
     length = min(window + 1, loaded.config.context_length)  # with the token that begins a document
     engine = Engine(loaded, context_length=length, weights="float32")
@@ -113,21 +116,29 @@ def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageRes
     Texts are scored as `data.annotate` measured them, after its repairs. ValueError where an input is missing, or the
     attributes are not those of the documents.
     """
-    folders = [folder for folder in context.inputs.values() if (folder / _MODEL).exists()]
+    inputs, learned = dict(context.inputs), None
+    if config.learn_from:
+        if config.learn_from not in inputs:
+            raise ValueError(f"learn_from: {unknown('input', config.learn_from, sorted(inputs))}")
+        wanted = open_documents(inputs.pop(config.learn_from))
+        learned = learn_ngrams(map(repaired_text, wanted), config.ngrams, context.progress)
+    folders = [folder for folder in inputs.values() if (folder / _MODEL).exists()]
     folders += [located(config.checkpoint, context.base)] if config.checkpoint else []
-    if len(folders) != 1:
-        raise ValueError(f"expected one checkpoint, an input's or the setting checkpoint, found {len(folders)}")
-    shards, attributes = open_corpus(context.inputs)
+    if len(folders) + (learned is not None) != 1:
+        raise ValueError(
+            f"expected one checkpoint, an input's or the setting checkpoint, or learn_from, found {len(folders)}"
+        )
+    shards, attributes = open_corpus(inputs)
     tables, texts = attributes.only("hash", "edits"), CorpusTexts(shards, attributes)
 
     @cache
-    def cost() -> LanguageModelCost:
-        return language_model_cost(folders[0], config.window)
+    def cost() -> Callable[[Sequence[str]], list[tuple[float, int]]]:
+        return learned.model.score if learned else language_model_cost(folders[0], config.window)
 
     def score_block(block: range, path: Path) -> None:
-        measured = perplexities([texts[number] for number in block], cost())
+        costs = cost()([texts[number] for number in block])
         with path.open("wb") as stream:
-            np.save(stream, np.array([np.nan if value is None else value for value in measured], np.float64))
+            np.save(stream, np.array([math.exp(nats / count) if count else np.nan for nats, count in costs]))
 
     parts, start = list[list[Part[range]]](), 0
     for shard, table in zip(shards, tables.only(), strict=True):
@@ -145,7 +156,9 @@ def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageRes
         rows = _rows(shard, table, values, config.score)
         write_attributes(context.output / ATTRIBUTES / f"{shard.name}.parquet", rows)
         measured.append(values)
-    return _result(config.score, np.concatenate(measured))
+    result = _result(config.score, np.concatenate(measured))
+    sections = (ngram_section(learned, config.score),) if learned else ()
+    return replace(result, sections=(*result.sections, *sections))
 
 
 def _blocks(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:

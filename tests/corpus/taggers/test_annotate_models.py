@@ -1,4 +1,4 @@
-"""`data.annotate` with models of the user's: several classifiers, a perplexity, word lists; and licences of sources."""
+"""`data.annotate` with models of the user's: several classifiers, word lists; and licences of sources."""
 
 import json
 import re
@@ -17,8 +17,6 @@ from lmworks.corpus.filtering.ledger import LEDGER, read_ledger
 from lmworks.corpus.taggers.classifier import load_classifier
 from lmworks.corpus.taggers.classifier_trainer import Example, learn_classifier
 from lmworks.corpus.taggers.config import AnnotateConfig, ClassifierConfig
-from lmworks.corpus.taggers.ngram_model import load_ngram_model, perplexities
-from lmworks.corpus.taggers.ngram_trainer import learn_ngrams
 from lmworks.corpus.taggers.tag_document import tag_document, tools_of
 from lmworks.outside_inputs import digest_outside
 from lmworks.records import Document
@@ -36,7 +34,7 @@ TEXT = "A proof of the lemma follows from the theorem before it.\n"
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    """Two classifiers, of mathematics and of advertisements, an n-gram model, and a list of words."""
+    """Two classifiers, of mathematics and of advertisements, and a list of words."""
     folder = tmp_path_factory.mktemp("models")
     generator = np.random.default_rng(0)
     sorts = {"maths": ["proof", "lemma", "theorem"], "adverts": ["pills", "cheap", "casino"]}
@@ -48,7 +46,6 @@ def models(tmp_path_factory) -> Path:
     for name in sorts:
         examples = [Example(text, sort == name) for sort, text in texts]
         learn_classifier(examples, name, ClassifierConfig(bits=10)).classifier.save(folder / f"{name}.npz")
-    learn_ngrams([text for sort, text in texts if sort == "maths"]).model.save(folder / "maths-ngrams.npz")
     (folder / "words.txt").write_text("lemma\n")
     (folder / "code_comment.txt").write_text("lemma\n")
     (folder / "blank.txt").write_text("\n \n")
@@ -67,7 +64,6 @@ def config(**settings) -> AnnotateConfig:
 def test_every_model_gives_the_score_of_its_name(models):
     wanted = config(
         classifiers={"quality": "maths.npz", "toxicity": str(models / "adverts.npz")},
-        perplexity="maths-ngrams.npz",
         word_lists=["words.txt"],
         taggers=["mine.py"],
     )
@@ -75,7 +71,6 @@ def test_every_model_gives_the_score_of_its_name(models):
     for score, file in (("quality", "maths.npz"), ("toxicity", "adverts.npz")):
         assert found.scores[score] == load_classifier(models / file).probabilities([TEXT])[0]
     assert found.scores["quality"] > 0.8 > 0.2 > found.scores["toxicity"]
-    assert found.scores["perplexity"] == perplexities([TEXT], load_ngram_model(models / "maths-ngrams.npz").score)[0]
     assert found.scores["words_share"] == pytest.approx(1 / 11)
     assert found.scores["letters"] == len(TEXT)
     assert [span.rule for span in found.spans if span.rule == "words"] == ["words"]
@@ -85,8 +80,6 @@ def test_every_model_gives_the_score_of_its_name(models):
     ({"classifiers": {"quality": "no.npz"}}, "classifiers.quality"), ({"word_lists": ["."]}, "word_lists"),
     ({"evaluation": ["blank.txt"]}, "blank.txt"),
     ({"classifiers": {"quality": "words.txt"}}, "lmworks data classifier"),
-    ({"classifiers": {"quality": "maths-ngrams.npz"}}, "maths-ngrams.npz"),
-    ({"perplexity": "maths.npz"}, "lmworks data ngrams"),
     ({"classifiers": {"words": "maths.npz"}, "heuristics": True}, "words"),
     ({"word_lists": ["code_comment.txt"]}, "code_comment_share"), ({"taggers": ["words.txt"]}, "NameError"),
 ])  # fmt: skip

@@ -2,7 +2,6 @@
 
 import math
 import pickle
-from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from random import Random
 from typing import get_args
@@ -15,19 +14,13 @@ from kit.tables import for_each
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.documents import Kind
 from lmworks.corpus.taggers.classifier import Classifier, classifier_tagger
-from lmworks.corpus.taggers.ngram_model import perplexity_tagger
 from lmworks.corpus.taggers.tag_document import HEURISTICS, LANGUAGE, LICENCES, OF_KINDS, PERSONAL_DATA, SPAM
 from lmworks.corpus.taggers.tagger import Text, without_overlaps
 from lmworks.corpus.taggers.word_list import word_list
 from noise import made_prose
 
-
-def letters(texts: Sequence[str]) -> list[tuple[float, int]]:
-    return [(float(len(text)), len(text)) for text in texts]
-
-
 CLASSIFIER = Classifier(np.linspace(-9, 9, 256, dtype=np.float32), 0.1, 2, "wanted", {})
-OWN = (word_list("unwanted", ["ab", "世"]), classifier_tagger("wanted", CLASSIFIER), perplexity_tagger(letters))
+OWN = (word_list("unwanted", ["ab", "世"]), classifier_tagger("wanted", CLASSIFIER))
 BY_NAME = {tagger.name: tagger for tagger in (LANGUAGE, *OF_KINDS, *HEURISTICS, PERSONAL_DATA, LICENCES, SPAM, *OWN)}
 ODD = [*"ab #.-…{}[]•\n\r\t1世ไम्", "\ud800", "\x00", "\x85", "\u2028", "\u0301", "\f", "/* (c) */\n", "CONTENTS\n\n"]
 CHARACTERS = st.characters() | st.sampled_from(ODD)

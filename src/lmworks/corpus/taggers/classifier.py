@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 FEATURES = 2  # version of tokens and hashes
 
-_SUFFIX = ".npz"
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Classifier:
@@ -67,22 +65,38 @@ class Classifier:
         """One new .npz file of arrays alone, no code; equal classifiers give equal files. FileExistsError rather than
         overwrite."""
         description = {"features": FEATURES, "order": self.order, "bias": self.bias, "positive": self.positive}
-        text = json.dumps({**description, "evaluation": self.evaluation}, ensure_ascii=False, allow_nan=False)
+        text = json.dumps({**description, "evaluation": self.evaluation}, allow_nan=False)
         with new_file(path) as temporary, temporary.open("wb") as stream:
-            described = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
-            np.savez_compressed(stream, weights=self.weights, description=described)
+            np.savez_compressed(stream, weights=self.weights, description=np.frombuffer(text.encode(), np.uint8))
 
 
 def load_classifier(path: Path) -> Classifier:
-    """Read what `save` wrote. FileNotFoundError where there is no such file; ValueError for another one,
-    and for a classifier whose features are not those of this program."""
-    arrays = read_arrays(path, ("weights", "description"), "classifier")
-    found = json.loads(arrays["description"].tobytes().decode("utf-8", "surrogatepass"))
-    check_features(path, found["features"], FEATURES)
-    weights = arrays["weights"]
+    """Read what `save` wrote. FileNotFoundError where there is no such file; ValueError for another one, and for a
+    classifier whose features are not those of this program."""
+    remedy = "name the file that `lmworks data classifier` made"
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder and no classifier: {remedy}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            weights, description = archive["weights"], json.loads(archive["description"].tobytes())
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError, KeyError, IndexError) as error:
+        raise ValueError(f"{path} is no classifier: {remedy}") from error
+    if description["features"] != FEATURES:
+        raise ValueError(
+            f"the model in {path} is of tokens of version {description['features']}, this program has {FEATURES}: "
+            "train it again"
+        )
     if weights.dtype != np.float32 or weights.ndim != 1 or len(weights) != 1 << (len(weights).bit_length() - 1):
         raise ValueError(f"{path} is damaged: it should hold a power of two of float32 weights")
-    return Classifier(weights, found["bias"], found["order"], found["positive"], found["evaluation"])
+    return Classifier(weights, *(description[name] for name in ("bias", "order", "positive", "evaluation")))
+
+
+def check_classifier_file(path: Path) -> None:
+    """Before the work begins: FileExistsError for a file that is there, ValueError for a name that is none of numpy's
+    archives."""
+    check_new(path)
+    if path.suffix != ".npz":
+        raise ValueError(f"a model is an archive of arrays: call it {path.with_suffix('.npz')}, not {path}")
 
 
 def classifier_tagger(name: str, classifier: Classifier) -> Tagger:
@@ -122,39 +136,3 @@ def bucket_counts(texts: Iterable[Iterable[str]], bits: int) -> "csr_matrix":
 
     hasher: Any = FeatureHasher(1 << bits, input_type="string", alternate_sign=False)
     return hasher.transform([gram.encode("utf-8", "surrogatepass") for gram in found] for found in texts)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Files of small learned models: arrays of numpy and nothing else
-
-
-def check_model_file(path: Path) -> None:
-    """Before the work begins: FileExistsError for a file that is there, ValueError for a name that is none of numpy's
-    archives."""
-    check_new(path)
-    if path.suffix != _SUFFIX:
-        raise ValueError(f"a model is an archive of arrays: call it {path.with_suffix(_SUFFIX)}, not {path}")
-
-
-def read_arrays(path: Path, names: Sequence[str], what: str) -> Mapping[str, np.ndarray]:
-    """Read all arrays of a file, among them those named. FileNotFoundError where there is none, ValueError for a file
-    that is no archive of arrays, or lacks some."""
-    remedy = f"name the file that `lmworks data {'classifier' if what == 'classifier' else 'ngrams'}` made"
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder and no {what}: {remedy}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is no {what}: {remedy}") from error
-    if missing := [name for name in names if name not in arrays]:
-        raise ValueError(f"{path} is no {what}, as it lacks {', '.join(missing)}: {remedy}")
-    return arrays
-
-
-def check_features(path: Path, found: int, wanted: int) -> None:
-    """ValueError for a model that learned from other tokens or hashes than this program's."""
-    if found != wanted:
-        raise ValueError(
-            f"the model in {path} is of tokens of version {found}, this program has {wanted}: train it again"
-        )

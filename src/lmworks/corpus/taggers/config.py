@@ -27,8 +27,6 @@ class AnnotateConfig:
                   the folder of the recipe, or, for a command, at the current one.
     word_lists    Files with a word or phrase a line; of `rude.txt` the score `rude_share`, of all words those on the
                   list, and a span `rude` on each.
-    perplexity    A model that `lmworks data ngrams` trained, for the score `perplexity`: how many words, all equally
-                  likely, the model finds each word to be one of, so low where a text reads like what it learned from.
     taggers       Python files that define a `Tagger` of your own, or several; they are run.
     evaluation    Files with items of evaluation sets: documents that hold one are tagged.
     execution     Who does the work.
@@ -42,7 +40,6 @@ class AnnotateConfig:
     spam: bool = True
     classifiers: Mapping[str, str] = field(default_factory=dict, metadata=FILE)
     word_lists: tuple[str, ...] = field(default=(), metadata=FILE)
-    perplexity: str = field(default="", metadata=FILE)
     taggers: tuple[str, ...] = field(default=(), metadata=FILE)
     evaluation: tuple[str, ...] = field(default=(), metadata=FILE)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
@@ -87,21 +84,16 @@ class NgramConfig:
 
     order       Words in the longest n-grams.
     vocabulary  The most frequent words that it knows; all others are one unknown word.
-    min_count   Words that occur less often are unknown, too.
-    least       Longest n-grams that occur less often are forgotten: 2 makes a model of much text several times smaller.
     held_out    The share of the documents that it does not learn from, to say how it finds texts of their sort.
     """
 
     order: int = 3
     vocabulary: int = 500_000
-    min_count: int = 1
-    least: int = 1
     held_out: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "min_count", "least"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.vocabulary < 1:
+            raise ValueError(f"vocabulary must be positive, got {self.vocabulary}")
         if self.order < 2:
             raise ValueError(f"order must be 2 at least, got {self.order}")
         if not 0 < self.held_out < 1:
@@ -116,14 +108,23 @@ class ModelPerplexityConfig:
                 relative path starts at the folder of the recipe, or, for a command, at the current one.
     window      Most tokens that it sees at a time, and at most what it was trained for. The beginning of each window is
                 scored without what is before it, so the perplexity of long texts is a little higher than it would be.
+    learn_from  Instead of a checkpoint: the input whose documents are of the sort that is wanted. An n-gram model of
+                words learns from them, on the CPU: a perplexity is low where a text reads like them.
+    ngrams      How it learns.
     score       What the score is called: two models need two names.
     """
 
     checkpoint: str = field(default="", metadata=MODEL)
     window: int = 1024
+    learn_from: str = ""
+    ngrams: NgramConfig = field(default_factory=NgramConfig)
     score: str = "model_perplexity"
 
     def __post_init__(self) -> None:
+        if self.checkpoint and self.learn_from:
+            raise ValueError(
+                "a perplexity is of a checkpoint or of the n-grams of learn_from: leave out one of the two"
+            )
         if self.window < 1:
             raise ValueError(f"window must be 1 token at least, got {self.window}")
         if not self.score.isidentifier():

@@ -1,35 +1,37 @@
-"""An n-gram language model of words that learns from the user's good texts (`ngram_trainer.py`), for filters by
-perplexity: one keeps what reads like the texts that the model learned from.
+"""An n-gram language model of words that learns from the user's good texts, for filters by perplexity: one keeps what
+reads like the texts that the model learned from. `data.perplexity` learns it and measures by it.
 
 It does what KenLM does for CCNet (Wenzek et al. 2020, section 3.3) with tables of numpy: no compiler, no download.
-Perplexities of models with other vocabularies are not comparable. A neural model can take its place, as a function.
+Perplexities of models with other vocabularies are not comparable.
 """
 
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from hashlib import sha256
 from itertools import repeat
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.artefact import new_file
-from lmworks.corpus.attributes import Attributes
-from lmworks.corpus.taggers.classifier import check_features, read_arrays
-from lmworks.corpus.taggers.tagger import Tagger, Text
+from lmworks.artefact import hash_json
+from lmworks.corpus.taggers.config import NgramConfig
 from lmworks.corpus.taggers.words import tokens
+from lmworks.progress import Report, no_report
+from lmworks.records import Score, Scored
+from lmworks.report import Section, Table
+from lmworks.statistics import quantile_score, ratio_score
 
-# Texts -> for each the nats that it costs, -ln p(text), and its tokens. Nothing is known of what is before a text.
-Score = Callable[[Sequence[str]], Sequence[tuple[float, int]]]
 Grams = NDArray[np.uint64]
 
-_TOKENS = 1  # version: with other tokens, models on disk are worth nothing
 UNKNOWN, FIRST_WORD = 1, 2  # numbers of words; 0 is the beginning of a text
 _DIGITS = re.compile("[1-9]")
-_MOST_NATS = 700.0  # a token: e^700 is near the largest float
+QUANTILES = (0.1, 0.33, 0.5, 0.67, 0.9, 0.95, 0.99)
+SUGGESTED = 0.95  # the quantile of held-out perplexities that is the threshold suggested
+_ENOUGH, _MOST = 100, 2000  # documents that are held out, at least where that is no more than a fifth, and at most
+_LONGEST = 1 << 20  # characters of a held-out document that are scored
+_LEAST_DISCOUNT, _MOST_DISCOUNT = 0.1, 0.9  # where there are too few n-grams to tell
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,30 +125,6 @@ class NgramModel:
         sums = np.bincount(np.repeat(np.arange(len(found)), lengths), nats, len(found))
         return list(zip(np.maximum(sums, 0.0).tolist(), lengths.tolist(), strict=True))
 
-    def save(self, path: Path) -> None:
-        """One new .npz file of arrays alone; equal models give equal files. FileExistsError rather than overwrite."""
-        arrays = {
-            "description": np.array([_TOKENS, self.tables.order, self.tables.bits, self.unknown], np.int64),
-            "unigrams": self.tables.unigrams,
-        }
-        for name in ("grams", "shares", "weights"):
-            arrays |= {f"{name}{number}": each for number, each in enumerate(getattr(self.tables, name))}
-        arrays["words"] = np.frombuffer("\n".join(self.words).encode("utf-8", "surrogatepass"), np.uint8)
-        with new_file(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **arrays)
-
-
-def load_ngram_model(path: Path) -> NgramModel:
-    """Read what `save` wrote. FileNotFoundError where there is no such file; ValueError for another one,
-    and for a model whose tokens are not those of this program."""
-    arrays = read_arrays(path, ("description", "unigrams", "grams0", "words"), "n-gram model")
-    found, order, bits, unknown = arrays["description"].tolist()
-    check_features(path, found, _TOKENS)
-    levels = (tuple(arrays[f"{name}{n}"] for n in range(order - 1)) for name in ("grams", "shares", "weights"))
-    names = arrays["words"].tobytes().decode("utf-8", "surrogatepass").split("\n")
-    words = {name: number for number, name in enumerate(names, start=FIRST_WORD)}
-    return NgramModel(Tables(order, bits, arrays["unigrams"], *levels), words, unknown)
-
 
 def model_tokens(text: str) -> list[str]:
     """The tokens of a text as a model sees them: casefolded, every digit a 0 (as CCNet has it)."""
@@ -160,27 +138,123 @@ def word_numbers(text: str, words: dict[str, int]) -> NDArray[np.int64]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Perplexity, e to the power of the nats for each token, of this or of any other model
+# Learning
 
 
-def perplexity_tagger(score: Score) -> Tagger:
-    """The score `perplexity`; absent for a text without tokens."""
-    line = "how many words, all equally likely, an n-gram model finds each word to be one of"
-    return Tagger("perplexity", partial(_tag, score), {"score.perplexity": line})
+@dataclass(frozen=True, slots=True, eq=False)
+class LearnedNgrams:
+    """A model, and how it finds documents of the same sources.
+
+    documents  How many it learned from.
+    held_out   How many it did not.
+    nats       What a word or sign of those costs on average.
+    quantiles  Of their perplexities, by shares of the documents.
+    """
+
+    model: NgramModel
+    documents: int
+    held_out: int
+    nats: Score
+    quantiles: dict[float, Score]
 
 
-def _tag(score: Score, text: Text) -> Attributes:
-    (found,) = perplexities([text.text], score)
-    return Attributes({} if found is None else {"perplexity": found})
+def learn_ngrams(
+    texts: Iterable[str], config: NgramConfig | None = None, progress: Report = no_report
+) -> LearnedNgrams:
+    """Learn from texts, all of which are held in memory; the same texts give the same model.
+
+    Which are held out is a matter of their hashes: copies of a text are on one side. ValueError where there are fewer
+    than two different texts with something in them, or n-grams of so many words do not fit into 64 bits.
+    """
+    config = config or NgramConfig()
+    kept: list[str] = []
+    for number, text in enumerate(texts, start=1):
+        kept += [text] if text.strip() else []
+        progress(number, None, "documents")
+    different = sorted(set(kept), key=lambda text: sha256(text.encode("utf-8", "surrogatepass")).digest())
+    if len(different) < 2:
+        raise ValueError(
+            f"there {'is one text' if different else 'are no texts'} to learn from, and some are held out to say how "
+            "well it does: give more documents"
+        )
+    number = max(round(config.held_out * len(different)), min(_ENOUGH, len(different) // 5), 1)
+    apart = set(different[: min(number, _MOST, len(different) - 1)])
+    learning = [text for text in kept if text not in apart]
+    held_out = sorted(text[:_LONGEST] for text in kept if text in apart)  # so that no interval depends on their order
+    model = train_ngrams(learning, config)
+    costs = [cost for text in held_out for cost in model.score([text])]
+    values = [float(np.exp(nats / count)) for nats, count in costs if count]
+    signature = (config, hash_json(held_out))
+    return LearnedNgrams(
+        model=model,
+        documents=len(learning),
+        held_out=len(held_out),
+        nats=ratio_score([nats for nats, _ in costs], [count for _, count in costs], signature),
+        quantiles={share: quantile_score(values, share, signature) for share in QUANTILES},
+    )
 
 
-def perplexities(texts: Sequence[str], score: Score) -> list[float | None]:
-    """The perplexity of each text, None where it has no tokens. ValueError where `score` gives something else than nats
-    and tokens for each text."""
-    found = score(texts)
-    if len(found) != len(texts):
-        raise ValueError(f"the language model scored {len(found)} texts of {len(texts)}")
-    for nats, count in found:
-        if not 0 <= nats <= _MOST_NATS * count:
-            raise ValueError(f"the language model gave {nats} nats to {count} tokens")
-    return [math.exp(nats / count) if count else None for nats, count in found]
+def train_ngrams(texts: Sequence[str], config: NgramConfig) -> NgramModel:
+    """The model of all of the texts. ValueError for texts without tokens, and where n-grams of so many words do not fit
+    into 64 bits."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(model_tokens(text))
+    ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    if not ranked:
+        raise ValueError("there is nothing to learn from: the texts have no words")
+    frequent = [word for word, _ in ranked[: config.vocabulary]]
+    words = {word: number for number, word in enumerate(frequent, start=FIRST_WORD)}
+    symbols = len(words) + FIRST_WORD
+    order, bits = config.order, (symbols - 1).bit_length()
+    if order * bits > 64:
+        most = (1 << (64 // order)) - FIRST_WORD
+        raise ValueError(f"n-grams of {order} of {len(words):,} words are too many: set vocabulary to {most:,} at most")
+    grams = np.concatenate([text_grams([word_numbers(text, words)], order, bits)[0][1:] for text in texts])
+    tables = smooth(*np.unique(grams, return_counts=True), order, bits, symbols)
+    return NgramModel(tables, words, len(counts) - len(words) + 1)
+
+
+def smooth(grams: Grams, counts: NDArray[np.int64], order: int, bits: int, symbols: int) -> Tables:
+    """The model of n-grams of `order`, sorted, and how often each occurs; `symbols` counts the beginning as well."""
+    levels = [(grams, counts)]
+    for _ in range(order - 1):  # without their oldest symbol, and how many different ones each was seen behind
+        levels.insert(0, np.unique(levels[0][0] >> np.uint64(bits), return_counts=True))
+    seen, numbers = levels[0]
+    unigrams = np.zeros(symbols)
+    unigrams[seen.astype(np.int64)] = (numbers - _discount(numbers)) / numbers.sum()
+    unigrams[1:] += (1.0 - unigrams.sum()) / (symbols - 1)
+    kept, shares, weights = [], [], []
+    contexts = np.arange(symbols, dtype=np.uint64)  # of order 1, all symbols
+    for length, (these, numbers) in enumerate(levels[1:], start=2):
+        rows = np.searchsorted(contexts, these & np.uint64((1 << (bits * (length - 1))) - 1))
+        totals = np.bincount(rows, numbers, len(contexts))
+        share = (numbers - _discount(numbers)) / totals[rows]
+        left_over = 1.0 - np.bincount(rows, share, len(contexts))
+        weights.append(np.maximum(left_over, 0.0).astype(np.float32))
+        contexts = np.concatenate(([np.uint64(0)], these))  # nothing but beginnings is a context, and never predicted
+        kept.append(contexts)
+        shares.append(np.concatenate(([0.0], share)).astype(np.float32))
+    return Tables(order, bits, unigrams, tuple(kept), tuple(shares), tuple(weights))
+
+
+def _discount(numbers: NDArray[np.int64]) -> float:
+    """D = n1 / (n1 + 2 n2) of how many n-grams have the number 1 and 2."""
+    once, twice = int((numbers == 1).sum()), int((numbers == 2).sum())
+    estimate = once / (once + 2 * twice) if once else 0.0
+    return min(max(estimate, _LEAST_DISCOUNT), _MOST_DISCOUNT)
+
+
+def ngram_section(learned: LearnedNgrams, score: str) -> Section:
+    """The report: what it learned from, what to set, and the quantiles to choose another threshold by."""
+    model, best = learned.model, learned.quantiles[SUGGESTED]
+    suggestion = f"No threshold is suggested ({best}): give more documents, or hold out a larger share."
+    if isinstance(best, Scored):
+        suggestion = f"Suggested: `limits = {{ {score} = {{ at_most = {best.value:.4g} }} }}`."
+    text = (
+        f"Learned {model.tables.order}-grams of {len(model.words):,} different words from {learned.documents:,} "
+        f"documents. A word or sign of the {learned.held_out:,} held out costs {learned.nats} nats. {suggestion}"
+    )
+    rows = tuple((f"{share:.0%}", str(value)) for share, value in learned.quantiles.items())
+    caption = "Such a share of the documents held out has this perplexity or a lower one"
+    return Section("The n-gram model", text, (Table(("share", "perplexity, interval, n"), rows, caption),))

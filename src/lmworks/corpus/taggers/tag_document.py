@@ -28,7 +28,6 @@ from lmworks.corpus.taggers.front_matter import FRONT_MATTER, repair_matter
 from lmworks.corpus.taggers.heuristics import C4, FINEWEB, GOPHER, SPAM
 from lmworks.corpus.taggers.language import LANGUAGE
 from lmworks.corpus.taggers.licence import LICENCES, with_source
-from lmworks.corpus.taggers.ngram_model import load_ngram_model, perplexity_tagger
 from lmworks.corpus.taggers.ocr_quality import OCR_QUALITY
 from lmworks.corpus.taggers.pii import metadata
 from lmworks.corpus.taggers.pii.scan import PERSONAL_DATA
@@ -131,7 +130,6 @@ def _tools(written: str, base: Path, _: tuple[tuple[Path, int, int], ...]) -> To
     taggers += [LICENCES] if config.licences else []
     taggers += [SPAM] if config.spam else []
     taggers += [read_word_list(path) for path in files["word_lists"].values()]
-    taggers += [perplexity_tagger(load_ngram_model(path).score) for path in files["perplexity"].values()]
     taggers += [classifier_tagger(name, load_classifier(path)) for name, path in files["classifiers"].items()]
     taggers += [tagger for path in files["taggers"].values() for tagger in read_taggers(path)]
     emits = [name for tagger in (LANGUAGE, *taggers) for name in tagger.emits] + [f"score.{CONTAMINATION}"]
@@ -144,7 +142,6 @@ def _tools(written: str, base: Path, _: tuple[tuple[Path, int, int], ...]) -> To
 def _files(config: AnnotateConfig, base: Path) -> dict[str, dict[str, Path]]:
     """The files by the setting that names them, and their names there."""
     settings = {name: getattr(config, name) for name in ("word_lists", "taggers", "evaluation")}
-    settings["perplexity"] = (config.perplexity,) if config.perplexity else ()
     found = {key: {name: named_file(name, base, key) for name in names} for key, names in settings.items()}
     named = {name: named_file(file, base, "classifiers", name) for name, file in sorted(config.classifiers.items())}
     return found | {"classifiers": named}

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.corpus.edits import apply_edits
-from lmworks.corpus.taggers.pii.numbers import LENGTHS
 from lmworks.corpus.taggers.pii.scan import find_personal_data
 from lmworks.monitor import Log, LogConfig
 from lmworks.monitor.config import RULES, ReviewConfig
@@ -134,7 +133,7 @@ def test_every_number_with_luhns_digit_is_found(number) -> None:
 
 @given(st.text("ABCXYZ0123456789", min_size=30, max_size=30), st.sampled_from(["DE", "NO", "MT", "gb"]))
 def test_every_number_with_the_length_and_the_checksum_of_an_iban_is_found(text, country) -> None:
-    account = text[: LENGTHS[country.upper()] - 4]
+    account = text[: {"DE": 22, "NO": 15, "MT": 31, "GB": 22}[country.upper()] - 4]
     remainder = int("".join(str(int(c, 36)) for c in f"{account}{country}00")) % 97
     iban = f"{country}{98 - remainder:02d}{account}"
     assert Redactor.of(LogConfig(redact=("iban",))).text(f"({iban})")[0] == "([iban])"

@@ -1,57 +1,25 @@
 """Numbers that belong to a person: payment cards, bank accounts, and those by which some states know people.
 
 Cards have a network's prefix and length (ISO/IEC 7812) and Luhn's check digit, which one random number in ten passes:
-so short ones, which are often something else, score less. Accounts (IBAN, ISO 13616) have their country's length, and a
-remainder modulo 97. A state's number follows from its form, its check digits, and words such as `SSN` in front of it.
+so short ones, which are often something else, score less. Check digits and forms of accounts (ISO 13616) and of states'
+numbers are those of `python-stdnum`; words such as `SSN` in front of a number say what it is.
 """
 
 import re
-import string
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator
+
+from stdnum import iban, luhn
+from stdnum.de import idnr
+from stdnum.es import dni, nie
+from stdnum.fr import nir
+from stdnum.in_ import aadhaar
+from stdnum.it import codicefiscale
+from stdnum.us import itin, ssn
 
 from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.taggers.pii.addresses import Regions, before
 
 CARD, IBAN, SSN, NATIONAL = "pii.card", "pii.iban", "pii.ssn", "pii.national_id"
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Check digits: the arithmetic by which a number shows that it is not any number
-
-_DOUBLED = str.maketrans("0123456789", "0246813579")  # 7 → 14 → 1 + 4
-_VERHOEFF = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
-
-
-def luhn(digits: str) -> bool:
-    """ISO/IEC 7812-1, annex B: every second digit from the right is doubled, and the digits of all add up to tens."""
-    return (sum(map(int, digits[::-2])) + sum(map(int, digits[-2::-2].translate(_DOUBLED)))) % 10 == 0
-
-
-def modulo_11_10(digits: str) -> bool:
-    """ISO/IEC 7064, MOD 11,10 (section 8)."""
-    product = 10
-    for digit in digits[:-1]:
-        product = 2 * ((int(digit) + product) % 10 or 10) % 11
-    return (11 - product) % 10 == int(digits[-1])
-
-
-def verhoeff(digits: str) -> bool:
-    """Verhoeff 1969, "Error Detecting Decimal Codes": products in the dihedral group of ten elements."""
-    total = 0
-    for place, character in enumerate(reversed(digits)):
-        digit = int(character)
-        for _ in range(place % 8):
-            digit = _VERHOEFF[digit]
-        total = _dihedral_product(total, digit)
-    return total == 0
-
-
-def _dihedral_product(first: int, second: int) -> int:
-    """The product in the numbering of Verhoeff: 0 to 4 are rotations, 5 to 9 reflections."""
-    if first < 5:
-        return (first + second) % 5 + (5 if second >= 5 else 0)
-    return (first - second) % 5 + (5 if second < 5 else 0)
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Payment cards
@@ -108,7 +76,7 @@ def card_score(digits: str) -> float:
         ),
         default=0.0,
     )
-    return score if score and luhn(digits) else 0.0
+    return score if score and luhn.is_valid(digits) else 0.0
 
 
 def _longest(text: str, start: int, end: int, grouped: bool) -> tuple[float, int]:
@@ -118,7 +86,7 @@ def _longest(text: str, start: int, end: int, grouped: bool) -> tuple[float, int
     for stop in (*((more.end(),) if more else ()), end):
         digits = _NO_DIGIT.sub("", text[start:stop])
         score = card_score(digits)
-        if not score and is_called and len(digits) == 16 and luhn(digits):
+        if not score and is_called and len(digits) == 16 and luhn.is_valid(digits):
             return 0.6, stop
         if score:
             if is_called:
@@ -135,46 +103,25 @@ def _in_series(text: str, start: int, end: int) -> bool:
 # ---------------------------------------------------------------------------------------------------------------------
 # Bank accounts
 
-# SWIFT's IBAN registry, release 99: country → characters.
-LENGTHS: Mapping[str, int] = {
-    code[:2]: int(code[2:])
-    for code in """
-    AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24
-    FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32
-    LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24
-    RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30
-    """.split()
-}
-_BASE_36 = {ord(letter): str(int(letter, 36)) for letter in string.ascii_letters}
-_IBAN_GAP = re.compile("[ \u00a0-]")
+_IBAN = re.compile(r"[A-Za-z]{2}[0-9]{2}(?:[ \u00a0-]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])")
+_GAP = re.compile("[ \u00a0-]")
 
 
 def find_ibans(text: str, regions: Regions) -> Iterator[TaggedSpan]:
     """Spans of account numbers, upper or lower case, whose first check digit each region begins with."""
     for digit, _ in regions:
-        start = digit - 2
-        length = LENGTHS.get(text[max(0, start) : digit].upper())
-        written = _iban_of(length).match(text, start, start + 2 * length) if length else None
-        if written is not None and is_iban(_IBAN_GAP.sub("", written[0])):
-            yield TaggedSpan(IBAN, start, written.end(), 0.99)
+        if digit >= 2 and (written := _IBAN.match(text, digit - 2, digit + 70)):
+            for end, compact in whole_groups(text, *written.span()):
+                if iban.is_valid(compact, check_country=False):
+                    yield TaggedSpan(IBAN, digit - 2, end, 0.99)
+                    break
 
 
-def is_iban(compact: str) -> bool:
-    """Whether letters and digits without gaps have the length of their country and leave 1 modulo 97."""
-    if LENGTHS.get(compact[:2].upper()) != len(compact) or not (compact.isascii() and compact.isalnum()):
-        return False
-    return compact[2:4].isdigit() and passes_check(compact)
-
-
-def passes_check(compact: str) -> bool:
-    """ISO 13616: with the first four characters at the end and letters as 10 to 35, modulo 97 leaves 1."""
-    return int((compact[4:] + compact[:4]).translate(_BASE_36)) % 97 == 1
-
-
-@cache
-def _iban_of(length: int) -> re.Pattern[str]:
-    """A pattern of so many letters and digits, at most one gap between two of them."""
-    return re.compile(rf"(?:[A-Za-z0-9][ \u00a0-]?){{{length - 1}}}[A-Za-z0-9](?![A-Za-z0-9])")
+def whole_groups(text: str, start: int, end: int) -> Iterator[tuple[int, str]]:
+    """The end of each group of a number and the number up to there, without gaps, the longest first: what stands behind
+    a number may look like a further group."""
+    for stop in (end, *(start + gap.start() for gap in reversed([*_GAP.finditer(text[start:end])]))):
+        yield stop, _GAP.sub("", text[start:stop])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -207,50 +154,8 @@ def find_lettered_numbers(text: str, regions: Regions) -> Iterator[TaggedSpan]:
                 continue
             if match.lastgroup == "nino" and match[0][:2] not in _NO_PREFIX:
                 yield TaggedSpan(NATIONAL, *match.span(), 0.8)
-            elif match.lastgroup == "fiscale" and is_codice_fiscale(match[0]):
+            elif match.lastgroup == "fiscale" and codicefiscale.is_valid(match[0]):
                 yield TaggedSpan(NATIONAL, *match.span(), _NAMED)
-
-
-def is_ssn(digits: str) -> bool:
-    """United States: areas 000, 666 and above 899, group 00 and serial 0000 are not given (SSA, randomisation of 2011);
-    nor are two that advertisements made known. Individual taxpayers' numbers (ITIN) take part of the areas from 900."""
-    area, group, serial = digits[:3], digits[3:5], digits[5:]
-    if serial == "0000" or digits in ("078051120", "219099999"):
-        return False
-    if area >= "900":
-        return "50" <= group <= "65" or "70" <= group <= "88" or "90" <= group <= "92" or "94" <= group <= "99"
-    return area not in ("000", "666") and group != "00"
-
-
-def is_aadhaar(digits: str) -> bool:
-    """India: Verhoeff; the first digit is 2 or above."""
-    return digits[0] >= "2" and verhoeff(digits)
-
-
-def is_dni(compact: str) -> bool:
-    """Spain, citizens and foreigners: a letter for the number modulo 23; X, Y and Z in front stand for 0, 1 and 2."""
-    first = str("XYZ".find(compact[0].upper())) if compact[0].isalpha() else compact[0]
-    return "TRWAGMYFPDXBNJZSQVHLCKE"[int(first + compact[1:8]) % 23] == compact[8].upper()
-
-
-def is_steuer_id(digits: str) -> bool:
-    """Germany: ISO 7064 MOD 11,10; of the first ten digits one occurs twice or three times, the others once at most."""
-    counts = sorted(digits[:10].count(digit) for digit in set(digits[:10]))
-    return digits[0] != "0" and counts[-1] in (2, 3) and counts[:-1] == [1] * (len(counts) - 1) and modulo_11_10(digits)
-
-
-def is_nir(digits: str) -> bool:
-    """France: the last two digits make the rest a multiple of 97; months that are not known go up to 42."""
-    return digits[0] in "123478" and int(digits[:13]) % 97 == 97 - int(digits[13:]) and "01" <= digits[3:5] <= "42"
-
-
-def is_codice_fiscale(code: str) -> bool:
-    """Italy: a letter for the sum modulo 26 of values, which are others at odd places than at even ones."""
-    values = [int(character) if character.isdigit() else ord(character) - ord("A") for character in code[:15]]
-    return chr(ord("A") + (sum(_ODD[value] for value in values[::2]) + sum(values[1::2])) % 26) == code[15]
-
-
-_ODD = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23)
 
 
 def _words(pattern: str) -> re.Pattern[str]:
@@ -258,11 +163,15 @@ def _words(pattern: str) -> re.Pattern[str]:
 
 
 _State = tuple[str, Callable[[str], bool], re.Pattern[str]]  # rule, check digits, words that may stand in front
-_OF_USA: _State = SSN, is_ssn, _words(r"ssn|itin|social security|taxpayer")
-_OF_INDIA: _State = NATIONAL, is_aadhaar, _words("aadhaar|aadhar|uidai|uid")
-_OF_SPAIN: _State = NATIONAL, is_dni, _words("dni|nif|nie")
-_OF_GERMANY: _State = NATIONAL, is_steuer_id, _words("steuer-?id|idnr|identifikationsnummer|tax id")
-_OF_FRANCE: _State = NATIONAL, is_nir, _words("nir|insee|sécurité sociale")
+_OF_USA: _State = (
+    SSN,
+    lambda number: ssn.is_valid(number) or itin.is_valid(number),
+    _words(r"ssn|itin|social security|taxpayer"),
+)
+_OF_INDIA: _State = NATIONAL, aadhaar.is_valid, _words("aadhaar|aadhar|uidai|uid")
+_OF_SPAIN: _State = NATIONAL, lambda number: dni.is_valid(number) or nie.is_valid(number), _words("dni|nif|nie")
+_OF_GERMANY: _State = NATIONAL, idnr.is_valid, _words("steuer-?id|idnr|identifikationsnummer|tax id")
+_OF_FRANCE: _State = NATIONAL, nir.is_valid, _words("nir|insee|sécurité sociale")
 # How it is written, and the score where no word in front says what it is.
 _STATES: tuple[tuple[str, Callable[[str], bool], re.Pattern[str], str, float], ...] = (
     (*_OF_USA, r"[0-9]{3}-[0-9]{2}-[0-9]{4}", 0.9),
@@ -274,8 +183,9 @@ _STATES: tuple[tuple[str, Callable[[str], bool], re.Pattern[str], str, float], .
     (*_OF_SPAIN, r"[0-9]{8}-?[A-Za-z]", 0.6),
     (*_OF_GERMANY, r"[0-9]{2} [0-9]{3} [0-9]{3} [0-9]{3}", 0.7),
     (*_OF_GERMANY, r"[0-9]{11}", 0.3),
-    (*_OF_FRANCE, r"[1-478] [0-9]{2} [0-9]{2} [0-9]{2} [0-9]{3} [0-9]{3} ?[0-9]{2}", 0.9),
-    (*_OF_FRANCE, r"[0-9]{15}", 0.9),
+    # Months that are not known go up to 42.
+    (*_OF_FRANCE, r"[1-478] [0-9]{2} (?:0[1-9]|[1-3][0-9]|4[0-2]) [0-9]{2} [0-9]{3} [0-9]{3} ?[0-9]{2}", 0.9),
+    (*_OF_FRANCE, r"[1-478][0-9]{2}(?:0[1-9]|[1-3][0-9]|4[0-2])[0-9]{10}", 0.9),
 )
 _WRITTEN = re.compile(
     r"(?<![\w+])(?<![0-9][.,-])(?:" + "|".join(f"({form})" for *_, form, _ in _STATES) + r")(?!\w|[.,-][0-9])"

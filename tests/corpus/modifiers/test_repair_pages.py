@@ -3,12 +3,8 @@
 import re
 from itertools import cycle
 
-from hypothesis import given
-from hypothesis import strategies as st
-from rapidfuzz.distance import Levenshtein
-
 from kit.tables import for_each
-from lmworks.corpus.modifiers.page_breaks import find_pages, repair_pages, within_distance
+from lmworks.corpus.modifiers.page_breaks import find_pages, repair_pages
 from noise import book, check, made_prose, paged, recall_and_precision, wrapped
 from published_data import needs_data
 
@@ -80,8 +76,3 @@ def test_a_footnote_ends_with_its_page() -> None:
 def test_clean_text_has_no_pages() -> None:
     for name in ("Moby-Dick", "The Republic", "On the Origin of Species"):
         assert repair_pages(wrapped(book(name, 200_000))[0]) == []
-
-
-@given(st.text("ab", max_size=8), st.text("ab", max_size=8), st.integers(0, 8))
-def test_distance_is_levenshteins(one: str, other: str, limit: int) -> None:
-    assert within_distance(one, other, limit) == (Levenshtein.distance(one, other) <= limit)

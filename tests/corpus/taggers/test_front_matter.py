@@ -84,7 +84,6 @@ def test_no_part_of_a_paragraph_is_cut(shift: int) -> None:
     ("Of it.\n\nI\n\nText of it.\n\nII\n\nMore.\n\nIII\n\nEnd.", "I"),
     ("\nPart I have seen\n\nLetter to him\n\nIntroduction of steam\n", None),
     ("Kapitel 2: Das Ende\n\nAus.", "Kapitel 2: Das Ende"),
-    ("Contents\n\nChapter 1\nChapter 2\nChapter 3\n\n" + 40 * "Text. " + "\n\nChapter 4\n\nText.", "Chapter 4"),
 ])  # fmt: skip
 def test_headings(text: str, heading: str | None) -> None:
     start = first_chapter(text)

@@ -6,12 +6,17 @@ goes only from the edge of a page, with all lines between it and the edge, and o
 pages.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from statistics import median
 
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+from lmworks.corpus.dedup.kept_duplicates import linked
 from lmworks.corpus.modifiers.footnotes import starts_note
 from lmworks.corpus.modifiers.line_wraps import wrap_width
 from lmworks.corpus.modifiers.text_lines import (
@@ -110,12 +115,16 @@ def _edges_of(lines: Sequence[str], first: int, end: int) -> _Sides:
 
 
 def _numbers(pages: Sequence[_Sides], lines: Sequence[str]) -> dict[int, str]:
-    """Lines with numbers that count with the pages: on three of them at least, or on both of two."""
+    """Lines with numbers that count with the pages: on three of them at least, or on both of two. One that OCR may have
+    seen as letters, such as "l2" for 12, is one where it is expected."""
     edges = [(page, line) for page, sides in enumerate(pages) for side in sides for line in side]
     found = {line: (number[0] - page, number[1]) for page, line in edges if (number := page_number(lines[line]))}
     offsets = Counter(key for _, key in {(page, found[line]) for page, line in edges if line in found})
     counting = {key for key, count in offsets.items() if count >= min(3, max(2, len(pages)))}
-    misread = {line: (value - page, False) for page, line in edges if (value := _misread_number(lines[line])) >= 0}
+    read = {line: (page, lines[line].strip().translate(_MISREAD)) for page, line in edges}
+    misread = {
+        line: (int(bare) - page, False) for line, (page, bare) in read.items() if re.fullmatch("[0-9]{1,4}", bare)
+    }
     return {line: "page.number" for line, key in (misread | found).items() if key in counting}
 
 
@@ -211,21 +220,17 @@ def _is_heading(first: _Edge, lines: Sequence[str], numbers: dict[int, str]) -> 
 
 def _recurring(edges: Sequence[_Edge]) -> Iterator[list[_Edge]]:
     """The running heads (or feet) among the edges of pages, in the order of these."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     pairs = [
         (here, there)
-        for here, one in enumerate(edges)
+        for here, edge in enumerate(edges)
         for there in range(here + 1, min(here + (_AHEAD + 1) * _DEPTH, len(edges)))
-        if 0 < (apart := edges[there].page - one.page) <= _AHEAD and _same_head(one, edges[there], apart)
+        if 0 < (apart := edges[there].page - edge.page) <= _AHEAD and _same_head(edge, edges[there], apart)
     ]
-    ones, places = [True] * len(pairs), tuple(zip(*pairs, strict=True)) or ((), ())
-    _, labels = connected_components(coo_matrix((ones, places), (len(edges), len(edges))), directed=False)
+    first, second = np.array(pairs, np.int64).reshape(-1, 2).T
     groups: dict[int, list[_Edge]] = {}
-    for each, label in zip(edges, labels.tolist(), strict=True):
-        groups.setdefault(label, []).append(each)
-    return (group for group in groups.values() if len({each.page for each in group}) >= _FEWEST)
+    for edge, label in zip(edges, linked(first, second, len(edges)).tolist() if edges else (), strict=True):
+        groups.setdefault(label, []).append(edge)
+    return (group for group in groups.values() if len({edge.page for edge in group}) >= _FEWEST)
 
 
 def _same_head(one: _Edge, other: _Edge, apart: int) -> bool:
@@ -243,22 +248,8 @@ def _same_head(one: _Edge, other: _Edge, apart: int) -> bool:
     shorter, longer = sorted((len(one.letters), len(other.letters)))
     if shorter < _SHORTEST or 2 * len(one.pairs & other.pairs) < min(len(one.pairs), len(other.pairs)):
         return False
-    return within_distance(one.letters, other.letters, longer // _DIFFERENT)
-
-
-def within_distance(one: str, other: str, limit: int) -> bool:
-    """Whether the Levenshtein distance is at most `limit`."""
-    if abs(len(one) - len(other)) > limit:
-        return False
-    before = list(range(len(other) + 1))
-    for row, letter in enumerate(one, start=1):
-        now = [row]
-        for column, wanted in enumerate(other, start=1):
-            now.append(min(before[column - 1] + (letter != wanted), before[column] + 1, now[-1] + 1))
-        if min(now) > limit:
-            return False
-        before = now
-    return before[-1] <= limit
+    limit = longer // _DIFFERENT
+    return Levenshtein.distance(one.letters, other.letters, score_cutoff=limit) <= limit
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -276,33 +267,27 @@ def page_number(line: str) -> tuple[int, bool] | None:
     return None if value is None else (value, True)
 
 
-def _misread_number(line: str) -> int:
-    """The number that OCR may have seen as letters, such as "l2" for 12, where it is expected; -1 for none."""
-    bare = line.strip().translate(_MISREAD)
-    return int(bare) if len(bare) <= 4 and bare.isascii() and bare.isdigit() else -1
-
-
 def _inferred_page_ends(lines: Sequence[str], starts: Sequence[int]) -> list[int]:
     """The lines that hold a page number, in order, of a text that has no form feeds: those of sequences that count up
     at regular distances, with sentences running through from page to page."""
-    candidates = _candidates(lines)
+    numbers = _number_lines(lines)
     ends: set[int] = set()
     for roman in (False, True):
-        left = [(line, value) for line, (value, is_roman) in candidates if is_roman == roman]
+        left = [(line, value) for line, (value, is_roman) in numbers if is_roman == roman]
         for _ in range(_SEQUENCES):
             chain = _longest_chain(left, starts)
             if len(chain) < _FEWEST_NUMBERS:
                 break
+            low, high = chain[0][0], chain[-1][0]
             if _is_paging(chain, lines, starts):
                 ends |= {line for line, _ in chain}
-                left = [each for each in left if not chain[0][0] <= each[0] <= chain[-1][0]]
+                left = [number for number in left if not low <= number[0] <= high]
             else:
-                tried = set(chain)
-                left = [each for each in left if each not in tried]
+                left = [number for number in left if number not in chain]
     return sorted(ends)
 
 
-def _candidates(lines: Sequence[str]) -> list[tuple[int, tuple[int, bool]]]:
+def _number_lines(lines: Sequence[str]) -> list[tuple[int, tuple[int, bool]]]:
     """(line, number) of numbers alone on their lines, and of those in heads that recur."""
     found: dict[int, tuple[int, bool]] = {}
     heads: dict[int, str] = {}
@@ -310,50 +295,39 @@ def _candidates(lines: Sequence[str]) -> list[tuple[int, tuple[int, bool]]]:
         bare = line.strip() if len(line) <= 2 * _LONGEST_HEAD else ""
         if number := page_number(bare):
             found[position] = number
-        elif (
-            0 < len(bare) <= _LONGEST_HEAD
-            and (bare[0].isdigit() or bare[-1].isdigit())
-            and (match := PATTERNS["head_number"].fullmatch(bare))
-            and not PATTERNS["heading"].fullmatch(bare)
-        ):
-            found[position], heads[position] = (int(match["before"] or match["after"]), False), letters_of(bare)
+        elif bare and len(bare) <= _LONGEST_HEAD and (bare[0].isdigit() or bare[-1].isdigit()):
+            match = PATTERNS["head_number"].fullmatch(bare)
+            if match and not PATTERNS["heading"].fullmatch(bare):
+                found[position], heads[position] = (int(match["before"] or match["after"]), False), letters_of(bare)
     counts = Counter(heads.values())
     single = {line for line, letters in heads.items() if not letters or counts[letters] < _FEWEST_NUMBERS}
     return [(line, number) for line, number in found.items() if line not in single]
 
 
-def _longest_chain(candidates: Sequence[tuple[int, int]], starts: Sequence[int]) -> list[tuple[int, int]]:
-    """The longest run of (line, value) in which values go up by 1 to `_STEP`; of two of one length, the evener."""
-    # Of the best chain to a candidate: its length, how far the last gap is from the one before (negative), the
-    # candidate before it or -1, and the characters a page since then.
-    links: list[tuple[int, float, int, float]] = []
-    latest: dict[int, int] = {}  # value -> the candidate that ends the best chain there
-    for index, (line, value) in enumerate(candidates):
-        best = (1, -0.0, -1, 0.0)
+def _longest_chain(numbers: Sequence[tuple[int, int]], starts: Sequence[int]) -> list[tuple[int, int]]:
+    """The longest run of (line, value) in which values go up by 1 to `_STEP`, a page's length for each."""
+    lengths, before = [1] * len(numbers), [-1] * len(numbers)  # of the best chain to a number
+    latest: dict[int, int] = {}  # value -> the number that ends the best chain there
+    for index, (line, value) in enumerate(numbers):
         for step in range(1, _STEP + 1):
-            if (before := latest.get(value - step)) is None:
-                continue
-            gap = (starts[line] - starts[candidates[before][0]]) / step
-            if not _SHORTEST_PAGE / 2 <= gap <= 2 * _LONGEST_PAGE:
-                continue
-            length, _, _, earlier_gap = links[before]
-            evenness = -abs(gap - earlier_gap) if earlier_gap else 0.0
-            if (length + 1, evenness) > best[:2]:
-                best = (length + 1, evenness, before, gap)
-        links.append(best)
+            if (other := latest.get(value - step)) is not None:
+                gap = (starts[line] - starts[numbers[other][0]]) / step
+                if _SHORTEST_PAGE / 2 <= gap <= 2 * _LONGEST_PAGE and lengths[other] >= lengths[index]:
+                    lengths[index], before[index] = lengths[other] + 1, other
         known = latest.get(value)
+        # Of two as good ones the nearer begins a page sooner, and one that is far away none can follow.
         if (
             known is None
-            or (best[0] == links[known][0] == 1)  # the nearer one begins a page sooner
-            or starts[line] - starts[candidates[known][0]] > 2 * _STEP * _LONGEST_PAGE  # none can follow it any more
-            or best[:2] > links[known][:2]
+            or lengths[index] > lengths[known]
+            or lengths[known] == 1
+            or starts[line] - starts[numbers[known][0]] > 2 * _STEP * _LONGEST_PAGE
         ):
             latest[value] = index
-    at = max(range(len(links)), key=lambda index: links[index][0], default=-1)
+    at = max(range(len(numbers)), key=lengths.__getitem__, default=-1)
     chain: list[tuple[int, int]] = []
     while at >= 0:
-        chain.append(candidates[at])
-        at = links[at][2]
+        chain.append(numbers[at])
+        at = before[at]
     return chain[::-1]
 
 
@@ -364,9 +338,6 @@ def _is_paging(chain: Sequence[tuple[int, int]], lines: Sequence[str], starts: S
     open_ends = 0
     for line, _ in chain:  # the nearest line before that has small letters is no running head in capitals
         above = (lines[before] for before in range(line - 1, max(-1, line - 9), -1))
-        open_ends += not ends_sentence(next((each for each in above if any(map(str.islower, each))), ""))
-    return (
-        _SHORTEST_PAGE <= usual <= _LONGEST_PAGE
-        and even >= 0.7 * len(gaps)
-        and open_ends >= max(1.0, _OPEN_SHARE * len(chain))
-    )
+        open_ends += not ends_sentence(next((line for line in above if any(map(str.islower, line))), ""))
+    is_even = _SHORTEST_PAGE <= usual <= _LONGEST_PAGE and even >= 0.7 * len(gaps)
+    return is_even and open_ends >= max(1.0, _OPEN_SHARE * len(chain))

@@ -24,7 +24,6 @@ _LONGEST_LINE = 100
 _LONGEST_HEADING = 60
 _SURE = 0.6  # score from which a part is cut
 _LONGEST_TITLE = 120  # characters of the heading of a chapter
-_NEAR = 100  # characters between headings of a list of contents, at most
 
 PATTERNS = read_patterns(__file__, labels=LABELS)
 
@@ -235,51 +234,24 @@ def first_chapter(text: str) -> int | None:
     """The start of the line of the first chapter's heading; None where there is none.
 
     A heading stands between empty lines (or is marked as one in Markdown) and begins with a name such as "Chapter"
-    and a number, or is one such as "Preface". In a text without those, numerals that count up from 1 alone on their
-    lines are headings. A list of contents is none: three headings and more that have next to nothing between them, of
-    which the last one may be real.
+    and a number, or is one such as "Preface", or a numeral one alone on its line.
     """
     lines, starts = split_lines(text)
-    if not (headings := [line for line in range(len(lines)) if _is_heading(lines, line)] or _numerals(lines)[:1]):
-        return None
-    gaps = (n for n, (line, after) in enumerate(pairwise(headings)) if starts[after] - starts[line + 1] > _NEAR)
-    last = next(gaps, len(headings) - 1)  # of those that have next to nothing between them
-    return starts[headings[last if last >= 2 else 0]]
+    return next((starts[line] for line in range(len(lines)) if _is_heading(lines, line)), None)
 
 
 def _is_heading(lines: Sequence[str], line: int) -> bool:
     text = lines[line]
-    bare = _plain_heading(text) if len(text) <= 2 * _LONGEST_TITLE else ""
+    bare = text.strip().lstrip("#").strip(" \t*_#") if len(text) <= 2 * _LONGEST_TITLE else ""
     if not bare or len(bare) > _LONGEST_TITLE:
         return False
     if PATTERNS["markdown"].match(text):
         return True
-    if not bare[0].isupper() or not (match := PATTERNS["labelled"].fullmatch(bare)) or not _is_set_off(lines, line):
+    if "".join(lines[line - 1 : line]).strip() or len("".join(lines[line + 1 : line + 2]).strip()) > _LONGEST_TITLE:
         return False
+    match = PATTERNS["labelled"].fullmatch(bare) if bare[0].isupper() else None
+    if match is None:
+        return bare.removesuffix(".") in ("1", "I")
     rest = (match["rest"] or "").strip()
     # "Part I have seen" is a sentence: without a mark, a title has to begin as one, and not to end as a sentence
     return not rest or rest[0] in ".:,—–-" or (rest[0].isupper() and not rest.endswith((".", ",", ";")))
-
-
-def _plain_heading(line: str) -> str:
-    """A line without the marks of Markdown's headings and emphasis."""
-    return line.strip().lstrip("#").strip(" \t*_#")
-
-
-def _is_set_off(lines: Sequence[str], line: int) -> bool:
-    before, after = "".join(lines[line - 1 : line]).strip(), "".join(lines[line + 1 : line + 2]).strip()
-    subtitle = len(after) <= _LONGEST_TITLE and not PATTERNS["labelled"].fullmatch(_plain_heading(after))
-    return not before and (not after or subtitle)
-
-
-def _numerals(lines: Sequence[str]) -> list[int]:
-    """Lines of numerals that count up from 1, if there are three at least."""
-    found: list[int] = []
-    for line, text in enumerate(lines):
-        bare = _plain_heading(text) if len(text) <= _LONGEST_TITLE else ""
-        if PATTERNS["numeral"].fullmatch(bare):
-            numeral = bare.removesuffix(".")
-            value = int(numeral) if numeral.isdigit() else roman_value(numeral)
-            if value == len(found) + 1 and _is_set_off(lines, line):
-                found.append(line)
-    return found if len(found) >= 3 else []

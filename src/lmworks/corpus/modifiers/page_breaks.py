@@ -121,10 +121,8 @@ def _numbers(pages: Sequence[_Sides], lines: Sequence[str]) -> dict[int, str]:
     found = {line: (number[0] - page, number[1]) for page, line in edges if (number := page_number(lines[line]))}
     offsets = Counter(key for _, key in {(page, found[line]) for page, line in edges if line in found})
     counting = {key for key, count in offsets.items() if count >= min(3, max(2, len(pages)))}
-    read = {line: (page, lines[line].strip().translate(_MISREAD)) for page, line in edges}
-    misread = {
-        line: (int(bare) - page, False) for line, (page, bare) in read.items() if re.fullmatch("[0-9]{1,4}", bare)
-    }
+    read = [(page, line, lines[line].strip().translate(_MISREAD)) for page, line in edges]
+    misread = {line: (int(bare) - page, False) for page, line, bare in read if re.fullmatch("[0-9]{1,4}", bare)}
     return {line: "page.number" for line, key in (misread | found).items() if key in counting}
 
 

@@ -28,10 +28,10 @@ STAGES: dict[str, Stage] = {
     "data.duplicates": Stage(
         run="lmworks.corpus.dedup.stage:duplicates",
         config="lmworks.corpus.dedup.stage:DuplicatesConfig",
-        version=7,
+        version=8,
         purpose="find documents, paragraphs, passages and repositories that repeat others",
         inputs=(DOCUMENTS, "their attributes, which data.annotate makes"),
-        libraries=("numpy", "pydivsufsort"),
+        libraries=("numpy", "scipy"),
     ),
     "data.clean": Stage(
         run="lmworks.corpus.stage:clean",

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from random import Random
 
+from lmworks.corpus.dedup.hashes import UNSPACED
 from lmworks.corpus.documents import Kind
 from lmworks.corpus.taggers.tagger import Text
 
@@ -24,8 +25,7 @@ _LETTERS = re.compile(r"[^\W\d_]{2}")
 _NARROWEST, _WIDEST = 60, 100  # columns of a line
 _SHORTEST = 40  # characters of a line that was wrapped
 _EVEN = 0.6  # of the longest line, for the shortest: verse and addresses vary more
-# Scripts that write no space between words, where a line break is none either.
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_UNSPACED = re.compile(f"[{UNSPACED}]")  # scripts without spaces between words, where a line break is none either
 # Letters, with an apostrophe or a hyphen between two of them, and the punctuation around them.
 _WORD = re.compile(r"(?<!\S)[^\w\s/\\@#$~]*+[^\W\d_](?:['’\-]?[^\W\d_])*+[^\w\s/\\@]*+(?!\S)")
 _PLAIN = str.maketrans(

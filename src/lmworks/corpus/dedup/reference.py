@@ -18,7 +18,7 @@ from lmworks.corpus.dedup.hashes import SEPARATOR, HashRows, mix, positions
 MULTIPLIER = 0xD1342543DE82EF95
 STEP = 0x9E3779B97F4A7C15  # from one turn of a signature to the next, as in SplitMix64
 EMPTY = np.uint64(2**64 - 1)  # a place of a signature that no shingle has reached
-_BYTES = mix(np.arange(1, 257, dtype=np.uint64))  # what stands for a byte, so that all bits of a hash depend on it
+BYTES = mix(np.arange(1, 257, dtype=np.uint64))  # what stands for a byte, so that all bits of a hash depend on it
 
 
 def hash_words(text: NDArray[np.uint8], ends: NDArray[np.int64]) -> HashRows:
@@ -99,7 +99,7 @@ def common(sets: HashRows, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 def winnow(text: NDArray[np.uint8], window: int, width: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """(hashes, places) of windows of bytes that are the least of any run of `width` values. Of each value the largest
     among the minima of all runs that it is in is then its own; runs that the ends cut off count as well."""
-    hashes = window_hashes(text, window)
+    hashes = window_hashes(BYTES[text], window)
     if not len(hashes):
         return hashes, np.empty(0, np.int64)
     lowest = sliding_window_view(np.pad(hashes, width - 1, constant_values=EMPTY), width).min(axis=1)
@@ -107,10 +107,14 @@ def winnow(text: NDArray[np.uint8], window: int, width: int) -> tuple[NDArray[np
     return hashes[places], places
 
 
-def window_hashes(text: NDArray[np.uint8], length: int) -> NDArray[np.uint64]:
-    """(len(text) - length + 1,) uint64: the hash of the `length` bytes at each place."""
-    number = max(len(text) - length + 1, 0)
-    hashes = np.zeros(number, np.uint64)
-    for offset in range(length if number else 0):
-        hashes = hashes * np.uint64(MULTIPLIER) + _BYTES[text[offset : offset + number]]
-    return mix(hashes)
+def window_hashes(values: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
+    """(n - length + 1,) uint64: the hash of the `length` values at each place of (n,), as differences of sums up to it:
+    powers of the multiplier, which is odd, can be divided by modulo 2^64."""
+    if len(values) < length:
+        return np.empty(0, np.uint64)
+    factors = np.full((2, len(values)), MULTIPLIER, np.uint64)
+    factors[1] = pow(MULTIPLIER, -1, 2**64)
+    factors[:, 0] = 1
+    powers, inverses = np.cumprod(factors, axis=1, dtype=np.uint64)
+    sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(values * inverses, dtype=np.uint64)))
+    return mix((sums[length:] - sums[:-length]) * powers[length - 1 :])

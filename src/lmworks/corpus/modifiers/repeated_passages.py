@@ -1,19 +1,18 @@
 """Passages that stand in one document twice, such as a page that was scanned twice: the later one is cut."""
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmworks.corpus.dedup.hashes import word_spans
+from lmworks.corpus.dedup.library import hash_words
+from lmworks.corpus.dedup.reference import window_hashes
 from lmworks.records import Edit
 
-_WORD = re.compile(r"\w+")
 _SPACE = re.compile(r"\s")
 _BEHIND = re.compile(r"\S*\s*")  # marks behind a word, and the white space there
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplication modulo 2^64 loses nothing
-_STEP = 1024  # words that are compared at a time
 
 
 def repair_passages(text: str, words: int = 100) -> list[Edit]:
@@ -23,12 +22,9 @@ def repair_passages(text: str, words: int = 100) -> list[Edit]:
     `words`: a page has several hundred. What writers repeat on purpose, such as refrains, formulas and letters that
     are read once more, is shorter: 60 words at most in ten classic books.
     """
-    spans = [match.span() for match in _WORD.finditer(text)]
-    numbers: defaultdict[str, int] = defaultdict()
-    numbers.default_factory = numbers.__len__
-    numbered = np.fromiter((numbers[text[start:end].casefold()] for start, end in spans), np.uint64, len(spans))
+    hashes, spans = hash_words([text]).values, word_spans(text).tolist()
     edits: list[Edit] = []
-    for first, last in _repeats(numbered, words):
+    for first, last in _repeats(hashes, words):
         limit = max(spans[first - 1][1], edits[-1].end if edits else 0)
         start, end = spans[first][0], spans[last - 1][1]
         start -= len(_SPACE.split(text[limit:start])[-1])  # marks before a word, such as a quotation mark
@@ -39,35 +35,16 @@ def repair_passages(text: str, words: int = 100) -> list[Edit]:
     return edits
 
 
-def _repeats(numbers: NDArray[np.uint64], words: int) -> Iterator[tuple[int, int]]:
-    """Ranges [first, last) of words that stood before, in order, without overlaps."""
-    count = len(numbers) - words + 1
-    if count < 2:
-        return
-    mixed = (numbers + np.uint64(1)) * _BASE
-    mixed ^= mixed >> np.uint64(29)
-    hashes = np.zeros(count, np.uint64)  # of each window of so many words a polynomial modulo 2^64
-    for offset in range(words):
-        hashes = hashes * _BASE + mixed[offset : offset + count]
-    _, firsts, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    earlier = firsts[inverse]  # of each window, where its like begins first
+def _repeats(hashes: NDArray[np.uint64], words: int) -> Iterator[tuple[int, int]]:
+    """Ranges [first, last) of words, by their hashes (n,), that stood before, in order, without overlaps."""
+    _, firsts, number = np.unique(window_hashes(hashes, words), return_index=True, return_inverse=True)
+    earlier = firsts[number]  # of each window, where its like begins first
     done = 0  # words before this one are dealt with
-    for at in np.flatnonzero(earlier < np.arange(count)).tolist():
+    for at in np.flatnonzero(earlier < np.arange(len(earlier))).tolist():
         before = int(earlier[at])
         if at < done or at - before < words:
             continue
-        length = _same(numbers, before, at)
-        if length >= words:
-            yield at, at + length
-            done = at + length
-
-
-def _same(numbers: NDArray[np.uint64], before: int, at: int) -> int:
-    """How many words from `before` on are those from `at` on; no further than `at` itself."""
-    limit = min(at - before, len(numbers) - at)
-    for start in range(0, limit, _STEP):
-        end = min(start + _STEP, limit)
-        differ = np.flatnonzero(numbers[before + start : before + end] != numbers[at + start : at + end])
-        if len(differ):
-            return start + int(differ[0])
-    return limit
+        limit = min(at - before, len(hashes) - at)  # no further than to itself
+        differ = np.flatnonzero(hashes[before : before + limit] != hashes[at : at + limit])
+        done = at + (int(differ[0]) if len(differ) else limit)
+        yield at, done

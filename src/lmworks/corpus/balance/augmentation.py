@@ -107,13 +107,9 @@ def _paragraphs(text: str, rewrite: Callable[[str], str]) -> str:
     for place in range(0, len(parts), 2):
         block = parts[place]
         fences = len(_FENCE.findall(block))
-        if not fenced and not fences and _is_paragraph(block):
+        has_end = block[:1] == "\n" or block[-1:] == "\n"  # the newlines at the ends of a text are no lines of it
+        marked = has_end or _TABLE.search(block) or any(map(_STRUCTURE.match, block.split("\n")))
+        if not fenced and not fences and not marked and _LETTERS.search(block):
             parts[place] = rewrite(block)
         fenced ^= fences % 2 == 1
     return "".join(parts)
-
-
-def _is_paragraph(block: str) -> bool:
-    has_end = block[:1] == "\n" or block[-1:] == "\n"  # the newlines at the ends of a text are no lines of it
-    marked = has_end or _TABLE.search(block) or any(map(_STRUCTURE.match, block.split("\n")))
-    return not marked and bool(_LETTERS.search(block))

@@ -61,7 +61,12 @@ def draw_documents(config: BalanceConfig, survey: Survey, evaluation: NDArray[np
     sizes = survey.sizes if config.unit == "bytes" else np.ones(len(survey), np.int64)
     counted = count_documents(config.factors, survey, wanted, files)
     strata = _strata(config, survey, wanted)
-    targets = find_targets(config, {each: _amount(counted, sizes, places) for each, places in strata.items()})
+    amounts: dict[Stratum, Fraction] = {}  # the sums of the sizes, each counted as its factors say
+    for stratum, places in strata.items():
+        sums = np.zeros(len(counted.times), np.int64)
+        np.add.at(sums, counted.place[places], sizes[places])
+        amounts[stratum] = sum((time * int(size) for time, size in zip(counted.times, sums, strict=True)), Fraction(0))
+    targets = find_targets(config, amounts)
     copies = np.zeros(len(survey), np.int32)
     for stratum, places in strata.items():
         if stratum not in targets.quotas:
@@ -96,13 +101,6 @@ def _strata(config: BalanceConfig, survey: Survey, wanted: NDArray[np.bool_]) ->
         for code, places in zip(distinct.tolist(), np.split(order, first[1:]), strict=True)
         if code >= 0
     }
-
-
-def _amount(counted: Counted, sizes: NDArray[np.int64], places: NDArray[np.int64]) -> Fraction:
-    """The sum of the sizes, each counted as its factors say."""
-    sums = np.zeros(len(counted.times), np.int64)
-    np.add.at(sums, counted.place[places], sizes[places])
-    return sum((time * size for time, size in zip(counted.times, sums.tolist(), strict=True)), Fraction(0))
 
 
 def uniform(hashed: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:

@@ -193,7 +193,9 @@ def index_items(items: Iterable[EvaluationItem]) -> ContaminationIndex:
     for item, (texts, has_question, needs_answer), entries in zip(items, units, left, strict=True):
         end = row + len(texts)
         question = (int(rows.starts[row]), int(rows.ends[row])) if has_question else (0, 0)
-        size, undecided = int(rows.lengths[row:end].sum()), _undecided(item, entries)
+        size, undecided = int(rows.lengths[row:end].sum()), None if entries else "too common to decide"
+        if all(len(words(part)) < SHORTEST for part in (*item.parts, _with_answer(item))):
+            undecided = "too short to decide"
         answers, choices = _hashed(item.answers), _hashed(item.choices)
         wanted.append(_Wanted(item, size, question, needs_answer, answers, choices, undecided))
         row = end
@@ -228,13 +230,6 @@ def _hashed(texts: Sequence[str]) -> list[NDArray[np.uint64]]:
     return [rows[row][:SIZE] for row in range(len(rows)) if rows.lengths[row]]
 
 
-def _undecided(item: EvaluationItem, entries: int) -> Status | None:
-    """`entries` are the runs by which it is found."""
-    if all(len(words(part)) < SHORTEST for part in (*item.parts, _with_answer(item))):
-        return "too short to decide"
-    return None if entries else "too common to decide"
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Looking for them
 
@@ -262,57 +257,53 @@ def find_overlaps(index: ContaminationIndex, texts: Iterable[str]) -> Iterator[O
     """Overlaps of texts, numbered from 0, with the items, by document and then by item."""
     for number, text in enumerate(texts):
         document = hash_words([text]).values
-        hits = _hits(index, document)
+        # Item → runs of it that stand among the words: where each begins there, and over all units, and its words.
+        hits: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        for length, hashes in runs(document, SIZE):
+            found = index.lookup.find(mix(hashes)) if length in index.sizes else ()
+            for begin, slot in zip(*(column.tolist() for column in found), strict=True):
+                for entry in range(index.run_ends[slot - 1] if slot else 0, index.run_ends[slot]):
+                    hits[int(index.owners[entry])].append((begin, int(index.places[entry]), length))
         places = word_spans(text).tolist() if hits else []
         for owner in sorted(hits):
             wanted = index.wanted[owner]
-            found = [hit for hit in hits[owner] if _counts(wanted, document, *hit[:2])]
-            if not found:
+            low, high = wanted.question
+            counting = [  # a short question without its answer says nothing
+                (begin, place, length)
+                for begin, place, length in hits[owner]
+                if not (wanted.needs_answer and low <= place < high)
+                or _is_answered(wanted, document[begin + high - low :])
+            ]
+            if not counting:
                 continue
-            share = _share(wanted, _merged((place, place + length) for _, place, length in found))
+            covered = _merged((place, place + length) for _, place, length in counting)
+            share = sum(end - start for start, end in covered) / wanted.words
+            if high > low:
+                of_question = sum(max(min(end, high) - max(start, low), 0) for start, end in covered)
+                share = max(share, of_question / (high - low))
             spans = tuple(
                 TaggedSpan(RULE, places[start][0], places[end - 1][1], share)
-                for start, end in _merged((begin, begin + length) for begin, _, length in found)
+                for start, end in _merged((begin, begin + length) for begin, _, length in counting)
             )
             longest = max(spans, key=lambda span: span.end - span.start)
             yield Overlap(number, wanted.item.id, share, spans, text[longest.start : longest.end])
 
 
-def _hits(index: ContaminationIndex, document: NDArray[np.uint64]) -> Mapping[int, list[tuple[int, int, int]]]:
-    """Item → the runs of it that stand among the words of a document: where each begins there, and over the units of
-    all items, and its words."""
-    hits: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
-    for length, hashes in runs(document, SIZE):
-        found = index.lookup.find(mix(hashes)) if length in index.sizes else ()
-        for begin, slot in zip(*(each.tolist() for each in found), strict=True):
-            for entry in range(index.run_ends[slot - 1] if slot else 0, index.run_ends[slot]):
-                hits[int(index.owners[entry])].append((begin, int(index.places[entry]), length))
-    return hits
-
-
-def _counts(wanted: _Wanted, document: NDArray[np.uint64], begin: int, place: int) -> bool:
-    """Whether a run of the item says anything: a short question without its answer does not."""
-    low, high = wanted.question
-    return not (wanted.needs_answer and low <= place < high) or _is_answered(wanted, document[begin + high - low :])
-
-
 def _is_answered(wanted: _Wanted, after: NDArray[np.uint64]) -> bool:
     """Whether one of the item's answers stands soon after its question, right behind it where the item has few words;
     or else all of its choices, two at least."""
+
+    def holds(words: NDArray[np.uint64], part: NDArray[np.uint64]) -> bool:
+        windows = np.lib.stride_tricks.sliding_window_view(words, len(part)) if len(part) <= len(words) else ()
+        return len(windows) > 0 and bool((windows == part).all(axis=1).any())
+
     asked = wanted.question[1] - wanted.question[0]
     far = ANSWER_WITHIN + sum(map(len, wanted.choices))
     for answer in wanted.answers:
         within = ANSWER_NEXT if asked + len(answer) < SHORTEST else far
-        if _holds(after[: within + len(answer)], answer):
+        if holds(after[: within + len(answer)], answer):
             return True
-    return len(wanted.choices) > 1 and all(_holds(after[:far], choice) for choice in wanted.choices)
-
-
-def _holds(words: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> bool:
-    if len(wanted) > len(words):
-        return False
-    windows = np.lib.stride_tricks.sliding_window_view(words, len(wanted))
-    return bool((windows == wanted).all(axis=1).any())
+    return len(wanted.choices) > 1 and all(holds(after[:far], choice) for choice in wanted.choices)
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -324,14 +315,6 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((start, end))
     return merged
-
-
-def _share(wanted: _Wanted, covered: Sequence[tuple[int, int]]) -> float:
-    """The share of the question's words that are covered, or of those of all units where that is more."""
-    low, high = wanted.question
-    whole = sum(end - start for start, end in covered) / wanted.words
-    question = sum(max(min(end, high) - max(start, low), 0) for start, end in covered)
-    return max(whole, question / (high - low)) if high > low else whole
 
 
 def count_statuses(index: ContaminationIndex, found: Collection[str]) -> dict[str, int]:

@@ -10,8 +10,8 @@ Most of a corpus stands nowhere else, and is put aside before: a few windows of 
 alone, tell which stretches may be repeated (winnowing, Schleimer, Wilkerson & Aiken 2003, "Winnowing: local algorithms
 for document fingerprinting"), for about a byte of memory for each byte of text. Windows of half of `length` are hashed,
 and of each `length` bytes those with the least hash are chosen, two in a hundred of natural text where `length` is 200:
-two texts that share `length` bytes share what is chosen of these. Of those stretches alone every window is hashed, which
-needs `MEMORY` bytes for each of theirs, in one process; a corpus that would need more than is allowed is refused.
+two texts that share `length` bytes share what is chosen of these. Of those stretches alone every window is hashed,
+which needs `MEMORY` bytes for each of theirs, in one process; a corpus that would need more than is allowed is refused.
 
 Paragraphs that stand in several documents (notices, menus, quoted letters) are found by the 64-bit hash of their words,
 so that punctuation and capitals make no difference; among sixty million different ones, two that are taken for equal

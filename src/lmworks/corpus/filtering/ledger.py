@@ -53,18 +53,17 @@ def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    def cell(entry: Entry, name: str) -> Any:
+        if name in _FIRST:
+            return getattr(entry.reasons[0], name) if entry.reasons else None
+        value = getattr(entry, name)
+        return [{part: getattr(each, part) for part in each.__slots__} for each in value] if name in _LISTS else value
+
     entries, whole = iter(entries), schema()
     with pq.ParquetWriter(path, whole, compression="zstd") as writer:
         while batch := list(islice(entries, _BATCH)):
-            columns = [pa.array([_cell(entry, each.name) for entry in batch], each.type) for each in whole]
+            columns = [pa.array([cell(entry, column.name) for entry in batch], column.type) for column in whole]
             writer.write_table(pa.table(columns, schema=whole))
-
-
-def _cell(entry: Entry, name: str) -> Any:
-    if name in _FIRST:
-        return getattr(entry.reasons[0], name) if entry.reasons else None
-    value = getattr(entry, name)
-    return [{part: getattr(each, part) for part in each.__slots__} for each in value] if name in _LISTS else value
 
 
 def schema() -> Any:
@@ -200,20 +199,16 @@ def tally(flows: Iterable[Flow], *names: str) -> Mapping[Any, Tally]:
     whose bytes do not fit its verdict."""
     found: defaultdict[Any, Tally] = defaultdict(Tally)
     for flow in flows:
+        came, left = (flow.documents, flow.bytes_before), (flow.documents, flow.bytes_after)
+        if flow.verdict == "dropped" and not flow.bytes_after:
+            counted = Tally(*came, dropped_bytes=flow.bytes_before)
+        elif flow.verdict == "cut" or (flow.verdict in ("kept", "out_of_scope") and came == left):
+            counted = Tally(*came, *left, cut=flow.documents if flow.verdict == "cut" else 0)
+        else:
+            raise RuntimeError(f"the ledger does not balance: {flow} is neither kept whole, nor cut, nor dropped")
         key = tuple(getattr(flow, name) for name in names)
-        found[key if len(names) > 1 else key[0]] += _tally(flow)
+        found[key if len(names) > 1 else key[0]] += counted
     return found
-
-
-def _tally(flow: Flow) -> Tally:
-    came, left = (flow.documents, flow.bytes_before), (flow.documents, flow.bytes_after)
-    if flow.verdict == "dropped" and not flow.bytes_after:
-        return Tally(*came, dropped_bytes=flow.bytes_before)
-    if flow.verdict == "cut":
-        return Tally(*came, *left, cut=flow.documents)
-    if flow.verdict in ("kept", "out_of_scope") and came == left:
-        return Tally(*came, *left)
-    raise RuntimeError(f"the ledger does not balance: {flow} is neither kept whole, nor cut, nor dropped")
 
 
 def check_balance(flows: Sequence[Flow], steps: Sequence[str], counted: Mapping[str, Sequence[int]]) -> None:
@@ -224,17 +219,12 @@ def check_balance(flows: Sequence[Flow], steps: Sequence[str], counted: Mapping[
     for source in sorted({source for source, _ in tallies} | counted.keys()):
         read, read_bytes, written, written_bytes = counted.get(source, (0, 0, 0, 0))
         what, left = "were read", (read, read_bytes)
-        for name in steps:
-            step = tallies[source, name]
-            _check(source, what, left, f"came to {name}", (step.came, step.came_bytes))
-            what, left = f"{name} left", (step.left, step.left_bytes)
-        _check(source, what, left, "were written", (written, written_bytes))
-
-
-def _check(source: str, what: str, amount: tuple[int, int], other_what: str, other: tuple[int, int]) -> None:
-    if amount != other:
-        first, second = (f"{documents:,} documents of {size:,} bytes" for documents, size in (amount, other))
-        raise RuntimeError(f"the ledger does not balance: of {source}, {first} {what}, and {second} {other_what}")
+        passages = [(f"came to {name}", tallies[source, name], f"{name} left") for name in steps]
+        for came_to, step, behind in [*passages, ("were written", Tally(written, written_bytes), "")]:
+            if left != (came := (step.came, step.came_bytes)):
+                first, second = (f"{documents:,} documents of {size:,} bytes" for documents, size in (left, came))
+                raise RuntimeError(f"the ledger does not balance: of {source}, {first} {what}, and {second} {came_to}")
+            what, left = behind, (step.left, step.left_bytes)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

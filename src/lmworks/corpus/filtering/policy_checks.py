@@ -29,9 +29,15 @@ def check_policy(policy: Policy) -> None:
     if not policy.steps:
         raise ConfigError(("steps",), "the policy has none, so nothing would be decided: give it [[steps]]")
     for earlier, later in combinations(policy.steps, 2):
+        choices = any(choice.allow or choice.deny or choice.unknown == "drop" for choice in later.labels.values())
+        spans = any(found.action == "drop" for found in later.marks.values())
         places = earlier.duplicates in ("paragraphs", "passages")
-        drops = _drops_by_itself(later) or (places and later.duplicates in ("exact", "near", "repositories"))
-        if earlier.duplicates and drops and _share_documents(earlier, later):
+        after_places = places and later.duplicates in ("exact", "near", "repositories")
+        # Whether both may look at one document, as far as kinds and names of sources without globs can tell.
+        are_names = not any(sign in source for source in (*earlier.sources, *later.sources) for sign in "*?[")
+        scopes = [(earlier.kinds, later.kinds), *([(earlier.sources, later.sources)] if are_names else [])]
+        apart = any(first and second and not {*first} & {*second} for first, second in scopes)
+        if earlier.duplicates and (later.all_limits or choices or spans or after_places) and not apart:
             raise ConfigError(
                 ("steps", later.name),
                 f"drops documents, and {earlier.name} before it takes {'places' if places else 'documents'} because "
@@ -39,21 +45,6 @@ def check_policy(policy: Policy) -> None:
                 f"before {earlier.name}; the order is limits, labels and marks that drop, then repositories, exact and "
                 "near, then paragraphs and passages",
             )
-
-
-def _drops_by_itself(step: Step) -> bool:
-    """Whether what is known of a single document can make the step drop it."""
-    choices = any(choice.allow or choice.deny or choice.unknown == "drop" for choice in step.labels.values())
-    return bool(step.all_limits) or choices or any(found.action == "drop" for found in step.marks.values())
-
-
-def _share_documents(one: Step, other: Step) -> bool:
-    """Whether a document may be looked at by both, as far as kinds and names of sources without globs can tell."""
-    are_names = not any(sign in source for source in (*one.sources, *other.sources) for sign in "*?[")
-    return not (
-        (one.kinds and other.kinds and not {*one.kinds} & {*other.kinds})
-        or (are_names and one.sources and other.sources and not {*one.sources} & {*other.sources})
-    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from lmworks.corpus.dedup.kept_duplicates import linked
 from lmworks.corpus.modifiers.text_lines import split_lines
 from lmworks.corpus.patterns import read_patterns
 from lmworks.records import Edit
@@ -73,31 +76,26 @@ def _log(text: str) -> list[_Line]:
 
 def _pseudonyms(text: str, log: Sequence[_Line]) -> dict[str, str]:
     """Nick, casefolded -> pseudonym; nicks that were changed into each other have the same."""
-    same: dict[str, str] = {}
-
-    def root(nick: str) -> str:
-        while same.setdefault(nick, nick) != nick:
-            same[nick] = same[same[nick]]
-            nick = same[nick]
-        return nick
-
-    order: list[str] = []
+    nicks: list[str] = []
+    changes: list[tuple[str, str]] = []
     for line in log:
         if line.kind == "notice" and not PATTERNS["event"].search(text, line.text_start, line.end):
             continue
-        order.append(line.nick.casefold())
+        nicks.append(line.nick.casefold())
         if line.kind == "notice" and (renamed := PATTERNS["renamed"].match(text, line.text_start, line.end)):
-            order.append(renamed["to"].casefold())
-            before, after = map(root, order[-2:])
-            same[after] = before
-    users: dict[str, str] = {}
+            changes.append((nicks[-1], renamed["to"].casefold()))
+            nicks.append(changes[-1][1])
+    numbers = {nick: number for number, nick in enumerate(dict.fromkeys(nicks))}
+    first, second = np.array([(numbers[old], numbers[new]) for old, new in changes], np.int64).reshape(-1, 2).T
+    person = dict(zip(numbers, linked(first, second, len(numbers)).tolist() if numbers else (), strict=True))
+    names: dict[int, str] = {}
     counts = Counter[str]()
-    for nick in order:
-        if root(nick) not in users:
+    for nick in nicks:
+        if person[nick] not in names:
             kind = "bot" if PATTERNS["bot"].fullmatch(nick) else "user"
             counts[kind] += 1
-            users[root(nick)] = f"{kind}{counts[kind]}"
-    return {nick: users[root(nick)] for nick in order}
+            names[person[nick]] = f"{kind}{counts[kind]}"
+    return {nick: names[person[nick]] for nick in nicks}
 
 
 def _mentions(text: str, said: Sequence[_Line], names: Mapping[str, str]) -> list[Edit]:

@@ -98,20 +98,16 @@ def _candidates(text: str) -> list[Footnote]:
             end = _closing(text, start, named[bisect_left(named, match.end())])
             if end is None:
                 continue
-        elif (match["bracket"] or match["superscript"]) and _is_wrapped(text, match, found):
-            continue
         else:
+            before = text[text.rfind("\n", 0, max(0, start - 1)) + 1 : start]
+            follows_note = bool(found) and not text[found[-1].end : start].strip()
+            is_wrapped = not follows_note and runs_on(before, text[match.end() : match.end() + 1])
+            if is_wrapped and (match["bracket"] or match["superscript"]):
+                continue  # the line begins with a reference, as the one before it runs on in it
             blank = PATTERNS["blank"].search(text, match.end(), limit)
             end = blank.start() if blank else start + len(text[start:limit].rstrip())
         found.append(Footnote(_marker(match), start, end))
     return found
-
-
-def _is_wrapped(text: str, match: re.Match[str], found: Sequence[Footnote]) -> bool:
-    """Whether a line begins with a reference, as the one before it runs on in it and is none of a note."""
-    before = text[text.rfind("\n", 0, max(0, match.start() - 1)) + 1 : match.start()]
-    is_note = bool(found) and not text[found[-1].end : match.start()].strip()
-    return not is_note and runs_on(before, text[match.end() : match.end() + 1])
 
 
 def _closing(text: str, start: int, limit: int) -> int | None:
@@ -161,19 +157,15 @@ def _references(
         if marker[0] in "[^" and text[start - 1 : start] == " ":
             start -= 1
         before = text[start - 1 : start]
-        if marker[0] == "*" and (before in _OPERATORS or _begins_line(text, start)):
-            continue
+        if marker[0] == "*":
+            line_start = text.rfind("\n", max(0, start - 8), start) + 1
+            in_line = text[line_start:start].strip()
+            is_marker = in_line[:1] in ("[", *_SUPERSCRIPT) and in_line[-1:] in ("]", *_SUPERSCRIPT)
+            if before in _OPERATORS or (is_marker and (line_start > 0 or start < 8)):  # a marker alone begins the line
+                continue
         if before and not before.isspace():
             found[marker].append((start, end))
     return found
-
-
-def _begins_line(text: str, position: int) -> bool:
-    """Whether there is nothing before a place in its line but another marker."""
-    start = text.rfind("\n", max(0, position - 8), position) + 1
-    before = text[start:position].strip()
-    is_marker = before[:1] in ("[", *_SUPERSCRIPT) and before[-1:] in ("]", *_SUPERSCRIPT)
-    return is_marker and (start > 0 or position < 8)
 
 
 def _within(notes: Sequence[Footnote], position: int) -> bool:

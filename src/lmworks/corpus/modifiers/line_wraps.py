@@ -30,14 +30,20 @@ def repair_lines(text: str) -> list[Edit]:
     lines, starts = split_lines(text)
     width = wrap_width(lines)
     edits: list[Edit] = []
-    for block in _blocks(lines) if width else ():
+    # Runs of lines without an empty one between, outside of fenced code.
+    inside = [not is_code and bool(line.strip()) for line, is_code in zip(lines, fenced(lines), strict=True)]
+    runs = [list(run) for is_inside, run in groupby(range(len(lines)), inside.__getitem__) if is_inside]
+    for block in (run for run in runs if len(run) > 1 and width):
         joined = [_is_continued(lines[line], lines[line + 1], width) for line in block[:-1]]
         if not any(joined) or not _is_prose([lines[line] for line in block], joined):
             continue
         for line in compress(block, joined):
             before, after = lines[line].rstrip(), lines[line + 1].lstrip()
             end = starts[line + 1] + len(lines[line + 1]) - len(after)
-            edits.append(Edit(starts[line] + len(before), end, _between(before, after), "line.wrap"))
+            is_unspaced = before[-1:] >= _FIRST_CJK and after[:1] >= _FIRST_CJK
+            has_dash = bool(_DASH_END.search(before[-3:])) or after.startswith("—")
+            joint = "" if is_unspaced or has_dash else " "
+            edits.append(Edit(starts[line] + len(before), end, joint, "line.wrap"))
     return edits
 
 
@@ -75,19 +81,6 @@ def _is_continued(before: str, after: str, width: int) -> bool:
     if ends_sentence(before):  # a paragraph may end here: only the stricter test tells
         return _is_full(before, after, width + 1) and not _ITEM.match(after)
     return _is_full(before, after, _SLACK * width) or (len(before) >= 0.6 * width and after.lstrip()[:1].islower())
-
-
-def _between(before: str, after: str) -> str:
-    if before[-1:] >= _FIRST_CJK and after[:1] >= _FIRST_CJK:
-        return ""
-    return "" if _DASH_END.search(before[-3:]) or after.startswith("—") else " "
-
-
-def _blocks(lines: Sequence[str]) -> list[list[int]]:
-    """Runs of two lines and more without an empty one between, outside of fenced code."""
-    inside = [not is_code and bool(line.strip()) for line, is_code in zip(lines, fenced(lines), strict=True)]
-    runs = [list(run) for is_inside, run in groupby(range(len(lines)), inside.__getitem__) if is_inside]
-    return [run for run in runs if len(run) > 1]
 
 
 def _is_prose(block: Sequence[str], joined: Sequence[bool]) -> bool:

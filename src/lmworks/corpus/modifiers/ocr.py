@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import nlargest
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from lmworks.corpus.modifiers.text_lines import roman_value
 from lmworks.records import Edit
@@ -173,9 +173,15 @@ def _corrections(read: Counter[str], model: OcrModel, own: bool) -> dict[str, st
         plain = word if word.isascii() else word.translate(_LIGATURES)
         folded = plain.casefold()
         known = model.count(folded)
-        printed = _number(plain) if noise > _CLEAN else None
+        # A number of which one digit or two were taken for letters, such as "l8O5"; a unit ("100l") is none, nor is
+        # what would begin with 0 ("o14", "0o17").
+        is_mixed = len(plain) >= 3 and not plain.isalpha() and not plain.isdigit() and bool(_DIGITS.fullmatch(plain))
+        is_number = is_mixed and plain[-1] not in "lI" and plain[0] not in "0oO" and sum(map(str.isdigit, plain)) >= 2
+        printed = plain.translate(_AS_DIGITS) if is_number and noise > _CLEAN else None
         may_be = known <= (_COMMON if own else _RARE * model.total) and (is_enough or not own)
-        if printed is None and may_be and _may_be_error(folded) and not (doubted and model.is_like_a_word(folded)):
+        may_be = may_be and 3 <= len(folded) <= _LONGEST and sum(map(str.isalpha, folded)) >= 2
+        may_be = may_be and not _ORDINAL.fullmatch(folded) and roman_value(folded) is None
+        if printed is None and may_be and not (doubted and model.is_like_a_word(folded)):
             printed = _correction(plain, max(count, known) if own else count, total, model, noise)
         if printed:
             corrected[word] = printed
@@ -199,42 +205,21 @@ def _log_noise(read: Counter[str], total: int, model: OcrModel) -> float:
     return min(0.0, math.log(seen / expected))
 
 
-def _may_be_error(word: str) -> bool:
-    if not 3 <= len(word) <= _LONGEST or sum(map(str.isalpha, word)) < 2:
-        return False
-    return not _ORDINAL.fullmatch(word) and roman_value(word) is None
-
-
-def _number(word: str) -> str | None:
-    """The number of which OCR took one digit or two for letters, such as "l8O5"; a unit ("100l") is none, nor is what
-    would begin with 0 ("o14", "0o17")."""
-    is_mixed = len(word) >= 3 and not word.isalpha() and not word.isdigit() and bool(_DIGITS.fullmatch(word))
-    if not is_mixed or word[-1] in "lI" or word[0] in "0oO" or sum(map(str.isdigit, word)) < 2:
-        return None
-    return word.translate(_AS_DIGITS)
-
-
 def _correction(word: str, count: int, total: int, model: OcrModel, noise: float) -> str | None:
     """The most probable word that was printed instead, if the odds are above `_MARGIN`."""
     genuine = _NEW + model.log_letters(word.casefold()) + (count - 1) * math.log(count / total)
     best, best_log = None, (genuine + _MARGIN) / count
-    for printed, log_weight in _candidates(word):
+    once = list(exchanged(word, CONFUSIONS))
+    digits = sum(map(str.isdigit, word))
+    fewer = [each for each in once if sum(map(str.isdigit, each[0])) < digits]  # of these, by a second confusion too
+    twice = ((again, weight + more) for other, weight in fewer for again, more in exchanged(other, CONFUSIONS))
+    for printed, log_weight in chain(once, twice):
         weight = log_weight + noise
         if weight > best_log:  # else no word is frequent enough
             known = model.log_known(printed.casefold())
             if known is not None and known + weight > best_log:
                 best, best_log = printed, known + weight
     return best
-
-
-def _candidates(word: str) -> Iterator[tuple[str, float]]:
-    """Words by one confusion; by two of them where there are digits within the word."""
-    once = list(exchanged(word, CONFUSIONS))
-    yield from once
-    digits = sum(map(str.isdigit, word))
-    for printed, weight in once if digits else ():
-        if sum(map(str.isdigit, printed)) < digits:
-            yield from ((again, weight + more) for again, more in exchanged(printed, CONFUSIONS))
 
 
 def exchanged(word: str, table: Mapping[str, list[tuple[str, float]]]) -> Iterator[tuple[str, float]]:

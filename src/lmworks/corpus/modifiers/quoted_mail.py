@@ -79,19 +79,18 @@ def _messages_below(lines: Sequence[str], rules: list[str]) -> None:
             line = end
             continue
         if not rules[line]:
-            if PATTERNS["original"].match(lines[line]) or (has_text and _is_reply_header(lines, line)):
+            above = lines[line - 1]
+            begins_headers = (  # behind an empty line or a rule
+                bool(PATTERNS["sender"].match(lines[line]))
+                and (not above.strip() or bool(PATTERNS["rule"].match(above)))
+                and _header_end(lines, line) - line >= 3
+            )
+            if PATTERNS["original"].match(lines[line]) or (has_text and begins_headers):
                 first = line - 1 if line and PATTERNS["rule"].match(lines[line - 1]) else line
                 rules[first:] = [rule or "mail.quote" for rule in rules[first:]]
                 return
             has_text = has_text or bool(lines[line].strip() and not PATTERNS["header"].match(lines[line]))
         line += 1
-
-
-def _is_reply_header(lines: Sequence[str], line: int) -> bool:
-    """Whether a block of headers begins here, behind an empty line or a rule."""
-    above = lines[line - 1]
-    is_set_off = not above.strip() or bool(PATTERNS["rule"].match(above))
-    return bool(PATTERNS["sender"].match(lines[line])) and is_set_off and _header_end(lines, line) - line >= 3
 
 
 def _header_end(lines: Sequence[str], line: int) -> int:

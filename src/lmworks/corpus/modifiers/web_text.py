@@ -89,7 +89,9 @@ def repair_machinery(text: str) -> list[Edit]:
         bare = line.strip()
         rules.append("" if not bare or is_code or len(bare) > _LONGEST else _rule(bare))
         is_text = is_code or not bare or line[0] in " \t"
-        if not is_text and not rules[-1] and counts[bare] >= _REPEATED and _is_item(bare):
+        # Of a navigation: no sentence, no heading, no code.
+        is_item = any(map(str.isalpha, bare)) and bare[-1] not in ".!?…:;,{}()\"'”’»" and bare[0] not in "#-*+>|`=<{}()"
+        if not is_text and not rules[-1] and counts[bare] >= _REPEATED and is_item:
             rules[-1] = "web.navigation" if bare in seen else ""
             seen.add(bare)
     return cut_lines(rules, starts)
@@ -102,8 +104,3 @@ def _rule(line: str) -> str:
         return "web.machinery"
     is_list = line[0] != "|" and PATTERNS["navigation"].fullmatch(line) and len(PATTERNS["places"].findall(line)) >= 2
     return "web.navigation" if is_list else ""
-
-
-def _is_item(line: str) -> bool:
-    """Whether a short line may be one of a navigation: no sentence, no heading, no code."""
-    return any(map(str.isalpha, line)) and line[-1] not in ".!?…:;,{}()\"'”’»" and line[0] not in "#-*+>|`=<{}()"

@@ -1,7 +1,7 @@
 """Train a classifier of texts: it learns from some examples, is calibrated on others, and evaluated on others again."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Labelled = tuple[csr_matrix, NDArray[np.bool_]]  # features of texts, and which of them have the label
 
 LEAST = 50  # different texts with the label, and without it: fewer leave next to none to calibrate and evaluate with
-_YES, _NO = frozenset(("true", "1")), frozenset(("false", "0"))
+_TRUE = {"true": True, "1": True, "false": False, "0": False}
 _HEAVIEST = 20  # weights of the table
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -74,29 +74,19 @@ def examples_from(
         )
     reading, rejected = reading or ReadConfig(source_code="whole"), [] if rejected is None else rejected
     found: list[Example] = []
-    for side, is_positive in ((sources, True), (against, False)):
-        for document in documents_in(side, reading, rejected, base):
-            has = _has_label(document, label, positive) if label else is_positive
-            found.append(Example(repaired_text(document), has, _column(document, group) or ""))
-            progress(len(found), None, "documents")
+    for source, is_positive in [*((source, True) for source in sources), *((source, False) for source in against)]:
+        for item in read_documents(replace(reading, sources=(source,)), base=base or Path.cwd()):
+            if isinstance(item, Document):
+                has = _has_label(item, label, positive) if label else is_positive
+                found.append(Example(repaired_text(item), has, _column(item, group) or ""))
+                progress(len(found), None, "documents")
+            else:
+                rejected.append(item)
     try:
         return usable(found)
     except ValueError as error:
         reason = next((f"{item.uri}: {item.reason}" for item in rejected if "columns.text" in item.reason), "")
         raise ValueError(f"{reason}; a command takes it as --text COLUMN. So {error}" if reason else error) from error
-
-
-def documents_in(
-    sources: Sequence[str], reading: ReadConfig, rejected: list[RejectedRecord], base: Path | None = None
-) -> Iterator[Document]:
-    """The documents of sources, in their order, as `data.read` would make them. NoSourceError for a source that does
-    not exist."""
-    for source in sources:
-        for item in read_documents(replace(reading, sources=(source,)), base=base or Path.cwd()):
-            if isinstance(item, Document):
-                yield item
-            else:
-                rejected.append(item)
 
 
 def usable(examples: Iterable[Example]) -> list[Example]:
@@ -129,12 +119,12 @@ def _has_label(document: Document, label: str, positive: str) -> bool:
             f'{document.uri} has no label in a column "{label}" (its others: {columns}): name the column that '
             "holds the labels, or give texts without the label by --against"
         )
-    if not positive and word.casefold() not in _YES | _NO:
+    if not positive and word.casefold() not in _TRUE:
         raise ValueError(
             f'{document.uri} has the label "{word}", which is neither true nor false: say which word is looked for, '
             f'such as --positive "{word}"'
         )
-    return word == positive if positive else word.casefold() in _YES
+    return word == positive if positive else _TRUE[word.casefold()]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -280,12 +270,12 @@ def suggest_threshold(probabilities: NDArray[np.float64], labels: NDArray[np.boo
     is another one. Of several the middle one, halfway to the next lower probability."""
     from sklearn.metrics import roc_curve
 
-    wrongly, recall, values = (each[1:] for each in roc_curve(labels, probabilities, drop_intermediate=False))
+    wrongly, recall, values = (column[1:] for column in roc_curve(labels, probabilities, drop_intermediate=False))
     index = (recall - wrongly)[: max(1, len(values) - 1)]  # the last threshold takes all texts
     best = np.flatnonzero(index >= index.max() - 1e-12)
     place = int(best[(len(best) - 1) // 2])
     high, low = float(values[place]), float(values[min(place + 1, len(values) - 1)])
-    return middle if (middle := (low + high) / 2) > low else high
+    return (low + high) / 2 if (low + high) / 2 > low else high
 
 
 def _auc(probabilities: NDArray[np.float64], labels: NDArray[np.bool_], signature: object) -> Scored:

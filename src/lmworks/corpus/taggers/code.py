@@ -7,12 +7,11 @@ import json
 import re
 import tomllib
 import warnings
-from collections.abc import Iterator
 from itertools import groupby
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.patterns import read_patterns
-from lmworks.corpus.taggers.tagger import Text, built_in
+from lmworks.corpus.taggers.tagger import Text, built_in, without_overlaps
 
 _HEAD = 5000  # characters in which a program says that it wrote a file
 _LONGEST_PARSED = 1_000_000  # characters
@@ -38,8 +37,22 @@ def inspect_code(text: Text) -> Attributes:
     if text.kind != "code" or not (code := text.text):
         return Attributes()
     name = text.uri.rsplit("/", 1)[-1]
-    generated = list(_generated(code))
-    data = list(_data(code))
+    generated = []  # places where a program says in a comment that it wrote the file; code that writes code does not
+    for match in PATTERNS["generated"].finditer(code, 0, _HEAD):
+        before = code[code.rfind("\n", 0, match.start()) + 1 : match.start()].lstrip()
+        is_comment = before.startswith(("#", "//", "/*", "*", "--", ";", "%", "<!--"))
+        if is_comment or not any(mark in before for mark in "=()\"'"):
+            is_sure = PATTERNS["surely"].search(match[0])
+            generated.append(TaggedSpan("code.generated", *match.span(), 1.0 if is_sure else 0.7))
+    places = [match.span() for match in PATTERNS["data"].finditer(code)]
+    places += [match.span() for match in _LITERAL.finditer(code) if match.end() - match.start() >= _LONG_LITERAL]
+    data = without_overlaps((TaggedSpan("code.data", *place) for place in places), lambda span: (span.start, span.end))
+    minified, position = [], 0  # runs of long lines with hardly a space in them
+    for is_minified, run in groupby(text.lines, _is_minified):
+        size = sum(len(line) + 1 for line in run)
+        if is_minified:
+            minified.append(TaggedSpan("code.minified", position, position + size - 1))
+        position += size
     blocks, shares = _comments(code, name)
     lines = [len(line) for line in text.lines if line]
     scores = {
@@ -55,43 +68,15 @@ def inspect_code(text: Text) -> Attributes:
     }
     if PATTERNS["generated_name"].fullmatch(name):
         scores["code_generated"] = 1.0
-    spans = [*generated, *_minified(text.lines), *data, *_licence(code, blocks)]
+    spans = [*generated, *minified, *data, *_licence(code, blocks)]
     return Attributes(scores, tuple(sorted(spans, key=lambda span: (span.start, span.end, span.rule))))
 
 
 CODE = built_in("code", inspect_code)
 
 
-def _generated(code: str) -> Iterator[TaggedSpan]:
-    """Places where a program says in a comment that it wrote the file; code that writes code does not."""
-    for match in PATTERNS["generated"].finditer(code, 0, _HEAD):
-        before = code[code.rfind("\n", 0, match.start()) + 1 : match.start()].lstrip()
-        is_comment = before.startswith(("#", "//", "/*", "*", "--", ";", "%", "<!--"))
-        if is_comment or not any(mark in before for mark in "=()\"'"):
-            yield TaggedSpan("code.generated", *match.span(), 1.0 if PATTERNS["surely"].search(match[0]) else 0.7)
-
-
-def _minified(lines: list[str]) -> Iterator[TaggedSpan]:
-    """Runs of long lines with hardly a space in them."""
-    position = 0
-    for is_minified, run in groupby(
-        lines, lambda line: len(line) >= _LONG_LINE and line.count(" ") + line.count("\t") <= 0.1 * len(line)
-    ):
-        size = sum(len(line) + 1 for line in run)
-        if is_minified:
-            yield TaggedSpan("code.minified", position, position + size - 1)
-        position += size
-
-
-def _data(code: str) -> Iterator[TaggedSpan]:
-    """Arrays of numbers, base64, and literals of a thousand characters, without overlaps."""
-    found = [match.span() for match in PATTERNS["data"].finditer(code)]
-    found += [match.span() for match in _LITERAL.finditer(code) if match.end() - match.start() >= _LONG_LITERAL]
-    done = 0
-    for start, end in sorted(found):
-        if start >= done:
-            yield TaggedSpan("code.data", start, end)
-            done = end
+def _is_minified(line: str) -> bool:
+    return len(line) >= _LONG_LINE and line.count(" ") + line.count("\t") <= 0.1 * len(line)
 
 
 def _parsed(code: str, name: str) -> dict[str, float]:
@@ -146,25 +131,22 @@ def _comments(code: str, file_name: str) -> tuple[list[tuple[int, int]], dict[st
 
 
 def _licence(code: str, blocks: list[tuple[int, int]]) -> list[TaggedSpan]:
-    """The comment at the head of a file, if it speaks of a licence; what it says before that is no part of it."""
+    """The comment at the head of a file, if it speaks of a licence; what it says before the sentence that first does is
+    no part of it. A comment that has a closing sign goes as a whole, since that cannot stay without the opening one."""
     for start, end in blocks[:3]:
         found = {match.casefold() for match in PATTERNS["licence"].findall(code, start, end)}
-        if found and code.count("\n", 0, start) <= _HEADER_LINES:
-            begin = _begin_of_licence(code, start, end)
-            return [TaggedSpan("code.licence_header", begin, end, 1.0 if len(found) > 1 else 0.7)]
+        if not found or code.count("\n", 0, start) > _HEADER_LINES:
+            continue
+        lines = [match.span() for match in PATTERNS["line"].finditer(code, start, end)]
+        bare = [PATTERNS["leader"].sub("", code[first:last], count=1).strip() for first, last in lines]
+        at = next((index for index, line in enumerate(bare) if PATTERNS["licence"].search(line)), 0)
+        while (
+            at and not PATTERNS["begins"].match(bare[at]) and bare[at - 1] and not PATTERNS["ends"].search(bare[at - 1])
+        ):
+            at -= 1
+        while at and not any(map(str.isalnum, bare[at - 1])):  # a line that separates
+            at -= 1
+        if any(all(code[first:last].lstrip().startswith(sign) for first, last in lines) for sign in _LINE_COMMENTS):
+            start = lines[at][0] if at else start
+        return [TaggedSpan("code.licence_header", start, end, 1.0 if len(found) > 1 else 0.7)]
     return []
-
-
-def _begin_of_licence(code: str, start: int, end: int) -> int:
-    """Where the sentence begins that first speaks of a licence. A comment that has a closing sign goes as a whole,
-    since that cannot stay without the opening one."""
-    lines = [match.span() for match in PATTERNS["line"].finditer(code, start, end)]
-    if not any(all(code[first:last].lstrip().startswith(sign) for first, last in lines) for sign in _LINE_COMMENTS):
-        return start
-    bare = [PATTERNS["leader"].sub("", code[first:last], count=1).strip() for first, last in lines]
-    at = next((index for index, line in enumerate(bare) if PATTERNS["licence"].search(line)), 0)
-    while at and not PATTERNS["begins"].match(bare[at]) and bare[at - 1] and not PATTERNS["ends"].search(bare[at - 1]):
-        at -= 1
-    while at and not any(map(str.isalnum, bare[at - 1])):  # a line that separates
-        at -= 1
-    return lines[at][0] if at else start

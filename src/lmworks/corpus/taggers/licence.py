@@ -40,46 +40,40 @@ def licence(text: Text) -> Attributes:
     if not found:
         return Attributes()
     spans = tuple(TaggedSpan(f"licence.{each.kind}", each.start, each.end, SCORES[each.kind]) for each in found)
-    return Attributes({}, spans, {LICENCE: _expression(text.text, _those_that_count(found))})
+    return Attributes({}, spans, {LICENCE: _expression(text.text, found)})
 
 
 LICENCES = built_in("licence", licence)
 
 
-def _those_that_count(found: Sequence[Statement]) -> list[Statement]:
-    """The statements without those that others make needless; never none."""
-    tagged = any(each.kind == "tag" for each in found)
-    exact = {each.family for each in found if each.family and not each.vague}
-    dedicated = any(each.expression in _DEDICATIONS for each in found)
-    return [
-        each
-        for each in found
-        if not (tagged and each.kind not in ("tag", "text"))
-        and not (each.vague and each.family in exact)
-        and not (dedicated and each.expression == PUBLIC_DOMAIN)
-    ]
-
-
-def _expression(text: str, found: Sequence[Statement]) -> str:
-    """AND of choices; what a tag names needs not be said again by a licence's own words."""
-    tags = [each.expression for each in found if each.kind == "tag"]
+def _expression(text: str, statements: Sequence[Statement]) -> str:
+    """AND of choices; what a tag names needs not be said again by a licence's own words, nor what others make
+    needless."""
+    tagged = any(each.kind == "tag" for each in statements)
+    exact = {each.family for each in statements if each.family and not each.vague}
+    dedicated = any(each.expression in _DEDICATIONS for each in statements)
+    tags = [each.expression for each in statements if each.kind == "tag"]
     named = {name for tag in tags for name in licences(tag)}
     small = in_small_letters(text)
     groups: list[list[Statement]] = []  # of each of which one may be chosen
-    for each in found:
-        if groups and each.kind != "tag" and _is_choice(small, groups[-1], each):
+    for each in statements:
+        if (
+            each.kind == "tag"
+            or (tagged and each.kind != "text")
+            or (each.vague and each.family in exact)
+            or (dedicated and each.expression == PUBLIC_DOMAIN)
+        ):
+            continue
+        # A choice has "either" before its first name, or "or" before the next one, which is near.
+        first, last = (groups[-1][0], groups[-1][-1]) if groups else (each, each)
+        leading = plain_words(small[max(0, first.start - 40) : first.start]).split()[-4:]
+        between = plain_words(small[last.end : each.start][:_NEAR]).split()[-4:]
+        if groups and each.start - last.end <= _NEAR and ("either" in leading or "or" in between):
             groups[-1].append(each)
-        elif each.kind != "tag":
+        else:
             groups.append([each])
     choices = (joined("OR", [each.expression for each in group]) for group in groups)
     return joined("AND", [*tags, *(choice for choice in choices if not set(licences(choice)) <= named)])
-
-
-def _is_choice(small: str, group: Sequence[Statement], each: Statement) -> bool:
-    """Whether "either" stands before the first of the group, or "or" before the next name, which is near."""
-    leading = plain_words(small[max(0, group[0].start - 40) : group[0].start]).split()[-4:]
-    between = plain_words(small[group[-1].end : each.start][:_NEAR]).split()[-4:]
-    return each.start - group[-1].end <= _NEAR and ("either" in leading or "or" in between)
 
 
 def with_source(attributes: Attributes, source: str | None) -> Attributes:

@@ -192,24 +192,13 @@ def find_spelled_emails(text: str, regions: Regions) -> Iterator[TaggedSpan]:
 
 
 def _email(text: str, at: int, end: int, domain: str) -> Iterator[TaggedSpan]:
-    start = _name_start(text, at)
-    if start < at and domain.rpartition(".")[2].casefold() not in _FILES:  # `icon@2x.png`
-        yield TaggedSpan(EMAIL, start, end, _email_score(text[start:at].casefold(), domain))
-
-
-def _name_start(text: str, at: int) -> int:
-    """Where the name in front of `at` begins; `at` where there is none."""
     backwards = text[max(0, at - _LONGEST_NAME - 1) : at][::-1]
     run = _NAME.match(backwards) or _OTHER_NAME.match(backwards)
-    if run is None or run.end() > _LONGEST_NAME:
-        return at
-    return at - len(run[0].rstrip(_NO_BEGINNING))
-
-
-def _email_score(name: str, domain: str) -> float:
-    if name == "git" or _RESERVED.fullmatch(domain):
-        return _EXAMPLE
-    return _ROLE if name in _ROLES else _PERSON
+    length = len(run[0].rstrip(_NO_BEGINNING)) if run and run.end() <= _LONGEST_NAME else 0
+    if length and domain.rpartition(".")[2].casefold() not in _FILES:  # `icon@2x.png`
+        name = text[at - length : at].casefold()
+        is_example = name == "git" or _RESERVED.fullmatch(domain)
+        yield TaggedSpan(EMAIL, at - length, end, _EXAMPLE if is_example else _ROLE if name in _ROLES else _PERSON)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

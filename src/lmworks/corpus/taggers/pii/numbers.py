@@ -91,13 +91,10 @@ def _longest(text: str, start: int, end: int, grouped: bool) -> tuple[float, int
         if score:
             if is_called:
                 return 0.95, stop
-            return (min(score, 0.5) if grouped and _in_series(text, start, stop) else score), stop
+            # Groups of four that go on on either side: a row of a table has such groups.
+            before_it, behind = _GROUP_BEFORE.search(text, max(0, start - 6), start), _GROUP_AFTER.match(text, stop)
+            return (min(score, 0.5) if grouped and (before_it or behind) else score), stop
     return 0.0, end
-
-
-def _in_series(text: str, start: int, end: int) -> bool:
-    """Whether groups of four go on on either side: a row of a table has such groups."""
-    return bool(_GROUP_BEFORE.search(text, max(0, start - 6), start) or _GROUP_AFTER.match(text, end, end + 6))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -113,7 +113,8 @@ def _national(text: str, start: int, end: int) -> Iterator[TaggedSpan]:
         return
     if PATTERNS["not_before"].match(text, stop, stop + 2) or PATTERNS["of_others"].fullmatch(written):
         return
-    score = _form(written, digits)
+    forms = (score for form, fewest, most, score in _FORMS if fewest <= digits <= most and form.fullmatch(written))
+    score = next(forms, 0.0)
     if PATTERNS["of_things"].search(before(text, start, _IN_SIGHT)):
         score = min(score, _UNLIKELY)
     elif digits <= 13 and (
@@ -123,10 +124,3 @@ def _national(text: str, start: int, end: int) -> Iterator[TaggedSpan]:
         score = _NAMED if score else 0.6
     if score:
         yield TaggedSpan(RULE, start, stop, score)
-
-
-def _form(written: str, digits: int) -> float:
-    for pattern, fewest, most, score in _FORMS:
-        if fewest <= digits <= most and pattern.fullmatch(written):
-            return score
-    return 0.0

@@ -9,7 +9,7 @@ clean after one redaction. A text made so that this would go on and on is marked
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.pii import addresses, high_recall, keys, numbers, phone
@@ -120,7 +120,11 @@ def find_personal_data(
         if not new:
             return tuple(sorted(found, key=lambda span: span.start))
         found += new
-        rest = _blanked(rest, new)
+        pieces, position = list[str](), 0
+        for span in new:
+            pieces += (rest[position : span.start], _BLANK * (span.end - span.start))
+            position = span.end
+        rest = "".join(pieces) + rest[position:]
     return (TaggedSpan(ENTANGLED, 0, len(text)),)
 
 
@@ -130,34 +134,20 @@ def _candidates(text: str) -> dict[str, list[tuple[int, int]]]:
     for match in _NUMBERS.finditer(text):
         if match.lastgroup == "lettered":
             regions.setdefault("lettered", []).append(match.span())
-        else:
-            for start, end in _numbers_in(text, *match.span()):
-                regions.setdefault("number", []).append((start, end))
+            continue
+        start, end = match.span()  # the parts that are long enough to be a number of any kind
+        for stop, following in [*(found.span() for found in _BREAK.finditer(text, start, end)), (end, end)]:
+            written = text[start:stop].rstrip(_SEPARATORS)
+            # Four numbers of an address have three dots, and may have no more than four digits.
+            if len(_NO_DIGIT.sub("", written)) >= _FEWEST_DIGITS or written.count(".") >= 3:
+                regions.setdefault("number", []).append((start, start + len(written)))
+            start = following
     for match in _SIGNS.finditer(text):
         if match.lastgroup is not None:
             regions.setdefault(match.lastgroup, []).append(match.span())
     return regions
 
 
-def _numbers_in(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts of a run of digits and separators that are long enough to be a number of any kind."""
-    breaks = [*(found.span() for found in _BREAK.finditer(text, start, end)), (end, end)]
-    for stop, following in breaks:
-        written = text[start:stop].rstrip(_SEPARATORS)
-        # Four numbers of an address have three dots, and may have no more than four digits.
-        if len(_NO_DIGIT.sub("", written)) >= _FEWEST_DIGITS or written.count(".") >= 3:
-            yield start, start + len(written)
-        start = following
-
-
 def _precedence(span: TaggedSpan) -> tuple[bool, int, int, int, float]:
     # A part of a key gives the rest of it away, so the longest find of one stays, however sure it is.
     return span.score < 0.5 and span.rule != keys.KEY, _RANK[span.rule], span.start, -span.end, -span.score
-
-
-def _blanked(text: str, spans: Sequence[TaggedSpan]) -> str:
-    pieces, position = [], 0
-    for span in spans:
-        pieces += (text[position : span.start], _BLANK * (span.end - span.start))
-        position = span.end
-    return "".join(pieces) + text[position:]

@@ -19,7 +19,7 @@ from lmworks.corpus.filtering.filter_policy import EMPTY, REPAIR, Policy, Step
 from lmworks.corpus.filtering.ledger import LEDGER, Flow, read_ledger
 from lmworks.corpus.report.card import renamed
 from lmworks.corpus.report.examples import side_by_side
-from lmworks.corpus.report.funnel import cut_table, dropped_table, flow_table, steps_table, thresholds_table
+from lmworks.corpus.report.funnel import rule_tables, section_by, steps_table, thresholds_table
 from lmworks.corpus.report.queries import Filtered, alarms
 
 WORDS = (
@@ -74,11 +74,11 @@ def test_the_numbers_are_those_of_the_ledger_counted_row_by_row(found):
         less = sum(entry.bytes_before - entry.bytes_after for entry in cut)
         assert row[1:] == (len(mine), len(dropped), len(cut), *sizes, less)
     first = Counter((entry.step, entry.reasons[0].rule) for entry in entries if entry.verdict == "dropped")
-    assert {row[:2]: row[2] for row in dropped_table(found).rows} == first
+    assert {row[:2]: row[2] for row in rule_tables(found)[1].rows} == first
     cuts = Counter((entry.step, cut.rule) for entry in entries for cut in entry.cuts)
-    assert {row[:2]: row[3] for row in cut_table(found).rows} == cuts
+    assert {row[:2]: row[3] for row in rule_tables(found)[2].rows} == cuts
     stay = Counter(document.source for document in DocumentStore(found.folder))
-    assert {row[0]: row[2] for row in flow_table(found, "source").rows} == stay
+    assert {row[0]: row[2] for row in section_by(found, "source").tables[0].rows} == stay
     assert thresholds_table(found).rows == (("length", "words", "≥ 50", 5, 1, "52", "16"),)
 
 

@@ -60,12 +60,20 @@ def card(found: Filtered, raised: Sequence[Alarm], funnel: Sequence[Section]) ->
         rejected[re.sub(r"(?: \([^()]*\))+$|[:;].*", "", record.reason)] += record.count
     lost = Table(("files and records that became no document", "number"), tuple(rejected.most_common()))
     limits = "\n".join(f"- {each}" for each in (*_limits(found, raised, licences), *_LIMITS))
+    with_manifest = {name: folder for name, folder in found.inputs.items() if (folder / MANIFEST).is_file()}
+    versions = (
+        ("lmworks", library_versions(["lmworks"])["lmworks"]),
+        *((f"input {name}", read_manifest(folder).content_hash) for name, folder in with_manifest.items()),
+        ("policy", hash_json(found.policy)),
+        ("documents", hash_json([hash_file(path) for path in shard_paths(found.folder)])),
+        ("ledger", hash_file(found.folder / LEDGER)),
+    )
     sections = (
         Section("Dataset Details", details, (shortened(lost),) if rejected else ()),
         *funnel,
         Section("Dataset Structure", _STRUCTURE),
         Section("Bias, Risks, and Limitations", limits),
-        Section("Versions and Hashes", "", (Table(("what", "version or SHA-256"), tuple(_versions(found))),)),
+        Section("Versions and Hashes", "", (Table(("what", "version or SHA-256"), versions),)),
     )
     return f"{_head(found, title, licences)}\n# {_escaped(title)}\n" + "".join(map(_section, sections))
 
@@ -99,7 +107,13 @@ def _limits(found: Filtered, raised: Sequence[Alarm], licences: Mapping[str, int
         there, stay = int(np.nansum(places)), int(np.nansum(places[found.stays]))
         said = f"Personal data in texts: {there:,} places, {stay:,} of them in documents that stay"
         yield f"{said}; cut or redacted: {_counted(cut) or 'none'}."
-    if items := _evaluation_items(found):
+    looked_for: dict[str, Counter[str]] = {}  # status → items; two stages that looked for the same ones count once
+    for folder in found.inputs.values():
+        if (folder / ATTRIBUTES).is_dir() and (folder / MANIFEST).is_file():
+            manifest = read_manifest(folder)
+            asked = hash_json(manifest.config.get("evaluation"))
+            looked_for[asked] = Counter(manifest.metrics.get(EVALUATION_ITEMS))
+    if items := sum(looked_for.values(), Counter[str]()):
         undecided = sum(count for status, count in items.items() if status.endswith("to decide"))
         held = [stays for item, stays in zip(found.labels("evaluation_item"), found.stays, strict=True) if item]
         yield (
@@ -108,27 +122,6 @@ def _limits(found: Filtered, raised: Sequence[Alarm], licences: Mapping[str, int
         )
     else:
         yield "Evaluation items were not looked for: scores of models that learn from this may be too high."
-
-
-def _evaluation_items(found: Filtered) -> Counter[str]:
-    """Status → evaluation items that were looked for. Two stages that looked for the same ones count once."""
-    counted: dict[str, Counter[str]] = {}
-    for folder in found.inputs.values():
-        if (folder / ATTRIBUTES).is_dir() and (folder / MANIFEST).is_file():
-            manifest = read_manifest(folder)
-            counted[hash_json(manifest.config.get("evaluation"))] = Counter(manifest.metrics.get(EVALUATION_ITEMS))
-    return sum(counted.values(), Counter[str]())
-
-
-def _versions(found: Filtered) -> Iterator[tuple[str, str]]:
-    """Versions and hashes of lmworks, the inputs, the policy, the documents and the ledger."""
-    yield "lmworks", library_versions(["lmworks"])["lmworks"]
-    for name, folder in found.inputs.items():
-        if (folder / MANIFEST).is_file():
-            yield f"input {name}", read_manifest(folder).content_hash
-    yield "policy", hash_json(found.policy)
-    yield "documents", hash_json([hash_file(path) for path in shard_paths(found.folder)])
-    yield "ledger", hash_file(found.folder / LEDGER)
 
 
 def _counted(values: Mapping[str, int]) -> str:
@@ -171,9 +164,8 @@ def _quoted(text: str) -> str:
 
 def _section(section: Section) -> str:
     """Lines of text that begin with a dash are items."""
-    text = "\n".join(
-        re.sub("^(- )?(.*)", lambda m: (m[1] or "") + _escaped(m[2]), line) for line in section.text.split("\n")
-    )
+    lines = section.text.split("\n")
+    text = "\n".join(re.sub("^(- )?(.*)", lambda m: (m[1] or "") + _escaped(m[2]), line) for line in lines)
     return "\n\n".join([f"\n## {section.title}", *([text] if text else []), *map(_table, section.tables)]) + "\n"
 
 
@@ -181,8 +173,7 @@ def _table(table: Table) -> str:
     def cell(value: str | int | float) -> str:
         return _escaped(" ".join(format_cell(value).split())).replace("|", "\\|") or " "
 
-    columns = zip(*table.rows, strict=True)
-    signs = ["---" if any(isinstance(value, str) for value in column) else "---:" for column in columns]
+    signs = ["---" if any(isinstance(v, str) for v in column) else "---:" for column in zip(*table.rows, strict=True)]
     rows = [f"| {' | '.join(map(cell, row))} |" for row in (table.columns, *table.rows)]
     caption = [f"{_escaped(table.caption)}:\n"] if table.caption else []
     return "\n".join([*caption, rows[0], f"|{'|'.join(signs)}|", *rows[1:]])

@@ -1,7 +1,7 @@
 """The funnel of a filtering as tables and sections of a report: what is left after each step, by source,
 language and kind, what rules took, and where documents lie next to the thresholds."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -23,17 +23,15 @@ def funnel_sections(found: Filtered, raised: list[Alarm]) -> list[Section]:
         "bytes: this was checked."
     )
     reports = [f"{alarm}. Look at the examples before you train on what is left." for alarm in raised]
-    dropped = dropped_table(found)
+    of_rules = rule_tables(found)
     if not left.left:
-        rules = ", ".join(f"{step} {rule} {number:,}" for step, rule, number, _ in dropped.rows[:10])
+        rules = ", ".join(f"{step} {rule} {number:,}" for step, rule, number, _ in of_rules[1].rows[:10])
         reports.insert(0, f"No document is left: {rules}. Give these steps looser limits, or other kinds and sources.")
-    tables = [
-        table for table in (policy_table(found), dropped, cut_table(found), duplicates_table(found)) if table.rows
-    ]
+    tables = [table for table in of_rules if table.rows]
     folds = (Fold(f"All {len(table.rows):,}", tables=(table,)) for table in tables if len(table.rows) > LISTED)
     return [
         Section("What stays", text, (steps_table(found),), alarms=tuple(reports)),
-        *(_by(found, name) for name in ("source", "language", "kind")),
+        *(section_by(found, name) for name in ("source", "language", "kind")),
         Section("Rules", "", tuple(map(shortened, tables)), folds=tuple(folds)),
         _histograms(found),
     ]
@@ -57,51 +55,29 @@ def steps_table(found: Filtered) -> Table:
     return Table(header, tuple(rows), "In this order; steps on duplicates look only at documents that are left")
 
 
-def policy_table(found: Filtered) -> Table:
+def rule_tables(found: Filtered) -> list[Table]:
+    """The policy; what each rule dropped and cut; and the documents in whose place others went; those of the most
+    first."""
+
+    def sortedsection_by(column: int, rows: Iterable[tuple]) -> tuple[tuple, ...]:
+        return tuple(sorted(rows, key=lambda row: (-row[column], row[:column])))
+
     scopes = [", ".join((*step.sources, *step.kinds, *step.languages)) or "all" for step in found.policy.steps]
-    rows = [(step.name, scope, str(step)) for step, scope in zip(found.policy.steps, scopes, strict=True)]
-    return Table(("step", "looks at", "rules"), tuple(rows), "The policy; the limits of presets are listed below")
-
-
-def flow_table(found: Filtered, name: str) -> Table:
-    """Documents and bytes that came and that stay of each source, language or kind, the largest first."""
-    steps, rows = tally(found.flows, name, "step"), []
-    for each in _largest(found, name):
-        came, left = steps[each, REPAIR], steps[each, EMPTY]
-        share = f"{left.left_bytes / max(came.came_bytes, 1):.1%}"
-        rows.append((each or "unknown", came.came, left.left, came.came_bytes, left.left_bytes, share))
-    return Table((name, "documents", "stay", "bytes", "stay", "of the bytes"), tuple(rows))
-
-
-def _largest(found: Filtered, name: str) -> list[str]:
-    sizes = tally((flow for flow in found.flows if flow.step == REPAIR), name)
-    return sorted(sizes, key=lambda each: (-sizes[each].came_bytes, each))
-
-
-def dropped_table(found: Filtered) -> Table:
+    steps = tuple((step.name, scope, str(step)) for step, scope in zip(found.policy.steps, scopes, strict=True))
     gone = tally((flow for flow in found.flows if flow.verdict == "dropped"), "step", "rule")
-    rows = sorted(((*key, each.dropped, each.dropped_bytes) for key, each in gone.items()), key=_most(2))
-    return Table(("step", "rule", "documents", "bytes"), tuple(rows), "Dropped, by the first reason of each document")
-
-
-def cut_table(found: Filtered) -> Table:
+    dropped = ((*key, of_rule.dropped, of_rule.dropped_bytes) for key, of_rule in gone.items())
     names = ("step", "rule", "documents", "places", "characters", "written")
-    rows = [tuple(each[name] for name in names) for each in found.cut_rules]
-    header = ("step", "rule", "documents", "places", "characters cut", "characters written instead")
-    return Table(header, tuple(sorted(rows, key=_most(4))), "Cut")
-
-
-def duplicates_table(found: Filtered) -> Table:
-    """The documents in whose place others went, those of the most first."""
-    gone = found.rows(["kept_duplicate", "value"], verdict=["dropped"]).group_by("kept_duplicate")
-    sums = gone.aggregate([("value", "count"), ("value", "min")]).to_pylist()
-    rows = [(row["kept_duplicate"], row["value_count"], row["value_min"]) for row in sums if row["kept_duplicate"]]
-    return Table(("kept duplicate", "dropped for it", "lowest similarity"), tuple(sorted(rows, key=_most(1))))
-
-
-def _most(column: int) -> Callable[[tuple], tuple]:
-    """Sorts rows by a column of numbers, the highest first."""
-    return lambda row: (-row[column], row[:column])
+    cut = (tuple(of_rule[name] for name in names) for of_rule in found.cut_rules)
+    by_duplicate = found.rows(["kept_duplicate", "value"], verdict=["dropped"]).groupsection_by("kept_duplicate")
+    sums = by_duplicate.aggregate([("value", "count"), ("value", "min")]).to_pylist()
+    kept = [(row["kept_duplicate"], row["value_count"], row["value_min"]) for row in sums if row["kept_duplicate"]]
+    caption = "Dropped, by the first reason of each document"
+    return [
+        Table(("step", "looks at", "rules"), steps, "The policy; the limits of presets are listed below"),
+        Table(("step", "rule", "documents", "bytes"), sortedsection_by(2, dropped), caption),
+        Table((*names[:4], "characters cut", "characters written instead"), sortedsection_by(4, cut), "Cut"),
+        Table(("kept duplicate", "dropped for it", "lowest similarity"), sortedsection_by(1, kept)),
+    ]
 
 
 def thresholds_table(found: Filtered) -> Table:
@@ -117,16 +93,24 @@ def thresholds_table(found: Filtered) -> Table:
     return Table(header, tuple(rows), "Of the documents that came to the step and that it looks at")
 
 
-def _by(found: Filtered, name: str) -> Section:
-    table, names = flow_table(found, name), found.policy.names
-    steps, largest, folds = tally(found.flows, name, "step"), _largest(found, name), []
+def section_by(found: Filtered, name: str) -> Section:
+    """Documents and bytes that came and that stay of each source, language or kind, the largest first."""
+    steps, rows, folds = tally(found.flows, name, "step"), [], []
+    sizes = {value: steps[value, REPAIR].came_bytes for value in {value for value, _ in steps}}
+    largest = sorted(sizes, key=lambda value: (-sizes[value], value))
+    for value in largest:
+        came, left = steps[value, REPAIR], steps[value, EMPTY]
+        share = f"{left.left_bytes / max(came.came_bytes, 1):.1%}"
+        rows.append((value or "unknown", came.came, left.left, came.came_bytes, left.left_bytes, share))
+    table = Table((name, "documents", "stay", "bytes", "stay", "of the bytes"), tuple(rows))
     for title, taken in (
         ("Documents that each step dropped", lambda step: step.dropped),
         ("Bytes that each step took", lambda step: step.taken_bytes),
         ("Bytes that each step left", lambda step: step.left_bytes),
     ):
-        rows = tuple((each or "unknown", *(taken(steps[each, step]) for step in names)) for each in largest)
-        folds.append(Fold(f"{title}, by {name}", tables=(Table((name, *names), rows),)))
+        names = found.policy.names
+        of_steps = tuple((value or "unknown", *(taken(steps[value, step]) for step in names)) for value in largest)
+        folds.append(Fold(f"{title}, by {name}", tables=(Table((name, *names), of_steps),)))
     return Section(f"By {name}", "", (shortened(table),), folds=tuple(folds))
 
 

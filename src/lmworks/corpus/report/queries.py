@@ -128,9 +128,8 @@ VERDICTS = ("kept", "cut", "dropped", "gone", "out_of_scope")
 def sides(step: Step) -> Iterator[tuple[str, str, float]]:
     """Score, side ("at least" or "at most") and threshold of all limits of a step."""
     for name, limit in step.all_limits.items():
-        for side, threshold in (("at least", limit.at_least), ("at most", limit.at_most)):
-            if threshold is not None:
-                yield name, side, threshold
+        both = (("at least", limit.at_least), ("at most", limit.at_most))
+        yield from ((name, side, threshold) for side, threshold in both if threshold is not None)
 
 
 def thresholds(found: Filtered) -> Iterator[tuple[Step, str, str, float, NDArray[np.float64]]]:
@@ -176,9 +175,14 @@ def alarms(found: Filtered) -> list[Alarm]:
         if max(alarm.documents, alarm.bytes) > found.policy.alarm:
             raised.append(alarm)
 
+    def all_steps(steps: Mapping[Any, Tally], *key: str) -> Tally:
+        """All that came to the first step, and that the last one left."""
+        first, last = steps[*key, REPAIR], steps[*key, EMPTY]
+        return Tally(first.came, first.came_bytes, last.left, last.left_bytes)
+
     steps = tally(found.flows, "source", "step")
     for source in sorted({source for source, _ in steps}):
-        wholes[source] = all_steps(steps[source, REPAIR], steps[source, EMPTY])
+        wholes[source] = all_steps(steps, source)
         for name in found.policy.names:
             add(source, name, steps[source, name], wholes[source])
         if source not in {alarm.source for alarm in raised}:
@@ -186,13 +190,8 @@ def alarms(found: Filtered) -> list[Alarm]:
     for by in ("kind", "language"):
         steps = tally(found.flows, "source", by, "step")
         for source, name in sorted({(source, name) for source, name, _ in steps}):
-            part, whole = all_steps(steps[source, name, REPAIR], steps[source, name, EMPTY]), wholes[source]
+            part, whole = all_steps(steps, source, name), wholes[source]
             matters = part.dropped > _LEAST * whole.came or part.taken_bytes > _LEAST * whole.came_bytes
             if matters and _FEWEST <= part.came < whole.came:
                 add(f"the {by} {name or 'unknown'} in {source}", "all steps", part, part)
     return raised
-
-
-def all_steps(first: Tally, last: Tally) -> Tally:
-    """All that came to the first step, and that the last one left."""
-    return Tally(first.came, first.came_bytes, last.left, last.left_bytes)

@@ -2,7 +2,7 @@
 only just passed, and the duplicate that was kept in its place."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,13 @@ def why(folder: Path, name: str, made_from: Sequence[Path] = ()) -> tuple[list[E
         for pattern in (MANIFEST, f"[!.]*/{MANIFEST}", f"stages/*/[!.]*/{MANIFEST}"):
             manifests += there.glob(pattern)
     artefacts, unreadable = known_artefacts(manifests)
-    found, missing = _inputs(folder, artefacts)
-    explanations = [_explain(Filtered(folder, found), uri, missing) for uri in uris]
+    missing, inputs = "the folder has no manifest, so what it was made from is not known", dict[str, Path]()
+    if (folder / MANIFEST).is_file():
+        parents = read_manifest(folder).parents
+        lost = [f"{parent}, which it was made from," for parent, digest in parents.items() if digest not in artefacts]
+        missing = f"{lost[0]} is neither in its workspace nor next to it: say where it is (--from)" if lost else ""
+        inputs = {} if lost else {parent: artefacts[digest] for parent, digest in parents.items()}
+    explanations = [_explain(Filtered(folder, inputs), uri, missing) for uri in uris]
     return [replace(explanation, unreadable=unreadable) for explanation in explanations], rejected
 
 
@@ -128,18 +133,6 @@ def _meant(folder: Path, name: str, rejected: Sequence[RejectedRecord]) -> list[
             "in which it was cleaned with --workspace"
         )
     return found
-
-
-def _inputs(folder: Path, artefacts: Mapping[str, Path]) -> tuple[dict[str, Path], str]:
-    """The artefacts that this one was made from, found in its workspace or next to it, or why it is not."""
-    if not (folder / MANIFEST).is_file():
-        return {}, "the folder has no manifest, so what it was made from is not known"
-    parents = read_manifest(folder).parents
-    if lost := [name for name, digest in parents.items() if digest not in artefacts]:
-        return {}, (
-            f"{lost[0]}, which it was made from, is neither in its workspace nor next to it: say where it is (--from)"
-        )
-    return {name: artefacts[digest] for name, digest in parents.items()}, ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

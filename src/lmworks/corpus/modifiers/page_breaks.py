@@ -71,7 +71,11 @@ def repair_pages(text: str) -> list[Edit]:
     page_starts = _page_starts(text, lines, starts)
     if not page_starts:
         return []
-    pages = [_edges_of(lines, first, end) for first, end in pairwise([0, *page_starts, len(lines)])]
+    pages: list[_Sides] = []  # of each the filled lines at its top and at its bottom, from the outside in
+    for first, end in pairwise([0, *page_starts, len(lines)]):
+        filled = [line for line in range(first, end) if lines[line].strip()]
+        top, bottom = filled[:_DEPTH], filled[: _DEPTH - 1 : -1][:_DEPTH]
+        pages.append((top, bottom) if bottom else (top[:1], top[:0:-1]))  # the latter where that is all there is
     rules = _numbers(pages, lines)
     if "\f" not in text:  # each page was found by the line that ends it
         rules |= {start - 1: "page.number" if page_number(lines[start - 1]) else "page.head" for start in page_starts}
@@ -105,13 +109,6 @@ def _page_starts(text: str, lines: Sequence[str], starts: Sequence[int]) -> list
     if "\f" in text:
         return [line for line in range(1, len(lines)) if text[starts[line] - 1] == "\f"]
     return [line + 1 for line in _inferred_page_ends(lines, starts) if line + 1 < len(lines)]
-
-
-def _edges_of(lines: Sequence[str], first: int, end: int) -> _Sides:
-    """The filled lines at the top of the page [first, end) and at its bottom, from the outside in."""
-    filled = [line for line in range(first, end) if lines[line].strip()]
-    top, bottom = filled[:_DEPTH], filled[: _DEPTH - 1 : -1][:_DEPTH]
-    return (top, bottom) if bottom else (top[:1], top[:0:-1])  # the latter where that is all there is on this page
 
 
 def _numbers(pages: Sequence[_Sides], lines: Sequence[str]) -> dict[int, str]:
@@ -183,22 +180,16 @@ class _Edge:
     pairs: frozenset[str]  # of neighbouring letters
 
 
-def _edge(page: int, line: int, text: str) -> _Edge:
-    numeral = PATTERNS["numeral"]
-    numbers = tuple(int(each) if each.isdigit() else roman_value(each) or 0 for each in numeral.findall(text))
-    letters = letters_of(numeral.sub("", text))
-    return _Edge(page, line, letters, numbers, frozenset(map("".join, pairwise(letters))))
-
-
 def _heads(pages: Sequence[_Sides], lines: Sequence[str], numbers: dict[int, str]) -> dict[int, str]:
     rules: dict[int, str] = {}
     for side, rule in enumerate(("page.head", "page.foot")):
-        edges = [
-            _edge(page, line, lines[line])
-            for page, sides in enumerate(pages)
-            for line in sides[side]
-            if line not in numbers and len(lines[line]) <= _LONGEST
-        ]
+        edges: list[_Edge] = []
+        for page, line in ((page, line) for page, sides in enumerate(pages) for line in sides[side]):
+            if line not in numbers and len(text := lines[line]) <= _LONGEST:
+                numerals = PATTERNS["numeral"].findall(text)
+                values = tuple(int(each) if each.isdigit() else roman_value(each) or 0 for each in numerals)
+                letters = letters_of(PATTERNS["numeral"].sub("", text))
+                edges.append(_Edge(page, line, letters, values, frozenset(map("".join, pairwise(letters)))))
         for group in _recurring(edges):
             skipped = rule == "page.head" and _is_heading(group[0], lines, numbers)
             rules |= {each.line: rule for each in group[skipped:]}

@@ -45,17 +45,8 @@ def find_matter(text: str) -> list[TaggedSpan]:
     """Front and back matter, in order; of two parts that overlap the surer one, or of two as sure the one that begins
     first. The rules are those of `FRONT_MATTER`."""
     lines, starts = split_lines(text)
-    start, end, found = _frames(text)
-    found += _lists(lines, starts, start, end)
-    found += _paragraphs(text, start, end)
-    found += _title_page(text, start, found)
-    return without_overlaps(found, lambda span: (-span.score, span.start))
-
-
-def _frames(text: str) -> tuple[int, int, list[TaggedSpan]]:
-    """The beginning and the end of a book with a licence around it, and what is around it."""
     found: list[TaggedSpan] = []
-    start, end = 0, len(text)
+    start, end = 0, len(text)  # of the book within a licence around it
     if match := PATTERNS["start_frame"].search(text, 0, _HEAD) or PATTERNS["small_print"].search(text, 0, _HEAD):
         start = match.end()
         found.append(TaggedSpan("matter.licence", 0, start))
@@ -65,7 +56,10 @@ def _frames(text: str) -> tuple[int, int, list[TaggedSpan]]:
     if match := PATTERNS["end_frame"].search(text, start):
         end = match.start()
         found.append(TaggedSpan("matter.licence", end, len(text)))
-    return start, end, found
+    found += _lists(lines, starts, start, end)
+    found += _paragraphs(text, start, end)
+    found += _title_page(text, start, found)
+    return without_overlaps(found, lambda span: (-span.score, span.start))
 
 
 def _lists(lines: Sequence[str], starts: Sequence[int], start: int, end: int) -> list[TaggedSpan]:
@@ -194,17 +188,15 @@ def _paragraphs(text: str, start: int, end: int) -> list[TaggedSpan]:
         if length <= 300 and paragraph.end() > end - 1000 and PATTERNS["colophon"].match(paragraph[0]):
             found.append(TaggedSpan("matter.colophon", *paragraph.span(), 0.8))
         elif words and (length <= 200 or len(words) > 1):
-            # A preface may tell of editions, and people of what was printed.
-            score = min(1.0, 0.4 + 0.2 * len(words)) if _is_imprint(paragraph[0], imprints) else 0.4
+            # A preface may tell of editions, and people of what was printed: an imprint begins as one, or tells a year
+            # and whose rights it has.
+            begins = not any(map(str.isalnum, paragraph[0][: imprints[0].start()]))
+            rights = any(match["rights"] for match in imprints)
+            has_year = rights and bool(PATTERNS["year"].search(paragraph[0]))
+            is_imprint = rights if length > 200 else begins or has_year
+            score = min(1.0, 0.4 + 0.2 * len(words)) if is_imprint else 0.4
             found.append(TaggedSpan("matter.copyright", *paragraph.span(), score))
     return found
-
-
-def _is_imprint(paragraph: str, found: Sequence[re.Match[str]]) -> bool:
-    """Whether a paragraph does not only talk of imprints: it begins as one, or tells a year and whose rights it has."""
-    begins = not any(map(str.isalnum, paragraph[: found[0].start()]))
-    rights = any(match["rights"] for match in found)
-    return rights if len(paragraph) > 200 else begins or (rights and bool(PATTERNS["year"].search(paragraph)))
 
 
 def _title_page(text: str, start: int, found: Sequence[TaggedSpan]) -> list[TaggedSpan]:

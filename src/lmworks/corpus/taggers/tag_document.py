@@ -3,7 +3,7 @@
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -12,7 +12,7 @@ from pathlib import Path
 from lmworks.config import from_mapping, to_mapping
 from lmworks.corpus.attributes import Attributes, DocumentAttributes, TaggedSpan
 from lmworks.corpus.dedup.decontamination import RULE as CONTAMINATION
-from lmworks.corpus.dedup.decontamination import ContaminationIndex, Overlap, find_overlaps, index_items, read_items
+from lmworks.corpus.dedup.decontamination import ContaminationIndex, find_overlaps, index_items, read_items
 from lmworks.corpus.dedup.hashes import text_digest
 from lmworks.corpus.documents import kind_of
 from lmworks.corpus.edits import CleanText, apply_edits
@@ -67,7 +67,13 @@ def tag_document(
     parts = [found, *(tagger.tag(text) for tagger in tools.taggers)]
     if tools.evaluation is not None:
         overlaps = tuple(find_overlaps(tools.evaluation, [text.text]))
-        parts.append(contamination(overlaps))
+        worst = max(overlaps, key=lambda overlap: overlap.share, default=None)
+        found_spans = tuple(span for overlap in overlaps for span in overlap.spans)
+        parts.append(
+            Attributes({CONTAMINATION: worst.share}, found_spans, {"evaluation_item": worst.item})
+            if worst
+            else Attributes({CONTAMINATION: 0.0})
+        )
         (set() if items is None else items).update(overlap.item for overlap in overlaps)
     if config.personal:
         parts.append(Attributes(spans=tuple(metadata.metadata_spans(document))))
@@ -145,16 +151,6 @@ def _files(config: AnnotateConfig, base: Path) -> dict[str, dict[str, Path]]:
     found = {key: {name: named_file(name, base, key) for name in names} for key, names in settings.items()}
     named = {name: named_file(file, base, "classifiers", name) for name, file in sorted(config.classifiers.items())}
     return found | {"classifiers": named}
-
-
-def contamination(overlaps: Sequence[Overlap]) -> Attributes:
-    """Spans where evaluation items stand, and the highest share of an item that the text holds; 0 where it holds none.
-    The label names the item."""
-    if not overlaps:
-        return Attributes({CONTAMINATION: 0.0})
-    worst = max(overlaps, key=lambda overlap: overlap.share)
-    spans = tuple(span for overlap in overlaps for span in overlap.spans)
-    return Attributes({CONTAMINATION: worst.share}, spans, {"evaluation_item": worst.item})
 
 
 def joined(parts: Iterable[Attributes]) -> Attributes:

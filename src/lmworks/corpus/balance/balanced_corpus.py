@@ -41,7 +41,12 @@ def write_part(
             for place, line in enumerate(source):
                 if copies[place] >= number > 1:
                     document = document_from_json(line, f"{shard.path}, line {place + 1}")
-                    copy = _augmented(document, number, augment, seed)
+                    kind, text = kind_of(document), document.text
+                    numbers = numbers_of(document.hash, number, seed)
+                    if chosen := choose_augmentation(augment, kind, numbers):
+                        seen = Text(text, kind, base_language(document.language) or "", document.uri)
+                        text = AUGMENTATIONS[chosen](seen, numbers)
+                    copy = make_copy(document, number, text, chosen if text != document.text else "")
                     counts["augmented"] += AUGMENTED in copy.metadata
                     counts["bytes"] += _bytes(copy) - _bytes(document)
                     line = document_to_json(copy).encode() + b"\n"
@@ -56,14 +61,6 @@ def _round(number: int) -> str:
 
 def _bytes(document: Document) -> int:
     return len(document.text.encode("utf-8", "surrogatepass"))
-
-
-def _augmented(document: Document, number: int, augment: Mapping[str, float], seed: int) -> Document:
-    kind, text = kind_of(document), document.text
-    numbers = numbers_of(document.hash, number, seed)
-    if chosen := choose_augmentation(augment, kind, numbers):
-        text = AUGMENTATIONS[chosen](Text(text, kind, base_language(document.language) or "", document.uri), numbers)
-    return make_copy(document, number, text, chosen if text != document.text else "")
 
 
 def make_copy(document: Document, number: int, text: str, augmentation: str = "") -> Document:
@@ -83,10 +80,9 @@ def rounds(folders: Sequence[Path], most: int) -> list[Path]:
 def not_drawn(survey: Survey, draw: Draw) -> Iterator[RejectedRecord]:
     """How many documents of each source are not in the corpus, and why; `balance.parquet` has each of them."""
     for source, name in enumerate(survey.sources):
-        counts = np.bincount(draw.reasons[survey.source == source], minlength=len(REASONS))
-        for reason, count in zip(REASONS[1:], counts.tolist()[1:], strict=True):
-            if count:
-                yield RejectedRecord(name, reason, count)
+        counts = np.bincount(draw.reasons[survey.source == source], minlength=len(REASONS)).tolist()
+        pairs = zip(REASONS[1:], counts[1:], strict=True)
+        yield from (RejectedRecord(name, reason, count) for reason, count in pairs if count)
 
 
 def write_ledger(path: Path, surveys: Sequence[Path], draw: Draw) -> None:

@@ -16,7 +16,7 @@ from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.draw import draw_documents
 from lmworks.corpus.balance.survey import read_survey, survey_part
 from lmworks.corpus.balance.upsampling import NO_ATTRIBUTES
-from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, corpus_shards, join_shards, rejected_to_json
+from lmworks.corpus.documents import DOCUMENTS, REJECTED, corpus_shards, join_shards, rejected_to_json
 from lmworks.corpus.execution.execution import Part, carry_out
 from lmworks.corpus.taggers.config import AnnotateConfig, ModelPerplexityConfig
 
@@ -27,7 +27,13 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
     ValueError before anything is written for what cannot be done; the message has the numbers.
     """
     shards = corpus_shards(context.inputs)
-    _check_inputs(config, context, shards)
+    used = {shard.input for shard in shards}
+    for name, folder in context.inputs.items():
+        if name not in used and not (folder / ATTRIBUTES).is_dir():
+            raise ValueError(f"{name} holds neither documents nor their attributes: leave it out")
+    if absent := next((name for name in config.evaluation if name not in used), None):
+        error = unknown("input", absent, sorted(used))
+        raise ValueError(f"evaluation: {error}. An input is a stage that this one reads from, or a folder of --from")
     surveys = [Part(shard, context.work / "survey" / shard.name, shard.bytes) for shard in shards]
     work = partial(survey_part, equal=bool(config.evaluation))
     carry_out(work, surveys, config.execution, context.progress, "bytes surveyed")
@@ -81,17 +87,3 @@ def check_inputs(config: BalanceConfig, _: Path, inputs: Sequence[object]) -> No
     asks = any(factor.limits or factor.labels for factor in config.factors)
     if asks and not any(isinstance(each, (AnnotateConfig, ModelPerplexityConfig)) for each in inputs):
         raise ValueError(NO_ATTRIBUTES)
-
-
-def _check_inputs(config: BalanceConfig, context: StageContext, shards: Sequence[CorpusShard]) -> None:
-    """ValueError for inputs that give nothing, and for evaluation inputs that there are not."""
-    used = {shard.input for shard in shards}
-    for name, folder in context.inputs.items():
-        if name not in used and not (folder / ATTRIBUTES).is_dir():
-            raise ValueError(f"{name} holds neither documents nor their attributes: leave it out")
-    for name in config.evaluation:
-        if name not in used:
-            error = unknown("input", name, sorted(used))
-            raise ValueError(
-                f"evaluation: {error}. An input is a stage that this one reads from, or a folder of --from"
-            )

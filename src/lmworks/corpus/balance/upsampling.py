@@ -1,8 +1,8 @@
 """Upsampling factors: how often each document counts, the product of the factors that fit it."""
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.config import unknown
-from lmworks.corpus.attributes import LABEL, SCORE, AttributeTable, read_attributes
+from lmworks.corpus.attributes import LABEL, SCORE, read_attributes
 from lmworks.corpus.balance.config import UpsamplingFactor, unknown_source
 from lmworks.corpus.balance.survey import Survey, key_of
 from lmworks.corpus.filtering.filter_policy import Limit
@@ -54,21 +54,16 @@ def count_documents(
             ("kind", factor.kinds, survey.kinds, survey.kind),
             ("language", factor.languages, survey.languages, survey.language),
         ):
+            matched = {glob: fnmatch.filter(names, glob) for glob in globs}
+            for glob in (glob for glob, names_of_glob in matched.items() if not names_of_glob):
+                error = unknown_source(glob, names) if what == "source" else unknown(what, glob, names)
+                raise ValueError(f"factors: {error}")
             if globs:
-                fits &= _named(what, globs, names)[number]
+                fits &= np.isin(number, [names.index(name) for found in matched.values() for name in found])
         codes, place = np.unique(2 * place + fits, return_inverse=True)
         own = Fraction(repr(factor.times))
         times = [times[code >> 1] * (own if code & 1 else 1) for code in codes.tolist()]
     return Counted(tuple(times), place)
-
-
-def _named(what: str, globs: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
-    """Which of the names one of the globs matches; ValueError for a glob that matches none."""
-    for glob in globs:
-        if not any(fnmatchcase(name, glob) for name in names):
-            error = unknown_source(glob, names) if what == "source" else unknown(what, glob, names)
-            raise ValueError(f"factors: {error}")
-    return np.array([any(fnmatchcase(name, glob) for glob in globs) for name in names])
 
 
 def _met(
@@ -90,7 +85,16 @@ def _met(
     for path in files:
         table = read_attributes(path, ["uri", "hash", *(column for column, _ in conditions)])
         keys.append(np.array([key_of(*each) for each in zip(table.uris, table.hashes, strict=True)], np.uint64))
-        found.append(np.stack([_fits(each, table) for each in conditions], axis=1))
+        fits = np.full((len(table), len(conditions)), -1, np.int8)  # -1 where the table says nothing of it
+        for place, (column, wanted_values) in enumerate(conditions):
+            if isinstance(wanted_values, tuple):
+                words = table.labels.get(column.removeprefix(LABEL))
+                if words is not None:
+                    fits[:, place] = [word in wanted_values for word in words]
+            elif (values := table.scores.get(column.removeprefix(SCORE))) is not None:
+                low, high = wanted_values.bounds
+                fits[:, place] = np.isfinite(values) & (low <= values) & (values <= high)  # NaN where it has none
+        found.append(fits)
     key, fits = np.concatenate(keys), np.concatenate(found)
     order = np.argsort(key, kind="stable")
     key, first = np.unique(key[order], return_index=True)
@@ -108,16 +112,3 @@ def _met(
             "read from the same documents, or from those that they were cleaned from"
         )
     return result == 1
-
-
-def _fits(condition: _Condition, table: AttributeTable) -> NDArray[np.int8]:
-    """(m,) 1 where a document of the table meets it, else 0, and -1 where the table says nothing of it."""
-    column, wanted = condition
-    if isinstance(wanted, tuple):
-        words = table.labels.get(column.removeprefix(LABEL))
-        return np.full(len(table), -1, np.int8) if words is None else np.array([w in wanted for w in words], np.int8)
-    values = table.scores.get(column.removeprefix(SCORE))
-    if values is None:
-        return np.full(len(table), -1, np.int8)
-    low, high = wanted.bounds
-    return (np.isfinite(values) & (low <= values) & (values <= high)).astype(np.int8)  # NaN where it has none

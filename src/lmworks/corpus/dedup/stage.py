@@ -9,7 +9,7 @@ import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, read_rows, write_json
 from lmworks.config import SHAPES_NOTHING
-from lmworks.corpus.attributes import AttributeTable, CorpusAttributes, CorpusTexts, open_corpus, read_attributes
+from lmworks.corpus.attributes import AttributeTable, CorpusTexts, open_corpus, read_attributes
 from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, rank_corpus
 from lmworks.corpus.dedup.match_tables import CORPUS, Method, Places, write_matches, write_repositories
 from lmworks.corpus.dedup.near_duplicates import Compared, Keys, NearDuplicatesConfig, compare, keys_of_texts
@@ -76,7 +76,14 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     identity = {"shards": corpus_rows(shards, attributes.only()), "threshold": config.near.threshold}
     write_json(context.output / CORPUS, identity)
     texts = CorpusTexts(shards, attributes)
-    found = _found(config, context, shards, attributes, documents.starts.tolist())
+    rejected = [folder / REJECTED for folder in context.inputs.values() if (folder / REJECTED).is_file()]
+    roots = git_roots(row for path in rejected for row in read_rows(RejectedRecord, path))
+    parts = [
+        Part(SignPart(shard, paths[0], config, start, roots), context.work / f"{shard.name}.npz", shard.bytes)
+        for shard, paths, start in zip(shards, attributes.files, documents.starts.tolist(), strict=False)
+    ]
+    carry_out(sign_part, parts, config.execution, context.progress, "bytes")
+    found = [part.done for part in parts]
     compared = compare(texts, documents.order, joined(Keys, found), config.near)
     places: dict[Method, Places] = {}
     if config.paragraphs:
@@ -110,23 +117,6 @@ class SignPart:
     config: DuplicatesConfig
     first: int  # the number of the first document
     roots: frozenset[str]  # folders that held the data of Git
-
-
-def _found(
-    config: DuplicatesConfig,
-    context: StageContext,
-    shards: Sequence[CorpusShard],
-    attributes: CorpusAttributes,
-    starts: Sequence[int],
-) -> list[Path]:
-    rejected = [folder / REJECTED for folder in context.inputs.values() if (folder / REJECTED).is_file()]
-    roots = git_roots(row for path in rejected for row in read_rows(RejectedRecord, path))
-    parts = [
-        Part(SignPart(shard, paths[0], config, start, roots), context.work / f"{shard.name}.npz", shard.bytes)
-        for shard, paths, start in zip(shards, attributes.files, starts, strict=False)
-    ]
-    carry_out(sign_part, parts, config.execution, context.progress, "bytes")
-    return [part.done for part in parts]
 
 
 def sign_part(part: SignPart, path: Path) -> None:

@@ -2,13 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmworks.artefact import MANIFEST, StageContext, hash_file, read_json, read_manifest, write_json
 from lmworks.config import SHAPES_NOTHING, ConfigError
-from lmworks.corpus.attributes import EMITS, LABEL, CorpusAttributes, open_corpus, read_joined
+from lmworks.corpus.attributes import EMITS, LABEL, open_corpus, read_joined
 from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, check_similarity, rank_corpus
 from lmworks.corpus.dedup.match_tables import CORPUS, not_looked_for
 from lmworks.corpus.dedup.stage import DuplicatesConfig, corpus_rows
@@ -107,7 +107,15 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
     """
     policy = config.read(context.base)
     shards, attributes = open_corpus(context.inputs)
-    duplicates = _duplicates(context.inputs, shards, attributes)
+    searched = [folder for folder in context.inputs.values() if (folder / CORPUS).is_file()]
+    if len(searched) > 1:
+        raise ValueError("two inputs hold duplicates: those of one stage data.duplicates are wanted")
+    if searched and read_json(searched[0] / CORPUS)["shards"] != corpus_rows(shards, attributes.only()):
+        raise ValueError(
+            "the duplicates are not those of these documents: they were looked for in others, in these in another "
+            "order, or in texts repaired otherwise. Let data.annotate, data.duplicates and data.clean read from the "
+            "same stages, in the same order"
+        )
     names, decisions = Names(), list[list[Decisions]]()
     manifests = [read_manifest(folder) for folder in context.inputs.values() if (folder / MANIFEST).is_file()]
     emits = {name for manifest in manifests for name in manifest.metrics.get(EMITS, ())}
@@ -121,7 +129,7 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
             missing.append(f"The step {step.name} looks at no document: none has its sources, kinds and languages")
         sentences += missing if step not in known else []
     documents = rank_corpus(attributes.only(*RANKED_BY))
-    decide_duplicates(policy, documents, decisions, duplicates)
+    decide_duplicates(policy, documents, decisions, searched[0] if searched else None)
     check_refused(policy, documents, decisions)
     parts = [
         Part(FilterPart(*given, policy), context.work / "parts" / given[0].name, given[0].bytes)
@@ -136,21 +144,6 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
             _added(counts, source, amounts)
     check_balance(read_flows(context.output / LEDGER), policy.names, counts)
     return sentences
-
-
-def _duplicates(inputs: Mapping[str, Path], shards: Sequence[CorpusShard], attributes: CorpusAttributes) -> Path | None:
-    """The folder of the duplicates of these documents. ValueError where they were looked for in other documents, in
-    another order or in texts that were repaired otherwise: they are known by their places."""
-    found = [folder for folder in inputs.values() if (folder / CORPUS).is_file()]
-    if len(found) > 1:
-        raise ValueError("two inputs hold duplicates: those of one stage data.duplicates are wanted")
-    if found and read_json(found[0] / CORPUS)["shards"] != corpus_rows(shards, attributes.only()):
-        raise ValueError(
-            "the duplicates are not those of these documents: they were looked for in others, in these in another "
-            "order, or in texts repaired otherwise. Let data.annotate, data.duplicates and data.clean read from the "
-            "same stages, in the same order"
-        )
-    return found[0] if found else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

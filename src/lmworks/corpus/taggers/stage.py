@@ -4,7 +4,7 @@ import json
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,13 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
     shards = corpus_shards(dict(context.inputs))
     check_sources(shards)
     (context.work / ITEMS).mkdir(exist_ok=True)
-    words = _book_words(shards, config, context) if config.repair else None
+    words = None  # how often each stands in the books of the corpus, before the first of them is repaired
+    if config.repair:
+        counted = [Part(shard, context.work / WORDS / f"{shard.name}.json", shard.bytes) for shard in shards]
+        carry_out(count_books, counted, config.execution, context.progress, "bytes searched for words of books")
+        joined = Part(tuple(part.done for part in counted), context.work / WORDS / "all.json")
+        carry_out(join_counts, [joined], ExecutionConfig(workers=1))
+        words = joined.done
     parts = [
         Part(
             AnnotatePart(shard, config, context.base, context.work / ITEMS / f"{shard.name}.json", words),
@@ -56,8 +62,12 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
     for part in parts:
         shutil.copyfile(part.done, folder / part.done.name)
     tables = CorpusAttributes([(part.done,) for part in parts])
-    items = _items(config, context.base, [part.given.items for part in parts])
-    own = {name for tagger in tools_of(config, context.base).taggers for name in tagger.emits}
+    tools = tools_of(config, context.base)
+    own = {name for tagger in tools.taggers for name in tagger.emits}
+    items = {}  # how many evaluation items have each status
+    if tools.evaluation is not None:
+        files = [part.given.items.read_text("utf-8") for part in parts]
+        items = count_statuses(tools.evaluation, {item for file in files for item in json.loads(file)})
     metrics = {
         "documents": sum(map(len, tables.only())),
         "repaired": sum(table.edits.filled() for table in tables.only("edits")),
@@ -66,17 +76,16 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
         EVALUATION_ITEMS: items,
         EMITS: sorted(own.difference(*emitted().values())),
     }
-    return StageResult(metrics=metrics, sections=(_section(tables), *([_items_section(items)] if items else [])))
-
-
-def _book_words(shards: Sequence[CorpusShard], config: AnnotateConfig, context: StageContext) -> Path:
-    """Count the words of all books of the corpus, before the first of them is repaired."""
-    folder = context.work / WORDS
-    parts = [Part(shard, folder / f"{shard.name}.json", shard.bytes) for shard in shards]
-    carry_out(count_books, parts, config.execution, context.progress, "bytes searched for words of books")
-    joined = Part(tuple(part.done for part in parts), folder / "all.json")
-    carry_out(join_counts, [joined], ExecutionConfig(workers=1))
-    return joined.done
+    sections = [_section(tables)]
+    if items:
+        undecided = sum(count for status, count in items.items() if status.endswith("to decide"))
+        text = (
+            "Contaminated is an item of which any document holds a run of words: a policy says which share is too much."
+        )
+        alarm = f"{undecided:,} of {sum(items.values()):,} evaluation items cannot be decided."
+        table = Table(("status", "items"), tuple(items.items()))
+        sections.append(Section("Evaluation items", text, (table,), alarms=(alarm,) if undecided else ()))
+    return StageResult(metrics=metrics, sections=tuple(sections))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +113,6 @@ def annotate_part(part: AnnotatePart, path: Path) -> None:
         written = part.items.with_name(f".{part.items.name}.{secrets.token_hex(8)}")
         written.write_text(json.dumps(sorted(found)), "utf-8")
         written.replace(part.items)
-
-
-def _items(config: AnnotateConfig, base: Path, found: Sequence[Path]) -> dict[str, int]:
-    """Count the evaluation items of each status; nothing where none are looked for."""
-    index = tools_of(config, base).evaluation
-    if index is None:
-        return {}
-    return count_statuses(index, {item for path in found for item in json.loads(path.read_text("utf-8"))})
-
-
-def _items_section(items: Mapping[str, int]) -> Section:
-    undecided = sum(count for status, count in items.items() if status.endswith("to decide"))
-    text = "Contaminated is an item of which any document holds a run of words: a policy says which share is too much."
-    alarms = (f"{undecided:,} of {sum(items.values()):,} evaluation items cannot be decided.",) if undecided else ()
-    return Section("Evaluation items", text, (Table(("status", "items"), tuple(items.items())),), alarms=alarms)
 
 
 def _section(tables: CorpusAttributes) -> Section:

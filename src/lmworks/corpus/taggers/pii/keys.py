@@ -79,7 +79,14 @@ def find_assignments(text: str, regions: Sequence[tuple[int, int]]) -> Iterator[
             if value.lastgroup == "bare":  # what follows is the punctuation of a sentence
                 end = start + len(text[start:end].rstrip(".:!?"))
             if end - start >= _SHORTEST:
-                yield TaggedSpan(PASSWORD, start, end, _secrecy(text[start:end]))
+                word = text[start:end]
+                is_mixed = _SYMBOL.search(word) or (_DIGIT.search(word) and _LETTER.search(word))
+                bits = entropy(word)
+                is_plain = PATTERNS["placeholder"].search(word) or PATTERNS["reference"].fullmatch(word)
+                score = _SURE if len(word) >= 16 and bits >= 3.5 else _LIKELY
+                if not is_mixed or bits < 2.5 or is_plain:
+                    score = _UNLIKELY
+                yield TaggedSpan(PASSWORD, start, end, score)
 
 
 def entropy(text: str) -> float:
@@ -91,11 +98,3 @@ def _token_score(token: str) -> float:
     if PATTERNS["placeholder"].search(token) or entropy(token) < 3:
         return _UNLIKELY
     return _SURE
-
-
-def _secrecy(value: str) -> float:
-    mixed = (_DIGIT.search(value) and _LETTER.search(value)) or _SYMBOL.search(value)
-    bits = entropy(value)
-    if not mixed or bits < 2.5 or PATTERNS["placeholder"].search(value) or PATTERNS["reference"].fullmatch(value):
-        return _UNLIKELY
-    return _SURE if len(value) >= 16 and bits >= 3.5 else _LIKELY

@@ -1,13 +1,12 @@
-"""Words and tokens against a scanner that goes by characters and knows scripts by Unicode's names; sentences."""
+"""Words and tokens against a scanner that goes by characters and knows scripts by Unicode's names."""
 
 import unicodedata
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.tables import for_each
 from lmworks.corpus.taggers.tagger import Text
-from lmworks.corpus.taggers.words import sentence_count, token_spans, tokens, words_among
+from lmworks.corpus.taggers.words import token_spans, tokens, words_among
 
 JOINERS = "'’-\u2010\u2011_·\u00ad\u05f3\u05f4\u200c\u200d"
 SINGLE = ("THAI ", "LAO ", "MYANMAR ", "KHMER ", "HIRAGANA ", "CJK UNIFIED ", "CJK COMPATIBILITY ", "HANGZHOU ")
@@ -78,17 +77,3 @@ def test_every_letter_and_digit_of_unicode_is_of_its_kind() -> None:
         if character.isalnum():
             expected = 2 if kind(character) == "single" else 1
             assert len(tokens(character * 2)) == expected, f"U+{code:04X} {unicodedata.name(character, '')}"
-
-
-SENTENCES = {
-    0: ["", "..."],
-    1: ["no end", "Contents . . . . . 5", "I met Mr."],
-    2: ["Mr. Smith met Dr. J. Doe, e.g. in Bonn. He left.", "Pi is 3.14 of example.com. Yes"],
-    3: ['He said "Go." Then (as told.) he left.', "Wait... what?! Yes.", "你好。再见！“好。”", "यह है। यह है। है"],
-    4: ["One. Two! Three? Four", "A heading\n\nA sentence\nover two lines.\n\nAn end\n\n。\n\nOne more"],
-}
-
-
-@for_each("number", SENTENCES)
-def test_sentences_of_examples(number: int) -> None:
-    assert {text: sentence_count(text) for text in SENTENCES[number]} == dict.fromkeys(SENTENCES[number], number)

@@ -10,10 +10,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import regex
+
 from lmworks.corpus.attributes import Attributes, TaggedSpan
 from lmworks.corpus.taggers.repetition import duplicates
 from lmworks.corpus.taggers.tagger import Text, built_in
-from lmworks.corpus.taggers.words import DENSE, SENTENCE_TERMINALS, mostly, sentence_count
+from lmworks.corpus.taggers.words import DENSE, mostly
+from lmworks.tokenizer.sentence_splitter import sentence_ranges
 
 # Those of the paper; of other languages none are published there, so the score is absent.
 STOP_WORDS: Mapping[str, frozenset[str]] = {"en": frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})}
@@ -85,7 +88,7 @@ def c4(text: Text) -> Attributes:
     scores: dict[str, float] = {
         "lorem_ipsum": lowered.count(_PLACEHOLDER),
         "curly_brackets": text.text.count("{"),
-        "c4_kept_sentences": sum(map(sentence_count, kept)),
+        "c4_kept_sentences": sum(len(sentence_ranges(line)) for line in kept),
     }
     citations = _CITATION.finditer(text.text) if "[" in text.text else ()
     return Attributes(scores, (*spans, *(TaggedSpan("c4.citation", *match.span()) for match in citations)))
@@ -113,6 +116,7 @@ C4 = built_in("c4", c4)
 # fifty. Lines are those that are not blank, with the spaces at their ends, as in datatrove 0.10.1, which made FineWeb.
 
 _SHORT = 30  # characters
+_TERMINAL = regex.compile(r"\p{Sentence_Terminal}")
 
 
 def fineweb(text: Text) -> Attributes:
@@ -121,7 +125,7 @@ def fineweb(text: Text) -> Attributes:
     lines = [line for line in text.lines if line and not line.isspace()]
     newlines = len(text.lines) - 1
     if lines:
-        scores["terminal_line_share"] = sum(line[-1] in SENTENCE_TERMINALS for line in lines) / len(lines)
+        scores["terminal_line_share"] = sum(bool(_TERMINAL.match(line[-1])) for line in lines) / len(lines)
         scores["short_line_share"] = sum(len(line) <= _SHORT for line in lines) / len(lines)
         scores["fineweb_duplicate_character_share"] = duplicates(lines)[1] / (len(text.text) - newlines)
     if text.tokens:

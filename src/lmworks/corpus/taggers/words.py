@@ -1,4 +1,4 @@
-"""Words, tokens, sentences and prose of a text in any script, by stated rules: no dictionary, no model.
+"""Words, tokens and prose of a text in any script, by stated rules: no dictionary, no model.
 
 A **word** is a run of letters and digits with their combining marks. One apostrophe, hyphen, underscore, middle dot,
 soft hyphen or zero-width joiner between two of them does not end it, nor does a period or a comma between two digits:
@@ -27,26 +27,6 @@ _JOINERS = r"'’\-\u2010\u2011_·\u00ad\u05f3\u05f4\u200c\u200d"
 UNSPACED = re.compile(f"[{_SINGLE}{_KATAKANA}]")  # scripts without spaces between words
 DENSE = re.compile(f"[{_SINGLE}{_KATAKANA}{_SYLLABIC}]")  # those, and Hangul and Ethiopic, whose letters are syllables
 
-# Unicode's property Sentence_Terminal (UAX #44, PropList.txt), as code points.
-_SENTENCE_TERMINALS = """
-0021 002E 003F 0589 061D-061F 06D4 0700-0702 07F9 0837 0839 083D-083E 0964-0965 104A-104B 1362 1367-1368 166E 1735-1736
-17D4-17D6 17D9-17DA 1803 1809 1944-1945 1AA8-1AAB 1B5A-1B5B 1B5E-1B5F 1B7D-1B7E 1C3B-1C3C 1C7E-1C7F 203C-203D 2047-2049
-2E2E 2E3C 2E53-2E54 3002 A4FF A60E-A60F A6F3 A6F7 A876-A877 A8CE-A8CF A92F A9C8-A9C9 AA5D-AA5F AAF0-AAF1 ABEB FE52
-FE56-FE57 FF01 FF0E FF1F FF61 10A56-10A57 10F55-10F59 10F86-10F89 11047-11048 110BE-110C1 11141-11143 111C5-111C6 111CD
-111DE-111DF 11238-11239 1123B-1123C 112A9 1144B-1144C 115C2-115C3 115C9-115D7 11641-11642 1173C-1173E 11944 11946
-11A42-11A43 11A9B-11A9C 11C41-11C42 11EF7-11EF8 11F43-11F44 16A6E-16A6F 16AF5 16B37-16B38 16B44 16E98 1BC9F 1DA88
-"""
-SENTENCE_TERMINALS = frozenset(
-    chr(code)
-    for first, _, last in (each.partition("-") for each in _SENTENCE_TERMINALS.split())
-    for code in range(int(first, 16), int(last or first, 16) + 1)
-)
-_FULL_WIDTH = "。！？｡"  # no space follows a sentence that ends with one of these
-_CLOSING = "\"'”’»›)\\]}」』）】"
-# A period behind one of these, or behind a single letter (initials, e.g., U.S.), is none that ends a sentence.
-_ABBREVIATIONS = "Mr Ms Dr St Lt vs cf al Mrs Rev Gen Sen Rep Gov Prof Capt".split()
-_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
-
 
 def tokens(text: str) -> list[str]:
     """Words and, each for itself, all other characters that are no space, in their order."""
@@ -68,23 +48,6 @@ def mostly(script: re.Pattern[str], words: Sequence[str]) -> bool:
     return 2 * sum(1 for word in words if script.match(word)) > len(words)
 
 
-def sentence_count(text: str) -> int:
-    """Count the sentences.
-
-    A sentence ends at sentence terminals (of Unicode's first plane; a period only right behind what it ends, and not
-    behind an abbreviation) with the closing quotes and brackets behind them, before a space or the end of the text, and
-    at full-width terminals in any case; and at a blank line. What is behind the last end counts when it holds a letter
-    or digit.
-    """
-    count = 0
-    for block in text.split("\n\n"):
-        end = 0
-        for match in _sentence_end_pattern().finditer(block):
-            count, end = count + 1, match.end()
-        count += _LETTER_OR_DIGIT.search(block, end) is not None
-    return count
-
-
 @cache
 def _token_pattern() -> re.Pattern[str]:
     r"""Begins with a class of characters, so that `re` skips spaces fast; what that character was is asked behind it.
@@ -99,17 +62,6 @@ def _token_pattern() -> re.Pattern[str]:
     katakana = rf"(?<=[{_KATAKANA}])[{_KATAKANA}]*+[{marks}]*+"
     single = rf"(?<=[{_SINGLE}])(?<!\W)[{marks}]*+"
     return re.compile(rf"\S(?:{spaced}|{katakana}|{single}|)")
-
-
-@cache
-def _sentence_end_pattern() -> re.Pattern[str]:
-    """Matches the first terminal of a run, or the whole run; nothing is scanned twice, however long runs are."""
-    terminal = "".join(re.escape(each) for each in sorted(SENTENCE_TERMINALS) if ord(each) < 0x10000)
-    abbreviated = "".join(rf"(?<!\b{word}\.)" for word in (r"[^\W\d_]", *_ABBREVIATIONS))
-    first = rf"[{terminal}](?<=[^{terminal}][{terminal}])(?<!\s\.)"
-    at_end = rf"(?=[{terminal}]*+[{_CLOSING}]*+\s*+\Z)"
-    inside = rf"{abbreviated}[{terminal}]*+(?:(?<=[{_FULL_WIDTH}])|[{_CLOSING}]*+(?=\s))"
-    return re.compile(rf"{first}(?:{at_end}|{inside})")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

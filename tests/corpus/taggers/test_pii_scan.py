@@ -11,7 +11,7 @@ from lmworks.corpus.attributes import TaggedSpan
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.filtering.decide import type_in_place
 from lmworks.corpus.taggers.pii.metadata import field_of, metadata_spans
-from lmworks.corpus.taggers.pii.scan import RULES, find_personal_data
+from lmworks.corpus.taggers.pii.scan import ORDER, find_personal_data
 from lmworks.records import Document, Edit
 
 
@@ -20,7 +20,7 @@ def test_spans_lie_inside_and_apart(text, at_least):
     position = 0
     for span in find_personal_data(text, at_least):
         assert position <= span.start < span.end <= len(text)
-        assert span.rule in RULES and at_least <= span.score <= 1
+        assert span.rule in ORDER and at_least <= span.score <= 1
         position = span.end
 
 

@@ -59,7 +59,7 @@ def rule_tables(found: Filtered) -> list[Table]:
     """The policy; what each rule dropped and cut; and the documents in whose place others went; those of the most
     first."""
 
-    def sortedsection_by(column: int, rows: Iterable[tuple]) -> tuple[tuple, ...]:
+    def sorted_by(column: int, rows: Iterable[tuple]) -> tuple[tuple, ...]:
         return tuple(sorted(rows, key=lambda row: (-row[column], row[:column])))
 
     scopes = [", ".join((*step.sources, *step.kinds, *step.languages)) or "all" for step in found.policy.steps]
@@ -68,15 +68,15 @@ def rule_tables(found: Filtered) -> list[Table]:
     dropped = ((*key, of_rule.dropped, of_rule.dropped_bytes) for key, of_rule in gone.items())
     names = ("step", "rule", "documents", "places", "characters", "written")
     cut = (tuple(of_rule[name] for name in names) for of_rule in found.cut_rules)
-    by_duplicate = found.rows(["kept_duplicate", "value"], verdict=["dropped"]).groupsection_by("kept_duplicate")
+    by_duplicate = found.rows(["kept_duplicate", "value"], verdict=["dropped"]).group_by("kept_duplicate")
     sums = by_duplicate.aggregate([("value", "count"), ("value", "min")]).to_pylist()
     kept = [(row["kept_duplicate"], row["value_count"], row["value_min"]) for row in sums if row["kept_duplicate"]]
     caption = "Dropped, by the first reason of each document"
     return [
         Table(("step", "looks at", "rules"), steps, "The policy; the limits of presets are listed below"),
-        Table(("step", "rule", "documents", "bytes"), sortedsection_by(2, dropped), caption),
-        Table((*names[:4], "characters cut", "characters written instead"), sortedsection_by(4, cut), "Cut"),
-        Table(("kept duplicate", "dropped for it", "lowest similarity"), sortedsection_by(1, kept)),
+        Table(("step", "rule", "documents", "bytes"), sorted_by(2, dropped), caption),
+        Table((*names[:4], "characters cut", "characters written instead"), sorted_by(4, cut), "Cut"),
+        Table(("kept duplicate", "dropped for it", "lowest similarity"), sorted_by(1, kept)),
     ]
 
 

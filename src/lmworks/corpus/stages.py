@@ -36,7 +36,7 @@ STAGES: dict[str, Stage] = {
     "data.clean": Stage(
         run="lmworks.corpus.stage:clean",
         config="lmworks.corpus.filtering.stage:CleanConfig",
-        version=11,
+        version=12,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             DOCUMENTS,

@@ -94,7 +94,7 @@ def test_names_that_nothing_has_are_refused(step, problem):
 
 @for_each(("step", "names"), [
     ({**WORDS, "sources": ["web", "boks"]}, ['source "boks"']),
-    ({"name": "s", "limits": {"my_share": {"at_most": 1}, "model_perplexity": {"at_most": 9}}}, ['score "model_perplexity"']),
+    ({"name": "s", "limits": {"my_share": {"at_most": 1}, "code_parses": {"at_most": 9}}}, ['score "code_parses"']),
     ({"name": "s", "marks": {"rude": {}, "pii.key": {}}}, ['span "pii.key"']),
     ({**WORDS, "kinds": ["web", "mail"], "sources": ["w*"], "languages": ["en"]}, []),
 ])  # fmt: skip

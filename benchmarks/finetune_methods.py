@@ -48,7 +48,6 @@ TASK = """name = "{name}"
 purpose = "short answers"
 source = "T0's prompts"
 files = ["{name}.jsonl"]
-reader = "jsonl"
 request = "generation"
 prompt = "{{prompt}}"
 chat = true

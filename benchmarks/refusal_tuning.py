@@ -29,7 +29,6 @@ TASK = """name = "{name}"
 purpose = "questions with short answers"
 source = "{name}"
 files = ["{name}.jsonl"]
-reader = "jsonl"
 request = "generation"
 prompt = "{prompt}"
 answer = "{answer}"

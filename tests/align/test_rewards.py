@@ -5,6 +5,7 @@ import time
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lmworks.align.rewards import RewardSum, items_of
@@ -13,7 +14,7 @@ from lmworks.data.training_rows import parse_preference_row, row_columns
 from lmworks.evaluate import verifier_metrics
 from lmworks.evaluate.code_sandbox import run_programs
 from lmworks.evaluate.metric import Item, Response
-from lmworks.evaluate.model_rewards import ensemble, model_reward, process_reward
+from lmworks.evaluate.model_rewards import ensemble, process_model, reward_model
 from lmworks.records import Message, Unscored, Verifiable
 
 HANGS = ("(a|aa)+$", "a" * 60 + "b")  # an expression and a text that Python's `re` needs years for
@@ -92,26 +93,29 @@ def test_rows_and_names_are_refused_before_the_first_step():
             reward.check(items_of([Verifiable("", "a", "regexp")]))
 
 
+class Lengths:
+    """A reward model whose scores are lengths of texts."""
+
+    fingerprint = "lengths"
+
+    def score(self, answers):
+        return np.array([float(len(text)) for _, text in answers])
+
+    def steps(self, prompt, steps):
+        return np.array([float(len(step)) for step in steps])
+
+
 def test_ensembles_and_steps_of_models():
-    def lengths(prompts, completions):
-        return [len(one) for one in completions]
-
-    def step_scores(prompts, steps):
-        return [[len(step) for step in each] for each in steps]
-
-    items, responses = [Item("1"), Item("2")], [Response("ab\nabcd"), Response("Answer: 1")]
-    process = process_reward("process", step_scores)
-    assert process.measure(items, responses) == [2.0, Unscored("no steps")]
-    assert process_reward("process", step_scores, "last").measure(items, responses)[0] == 4.0
-    both = ensemble("both", [model_reward("length", lengths), process], "min")
-    assert both.measure(items, responses) == [2.0, Unscored("process: no steps")]
-    mean = ensemble("mean", [model_reward("length", lengths), process])
-    assert mean.measure(items, responses)[0] == 4.5
+    items, responses = [Item("1"), Item("2"), Item("3")], [Response("ab\nabcd"), Response("Answer: 1"), Response(" ")]
+    process, whole = process_model(Lengths()), reward_model(Lengths())
+    assert process.measure(items, responses) == [2.0, Unscored("no steps"), Unscored("no steps")]
+    assert process_model(Lengths(), "last").measure(items, responses)[0] == 4.0
+    assert whole.measure(items, responses) == [7.0, 9.0, Unscored("the response is empty")]
+    both = ensemble("both", [whole, process], "min")
+    assert both.measure(items, responses)[:2] == [2.0, Unscored("process-model: no steps")]
+    assert ensemble("mean", [whole, process]).measure(items, responses)[0] == 4.5
     with RewardSum({"both": 2.0}, {"both": both}) as reward:
-        assert reward(items, responses) == [4.0, Unscored("both: process: no steps")]
-    broken = model_reward("broken", lambda prompts, completions: [1.0, 2.0, 3.0])
-    with RewardSum({"broken": 1.0}, {"broken": broken}) as reward, pytest.raises(ValueError, match="3 scores for 2"):
-        reward(items, responses)
+        assert reward(items, responses)[:2] == [4.0, Unscored("both: process-model: no steps")]
 
 
 OWN = """

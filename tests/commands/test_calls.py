@@ -18,7 +18,6 @@ name = "ayes"
 purpose = "does it agree"
 source = "this test"
 files = ["rows.jsonl"]
-reader = "jsonl"
 request = "generation"
 prompt = "{prompt}"
 answer = "completion"

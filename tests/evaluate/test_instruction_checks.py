@@ -3,7 +3,7 @@
 import pytest
 
 from kit.tables import for_each
-from lmworks.evaluate.dataset_readers import READERS
+from lmworks.evaluate.dataset_readers import table
 from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.instruction_checks import CHECKS, capital_words, followed, word_count
 from lmworks.evaluate.metric import Item, Response, score
@@ -98,7 +98,7 @@ def test_sentences_are_those_of_punkt(text, count):
 def test_words_are_those_of_nltk():
     nltk = pytest.importorskip("nltk")
     ((name, text),) = read_texts(["ifeval/input_data.jsonl"], DATA)
-    prompts = [row["prompt"] for row in READERS["ifeval"](name, text)]
+    prompts = [row["prompt"] for row in table(name, text)]
     words = nltk.tokenize.RegexpTokenizer(r"\w+")
     assert [word_count(each) for each in prompts] == [len(words.tokenize(each)) for each in prompts]
     capital = [sum(map(str.isupper, nltk.tokenize.NLTKWordTokenizer().tokenize(each))) for each in prompts]

@@ -1,7 +1,7 @@
 """The number that a solution gives, as lm-evaluation-harness extracts it."""
 
 from kit.tables import for_each
-from lmworks.evaluate.dataset_readers import READERS
+from lmworks.evaluate.dataset_readers import table
 from lmworks.evaluate.metric import Item, Response
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.task import read_texts
@@ -37,7 +37,7 @@ def test_verbatim_forgives_spaces_at_the_ends_alone():
 @needs_data
 def test_the_solutions_of_gsm8k_are_right():
     ((name, text),) = read_texts(["gsm8k/train.jsonl"], DATA)
-    answers = [row["answer"] for row in READERS["gsm8k"](name, text)]
+    answers = [row["answer"] for row in table(name, text)]
     items = [Item(str(number), references=(answer,)) for number, answer in enumerate(answers)]
     responses = [Response(answer) for answer in answers]
     for name in ("gsm8k-strict", "gsm8k-flexible", "last-number"):

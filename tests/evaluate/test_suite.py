@@ -37,7 +37,6 @@ name = "toy"
 purpose = "words and sums"
 source = "this test"
 files = ["rows.jsonl"]
-reader = "jsonl"
 request = "choices"
 preamble = "Kind: {kind}\\n"
 prompt = "Q: {q}"

@@ -36,3 +36,11 @@ def test_a_copy_a_paraphrase_and_a_foreign_text(tiny_embedder: Checkpoint):
     held = metric("content-coverage", encoder=TextEncoder(tiny_embedder)).measure(items, responses)
     assert held[0] == pytest.approx(1, abs=1e-3) and held[0] > held[1] > held[2]  # type: ignore[operator]
     assert all(isinstance(values[3], Unscored) for values in (*table.values(), held))
+
+
+def test_an_answer_is_relevant_that_says_what_was_asked(tiny_embedder: Checkpoint):
+    items = [Item(str(n), "How many days of leave does an employee have?") for n in range(3)]
+    said = [Response("An employee has twenty-eight days of leave."), Response("Hotels are paid."), Response("")]
+    near, far, none = metric("answer-relevance", encoder=TextEncoder(tiny_embedder)).measure(items, said)
+    assert 0 < far < near <= 1 and isinstance(none, Unscored)  # type: ignore[operator]
+

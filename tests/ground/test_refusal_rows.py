@@ -24,7 +24,7 @@ from lmworks.records import Question
 CITIES = ["Paris", "Rome", "Oslo", "Lima", "Cairo", "Delhi", "Tokyo", "Quito", "Accra", "Sofia"]
 LANDS = ["France", "Italy", "Norway", "Peru", "Egypt", "India", "Japan", "Ecuador", "Ghana", "Bulgaria"]
 TASK = (
-    'name = "{name}"\npurpose = "capitals"\nsource = "this test"\nfiles = ["{name}.jsonl"]\nreader = "jsonl"\n'
+    'name = "{name}"\npurpose = "capitals"\nsource = "this test"\nfiles = ["{name}.jsonl"]\n'
     'request = "generation"\nprompt = "{{question}}"\nmetrics = ["contains"]\n{contexts}\n'
 )
 

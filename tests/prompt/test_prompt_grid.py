@@ -24,7 +24,6 @@ name = "echo"
 purpose = "say the word again"
 source = "this test"
 files = ["rows.jsonl"]
-reader = "jsonl"
 request = "generation"
 prompt = "{word}"
 answer = "word"

@@ -15,7 +15,6 @@ name = "letters"
 purpose = "the kind of a word is that of its first letter"
 source = "this test"
 files = ["rows.jsonl"]
-reader = "jsonl"
 request = "generation"
 prompt = "{word}"
 answer = "kind"

@@ -15,7 +15,6 @@ name = "{name}"
 purpose = "words"
 source = "this test"
 files = ["rows.jsonl"]
-reader = "jsonl"
 request = "generation"
 prompt = "Say {{word}}"
 answer = "word"

@@ -18,7 +18,6 @@ name = "words"
 purpose = "say the word"
 source = "this test"
 files = ["rows.jsonl"]
-reader = "jsonl"
 request = "generation"
 prompt = "{word}"
 answer = "word"

@@ -16,6 +16,7 @@ from lmworks.corpus.taggers.language import py3langid
 from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each
 from lmworks.limited_regex import compile_pattern, find_all
+from lmworks.records import Unscored
 
 _BULLET = r"^\s*\*[^\*].*$|^\s*-.*$"
 CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
@@ -138,15 +139,25 @@ def variants(text: str) -> tuple[str, ...]:
 
 
 def followed(instruction: str, arguments: Mapping[str, object], texts: Sequence[str]) -> bool:
-    """Whether one of the texts follows the instruction; an empty one follows none."""
-    return any(text.strip() and CHECKS[instruction](text, **arguments) for text in texts)
+    """Whether one of the texts follows the instruction; an empty one follows none. The hub writes an absent argument as
+    null; a 0 is one that is there. ValueError for an instruction or arguments that there are not."""
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if instruction not in CHECKS:
+        raise ValueError(f"no check is called {instruction!r}")
+    try:
+        return any(text.strip() and CHECKS[instruction](text, **given) for text in texts)
+    except TypeError as error:
+        raise ValueError(f"{instruction}: {error}") from error
 
 
 def _metric(name: str, loose: bool, by_prompt: bool) -> Metric:
     def measure(item: Item, response: Response) -> Value:
         instructions, arguments = item.fields["instructions"], item.fields["arguments"]
         texts = variants(response.text) if loose else (response.text,)
-        kept = [followed(*one, texts) for one in zip(instructions, arguments, strict=True)]
+        try:
+            kept = [followed(*one, texts) for one in zip(instructions, arguments, strict=True)]
+        except ValueError as error:
+            return Unscored(str(error))
         return float(all(kept)) if by_prompt else (float(sum(kept)), float(len(kept)))
 
     return Metric(name, each(measure), ("fields.instructions", "fields.arguments"), proportion=True)

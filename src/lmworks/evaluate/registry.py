@@ -115,7 +115,7 @@ METRICS: dict[str, Entry] = {
     "carrier-similarity": Entry("faithfulness:carrier_similarity", "statements by source", ("encoder",)),
     "attribution": Entry("attribution:attribution", "nats that contexts add to an answer", ("model",)),
     "statement-attribution": Entry("attribution:by_statement", "the same by token", ("model",)),
-    "answer-relevance": Entry("answer_metrics:answer_relevance", "cosine with the question", ("encoder",)),
+    "answer-relevance": Entry("summary_metrics:answer_relevance", "cosine with the question", ("encoder",)),
     "fragment-coverage": Entry("summary_metrics:fragment_coverage", "words copied from the source"),
     "fragment-density": Entry("summary_metrics:fragment_density", "mean length of a copied fragment"),
     "compression": Entry("summary_metrics:compression", "words of the source for each of the summary"),

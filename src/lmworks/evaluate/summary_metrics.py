@@ -1,4 +1,5 @@
-"""Metrics of summaries against their source: how much is copied, how long it is, how much of the source it holds.
+"""Metrics of summaries against their source: how much is copied, how long it is, how much of the source it holds; and
+of answers against their question.
 
 Coverage, density and compression are those of Grusky, Naaman & Artzi 2018 ("Newsroom", section 4), over words and
 marks without case. The source is the item's contexts. Faithfulness is that of any answer: `evaluate.faithfulness`.
@@ -10,7 +11,7 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from lmworks.evaluate.metric import Item, Metric, Response, Value, each
+from lmworks.evaluate.metric import Item, Metric, Response, Value, each, prompt_text
 from lmworks.records import Unscored
 from lmworks.tokenizer.sentence_splitter import sentence_ranges
 
@@ -78,3 +79,17 @@ def content_coverage(encoder: "TextEncoder") -> Metric:
         return float(weights @ covered / weights.sum())
 
     return Metric("content-coverage", each(value), ("contexts",), signature={"encoder": encoder.fingerprint})
+
+
+def answer_relevance(encoder: "TextEncoder") -> Metric:
+    """Cosine of the question and the answer, as the encoder embeds a query and a passage. By a judge it is
+    `metric("g-eval", judge=Judge(engine, rubric("relevance")))`."""
+
+    def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+        answered = [place for place, one in enumerate(responses) if one.text.strip() and not one.abstained]
+        questions = encoder.encode([prompt_text(items[place].prompt) for place in answered], "query")  # (n, width)
+        answers = encoder.encode([responses[place].text for place in answered], "passage")
+        cosines = dict(zip(answered, (questions * answers).sum(axis=1).tolist(), strict=True))
+        return [cosines.get(place, EMPTY) for place in range(len(items))]
+
+    return Metric("answer-relevance", measure, signature={"encoder": encoder.fingerprint})

@@ -59,7 +59,11 @@ class Task(MetricModels):
     files           patterns below the data folder, such as "mmlu/*.csv"; "archive.tar.gz:test/*.csv" means members.
                     A file may be compressed by gzip, with .gz behind its name. Behind | stands what is read instead
                     where there is no such file. Without any, the reader makes the rows.
-    reader          a name of `dataset_readers.READERS`: (name of a file, its text) -> rows as mappings.
+    header          columns of a CSV whose first line does not name them.
+    columns         column -> expression of Jinja over the row as it stands in the file (`dataset_readers.py`); without
+                    any, the row has the columns of the file. Rows for which `keep`, an expression, is false are left
+                    out.
+    reader          "table": JSON, JSON lines, CSV or TSV, as the file begins; or what is none, by name.
     request         "choices": ln p of each choice; "rolling": ln p of the text that the prompt makes; "generation".
     preamble        template before everything, delimiter and all; of a chat, its system message.
     prompt          template; with `{choice}` in it each choice has a context of its own, followed by `continuation`.
@@ -81,10 +85,13 @@ class Task(MetricModels):
     purpose: str
     source: str
     files: tuple[str, ...]
-    reader: str
     request: Literal["choices", "rolling", "generation"]
     prompt: str
     metrics: tuple[str, ...]
+    header: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    keep: str = ""
+    reader: Literal["table", "babi", "paired-sentences"] = "table"
     preamble: str = ""
     choices: str | tuple[str, ...] = ()
     continuation: str = "{choice}"
@@ -220,13 +227,16 @@ def _texts(path: Path, members: str) -> Iterator[tuple[str, str]]:
 
 def read_rows(task: Task, patterns: Sequence[str], folder: Path) -> list[tuple[str, int, Row]]:
     """(id, number in its file, row) of each row of some of the task's files."""
-    from lmworks.evaluate.dataset_readers import READERS
+    from lmworks.evaluate.dataset_readers import babi, paired_rows, table
 
-    if task.reader not in READERS:
-        raise ConfigError([task.name, "reader"], unknown("reader", task.reader, list(READERS)))
+    def rows_of(name: str, text: str) -> Iterator[Row]:
+        if task.reader == "table":
+            return table(name, text, task.header, task.columns, task.keep)
+        return (babi if task.reader == "babi" else paired_rows)(name, text)
+
     try:
         texts = read_texts(patterns, folder) if patterns else [(task.reader, "")]  # what makes its rows itself
-        files = [(name, [*READERS[task.reader](name, text)]) for name, text in texts]
+        files = [(name, [*rows_of(name, text)]) for name, text in texts]
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{task.name}: {error}; its data: {task.source}") from error
     if empty := [name for name, rows in files if not rows]:

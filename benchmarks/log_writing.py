@@ -51,7 +51,7 @@ def batched(path: Path, interactions: list[Interaction]) -> None:
 def one_by_one(path: Path, interactions: list[Interaction]) -> None:
     store = SqliteStore(path)
     for one in interactions:
-        store.append([encode(one)])
+        store.execute([store.insertion(encode(one))])
     store.close()
 
 

@@ -91,7 +91,11 @@ STEM = {"stem": "Q?", "choices": [{"text": "a", "label": "1"}, {"text": "b", "la
 TRUE = {f"mc{n}_targets": {"choices": ["a", "b", "c"][: n + 1], "labels": [1, 0, 1][: n + 1]} for n in (1, 2)}
 BLANK = {"sentence": "A gave B _ pen.", "option1": "his", "option2": "her", "answer": "2"}
 PUBLISHED = [  # task, row as its authors or the hub publish it, what is made of it
-    ("arc-easy", {"id": "x", "question": STEM, "answerKey": "2"}, {"question": "Q?", "choices": ["a", "b"], "answer": 1}),
+    (
+        "arc-easy",
+        {"id": "x", "question": STEM, "answerKey": "2"},
+        {"question": "Q?", "choices": ["a", "b"], "answer": 1},
+    ),
     (
         "arc-challenge",
         {"question": "Q?", "choices": AB, "answerKey": "B"},
@@ -128,7 +132,7 @@ def test_a_published_form_of_a_row(task, row, made):
         ("jsonl", "a,b\n1,2\n1,2,3\n", r"train, row 2: 3 cells under 2 columns: quote cells"),
         ("mmlu", "Q,a,b,c,d,E\n", r"train, row 1: no answer can be made"),
         ("jsonl", '["a"]', r"train, row 1: a row has named columns"),
-        ("social-iqa", '{"context": "", "question": "", "answerA": ""}', r"answerB.*mend the row"),
+        ("social-iqa", '{"context": "", "question": "", "answerA": ""}', r"no choices can be made.*mend the row"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named_with_the_remedy(task, text, message):

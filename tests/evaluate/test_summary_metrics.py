@@ -43,4 +43,3 @@ def test_an_answer_is_relevant_that_says_what_was_asked(tiny_embedder: Checkpoin
     said = [Response("An employee has twenty-eight days of leave."), Response("Hotels are paid."), Response("")]
     near, far, none = metric("answer-relevance", encoder=TextEncoder(tiny_embedder)).measure(items, said)
     assert 0 < far < near <= 1 and isinstance(none, Unscored)  # type: ignore[operator]
-

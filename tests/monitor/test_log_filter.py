@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kit.tables import for_each
 from lmworks.monitor import FilterError, Log
-from lmworks.monitor.filter import Compare, Condition, Equal, Flag, Not, Words, in_quotes, parse, words_of
+from lmworks.monitor.filter import WORDS, Condition, in_quotes, parse, words_of
 from lmworks.records import Interaction, question_of
 
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -18,26 +18,25 @@ _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": opera
 
 def holds(condition: Condition, interaction: Interaction) -> bool:
     """What a condition means, without any database."""
-    match condition:
-        case Not(inner):
-            return not holds(inner, interaction)
-        case Words(text):
-            phrase = words_of(text)
-            return any(_follow(phrase, words_of(t)) for t in (question_of(interaction.messages), interaction.response))
-        case Equal("thumbs", value):
-            thumbs = sorted((f for f in interaction.feedback if f.kind == "thumbs"), key=lambda f: f.time)
-            return (thumbs[-1].value or "" if thumbs else "") == value
-        case Equal("model" | "prompt" | "index" as key, value):
-            return getattr(interaction, key).startswith(value)
-        case Equal(key, value):
-            return getattr(interaction, key) == value
-        case Compare(key, symbol, value):
-            number = interaction.timings.get("total") if key == "seconds" else getattr(interaction, key)
-            return number is not None and _OPERATORS[symbol](number, value)
-        case Flag("notes"):
-            return any(f.kind == "note" for f in interaction.feedback)
-        case Flag(key):
-            return bool(getattr(interaction, key))
+    key, value = condition.key, condition.value
+    if key == WORDS:
+        texts = question_of(interaction.messages), interaction.response
+        found = any(_follow(words_of(str(value)), words_of(text)) for text in texts)
+    elif key == "thumbs":
+        thumbs = sorted((f for f in interaction.feedback if f.kind == "thumbs"), key=lambda f: f.time)
+        found = (thumbs[-1].value or "" if thumbs else "") == value
+    elif key in ("model", "prompt", "index"):
+        found = getattr(interaction, key).startswith(value)
+    elif key == "notes":
+        found = any(f.kind == "note" for f in interaction.feedback)
+    elif key in ("abstained", "error", "redacted"):
+        found = bool(getattr(interaction, key))
+    elif condition.operator == ":":
+        found = getattr(interaction, key) == value
+    else:
+        number = interaction.timings.get("total") if key == "seconds" else getattr(interaction, key)
+        found = number is not None and _OPERATORS[condition.operator](number, value)
+    return found != condition.negated
 
 
 def _follow(phrase: list[str], text: list[str]) -> bool:
@@ -146,27 +145,28 @@ def test_errors_say_where_and_what_is_allowed(text, position, says) -> None:
 def test_the_example_of_the_documentation() -> None:
     text = "route:assistant abstained:yes thumbs:down confidence<0.5 seconds>2 error:yes since:2h with statement"
     assert parse(text, now=7200.0) == (
-        Equal("route", "assistant"),
-        Flag("abstained"),
-        Equal("thumbs", "down"),
-        Compare("confidence", "<", 0.5),
-        Compare("seconds", ">", 2.0),
-        Flag("error"),
-        Compare("time", ">=", 0.0),
-        Words("with"),
-        Words("statement"),
+        Condition("route", ":", "assistant"),
+        Condition("abstained", ":", "yes"),
+        Condition("thumbs", ":", "down"),
+        Condition("confidence", "<", 0.5),
+        Condition("seconds", ">", 2.0),
+        Condition("error", ":", "yes"),
+        Condition("time", ">=", 0.0),
+        Condition(WORDS, ":", "with"),
+        Condition(WORDS, ":", "statement"),
     )
-    assert parse('-"with statement" abstained:no') == (Not(Words("with statement")), Not(Flag("abstained")))
+    phrase, flag = parse('-"with statement" abstained:no')
+    assert phrase == Condition(WORDS, ":", "with statement", True) and flag == Condition("abstained", ":", "yes", True)
     assert parse("  ") == ()
 
 
 def test_dates_are_utc_unless_they_say_otherwise() -> None:
     midnight = datetime(2026, 1, 31, tzinfo=UTC).timestamp()
-    assert parse("since:2026-01-31") == (Compare("time", ">=", midnight),)
-    assert parse("until:2026-01-31T01:00+01:00") == (Compare("time", "<", midnight),)
+    assert parse("since:2026-01-31") == (Condition("time", ">=", midnight),)
+    assert parse("until:2026-01-31T01:00+01:00") == (Condition("time", "<", midnight),)
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
 def test_any_value_can_be_written_in_quotes(value) -> None:
     assume(value.strip())
-    assert parse(f"conversation:{in_quotes(value)}") == (Equal("conversation", value),)
+    assert parse(f"conversation:{in_quotes(value)}") == (Condition("conversation", ":", value),)

@@ -8,7 +8,9 @@ import pytest
 from events import event
 
 from lmworks.monitor import LogFullError
+from lmworks.monitor.event_tables import Statement
 from lmworks.monitor.rows import EncodedInteraction, encode
+from lmworks.monitor.store import DELETE_BESIDE, DELETE_OLDEST
 from lmworks.monitor.writer import Writer
 from lmworks.records import Feedback
 
@@ -23,8 +25,7 @@ class Memory:
     """A store in memory; `errors` are raised by the next calls, `open` lets them through."""
 
     def __init__(self) -> None:
-        self.batches: list[list[str]] = []
-        self.feedback: list[Feedback] = []
+        self.batches: list[list[str]] = []  # ids by transaction
         self.errors: list[Exception] = []
         self.open = threading.Event()
         self.open.set()
@@ -33,18 +34,26 @@ class Memory:
         self.deleted: list[int] = []
         self.closed_by: str | None = None
 
-    def append(self, rows: Sequence[EncodedInteraction]) -> None:
-        self._enter()
-        self.batches.append([row.value("id") for row in rows])
+    def insertion(self, row: EncodedInteraction) -> Statement:
+        return "INSERT INTO interactions", row.values
 
-    def attach(self, feedback: Sequence[Feedback]) -> list[bool]:
-        self._enter()
-        self.feedback += feedback
-        return [any(one.interaction in batch for batch in self.batches) for one in feedback]
-
-    def delete(self, before: float, limit: int) -> int:
-        self._enter()
-        return self.deleted.pop(0) if self.deleted else 0
+    def execute(self, statements: Sequence[Statement]) -> list[int]:
+        if statements[0][0] in DELETE_BESIDE:
+            return [0] * len(statements)
+        self.begun.set()
+        assert self.open.wait(_WAIT)
+        if self.errors:
+            raise self.errors.pop(0)
+        if statements[0][0] == DELETE_OLDEST:
+            return [self.deleted.pop(0) if self.deleted else 0]
+        counts, ids = [], []
+        for sql, values in statements:
+            known = {key for batch in (*self.batches, ids) for key in batch}
+            if sql == "INSERT INTO interactions":
+                ids.append(values[0])
+            counts.append(int(sql == "INSERT INTO interactions" or values[-1] in known))
+        self.batches += [ids] if ids else []
+        return counts
 
     def purge(self) -> bool:
         return self.purges.pop(0) if self.purges else True
@@ -54,12 +63,6 @@ class Memory:
 
     def close(self) -> None:
         self.closed_by = threading.current_thread().name
-
-    def _enter(self) -> None:
-        self.begun.set()
-        assert self.open.wait(_WAIT)
-        if self.errors:
-            raise self.errors.pop(0)
 
 
 def _id(number: int) -> str:
@@ -105,7 +108,7 @@ def test_feedback_follows_its_interaction(store) -> None:
     with pytest.raises(KeyError):
         early.result(_WAIT)
     writer.close()
-    assert store.batches == [[_id(0)], [_id(1)], [_id(2)], [_id(3)]]
+    assert store.batches == [[_id(0)], [_id(1), _id(2), _id(3)]]
 
 
 def test_a_full_queue_is_an_error_at_once(store) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from jinja2 import TemplateError, Undefined
+from jinja2 import ChainableUndefined, TemplateError, Undefined
 from jinja2.environment import TemplateExpression
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -31,7 +31,7 @@ _WRONG = (TemplateError, ValueError, IndexError, KeyError, TypeError, AttributeE
 def expression(source: str) -> TemplateExpression:
     """An expression of Jinja in its sandbox. Besides Jinja's filters there are `sub(pattern, replacement)`, that of
     `re`, and `places`, the numbers of the true values of a list. TemplateError for one that is none."""
-    environment = SandboxedEnvironment()
+    environment = SandboxedEnvironment(undefined=ChainableUndefined)
     environment.filters["sub"] = lambda text, pattern, replacement: re.sub(pattern, replacement, str(text))
     environment.filters["places"] = lambda values: [number for number, value in enumerate(values) if value]
     return environment.compile_expression(source, undefined_to_none=False)
@@ -55,8 +55,9 @@ def table(
         row: dict[str, Any] = {"file": name}
         for column, source in columns.items():
             try:
-                row[column], problem = (value := expression(source)(given)), ""
-                problem = f"{source!r} is not there" if isinstance(value, Undefined) else ""
+                value = row[column] = expression(source)(given)
+                cells = value if isinstance(value, list) else [value]
+                problem = "it is not there" * any(isinstance(cell, Undefined) for cell in cells)
             except _WRONG as error:
                 problem = str(error)
             if problem:

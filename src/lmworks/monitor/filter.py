@@ -14,8 +14,8 @@ import math
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -24,8 +24,10 @@ from lmworks.monitor.rows import storable
 from lmworks.monitor.store import Dialect
 
 MAX_CONDITIONS = 64
+MAX_WORD = 200  # characters of a word that PostgreSQL compares: its index has a limit
+WORDS = "words"  # the key of what stands without one
 
-# key -> column
+# key -> column, or what must hold where the value is yes: a name from elsewhere can never become SQL
 _EQUAL = {
     name: name
     for name in ("route", "operation", "conversation", "finish_reason", "experiment", "unit", "arm", "id", "thumbs")
@@ -35,9 +37,10 @@ _NUMBERS = {name: name for name in ("seconds", "confidence", "input_tokens", "ou
 _FLAGS = {"abstained": "abstained = 1", "error": "error != ''", "notes": "notes > 0", "redacted": "redacted != ''"}
 _TIMES = ("since", "until")
 _KEYS = (*_EQUAL, *_HASHES, *(name for name in _NUMBERS if name != "time"), *_FLAGS, *_TIMES)
+_THUMBS = {"up": "up", "down": "down", "none": ""}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
-Operator = Literal["<", "<=", ">", ">="]
+Operator = Literal[":", "<", "<=", ">", ">="]
 
 
 class FilterError(ValueError):
@@ -49,42 +52,19 @@ class FilterError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """Words that follow each other in the question or in the response, without regard to case and accents."""
+class Condition:
+    """What must hold of an interaction; where `negated`, everything for which it does not.
 
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Equal:
-    """A value as a whole; of a hash its first characters."""
-
-    key: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """False for an interaction that has no such number."""
+    key        `WORDS`: words that follow each other in the question or in the response, without regard to case and
+               accents; else a column, or a key of `_FLAGS`, whose value is "yes"
+    operator   ":", a value as a whole, of a hash its first characters; or a comparison of numbers, which is false for
+               an interaction that has no such number
+    """
 
     key: str
     operator: Operator
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """Everything the condition does not hold for."""
-
-    condition: "Condition"
-
-
-Condition = Words | Equal | Compare | Flag | Not
+    value: str | float
+    negated: bool = False
 
 
 def words_of(text: str) -> list[str]:
@@ -101,11 +81,11 @@ def in_quotes(value: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # Text to conditions
 
-_BLANK = re.compile(r"\s*")
-_KEY = re.compile(r"([A-Za-z_]+)(:|<=|>=|<|>)")
+_PART = re.compile(r"\s*(?P<minus>-?)(?:(?P<key>[A-Za-z_]+)(?P<operator>:|<=|>=|<|>))?")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
-_BARE = re.compile(r"\S+")
+_BARE = re.compile(r"\S*")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_AGO = re.compile(r"(\d+\.?\d*|\.\d+)([smhdw])", re.ASCII | re.IGNORECASE)
 
 
 def parse(text: str, now: float | None = None) -> tuple[Condition, ...]:
@@ -117,32 +97,23 @@ def parse(text: str, now: float | None = None) -> tuple[Condition, ...]:
     if unwanted := re.search("[\0\ud800-\udfff]", text):
         raise FilterError(unwanted.start(), "a character that no text can hold")
     conditions: list[Condition] = []
-    position = _skip_blank(text, 0)
-    while position < len(text):
+    end, last = 0, len(text.rstrip())
+    while end < last:
+        part = _PART.match(text, end)
+        assert part is not None  # it matches nothing, too
         if len(conditions) == MAX_CONDITIONS:
-            raise FilterError(position, f"a filter has at most {MAX_CONDITIONS} conditions")
-        negated = text[position] == "-"
-        condition, end = _condition(text, position + negated, now)
-        conditions.append(Not(condition) if negated else condition)
-        position = _skip_blank(text, end)
+            raise FilterError(part.start("minus"), f"a filter has at most {MAX_CONDITIONS} conditions")
+        value, end = _value(text, at := part.end())
+        key = part["key"] or WORDS
+        if part["key"] and not value.strip():
+            raise FilterError(at, f"a value must follow {key}{part['operator']} (in quotes if it has blanks)")
+        if not part["key"] and not words_of(value):
+            raise FilterError(at, f"no letter or digit to search for in {value!r}")
+        condition = Condition(WORDS, ":", value)
+        if part["key"]:
+            condition = _keyed(key.lower(), part["operator"], value, (part.start("key"), at), now)
+        conditions.append(replace(condition, negated=condition.negated ^ bool(part["minus"])))
     return tuple(conditions)
-
-
-def _skip_blank(text: str, position: int) -> int:
-    match = _BLANK.match(text, position)
-    return match.end() if match else position
-
-
-def _condition(text: str, start: int, now: float) -> tuple[Condition, int]:
-    if key := _KEY.match(text, start):
-        value, end = _value(text, key.end())
-        if not value.strip():
-            raise FilterError(key.end(), f"a value must follow {key[0]} (in quotes if it has blanks)")
-        return _keyed(key[1].lower(), key[2], value, (start, key.end()), now), end
-    value, end = _value(text, start)
-    if not words_of(value):
-        raise FilterError(start, f"no letter or digit to search for in {value!r}")
-    return Words(value), end
 
 
 def _value(text: str, start: int) -> tuple[str, int]:
@@ -156,7 +127,7 @@ def _value(text: str, start: int) -> tuple[str, int]:
     return (bare[0], bare.end()) if bare else ("", start)
 
 
-def _keyed(key: str, operator: str, value: str, places: tuple[int, int], now: float) -> Condition:
+def _keyed(key: str, operator: Any, value: str, places: tuple[int, int], now: float) -> Condition:
     """`places`: where the key and where the value stands."""
     at_key, at_value = places
     if key not in _KEYS:
@@ -164,36 +135,22 @@ def _keyed(key: str, operator: str, value: str, places: tuple[int, int], now: fl
     if key in _NUMBERS:
         if operator == ":":
             raise FilterError(at_key, f"{key} is a number: write {key}<, {key}<=, {key}> or {key}>=")
-        return Compare(key, operator, _number(value, at_value))  # type: ignore[arg-type]
+        if not _NUMBER.fullmatch(value) or not math.isfinite(float(value)):
+            raise FilterError(at_value, f"{value!r} is not a number such as 2 or 0.5")
+        return Condition(key, operator, float(value))
     if operator != ":":
         raise FilterError(at_key, f"{key} is not a number: write {key}:value")
     if key in _TIMES:
-        return Compare("time", ">=" if key == "since" else "<", _moment(value, at_value, now))
-    if key == "thumbs":
-        return Equal(key, {"up": "up", "down": "down", "none": ""}[_one_of(value, ("up", "down", "none"), at_value)])
-    if key in _FLAGS:
-        flag = Flag(key)
-        return flag if _one_of(value, ("yes", "no"), at_value) == "yes" else Not(flag)
-    return Equal(key, value)
-
-
-def _one_of(value: str, allowed: tuple[str, ...], position: int) -> str:
+        return Condition("time", ">=" if key == "since" else "<", _moment(value, at_value, now))
+    allowed = _THUMBS if key == "thumbs" else {"yes": "yes", "no": "yes"} if key in _FLAGS else {value.lower(): value}
     if value.lower() not in allowed:
-        raise FilterError(position, f"{value!r} is not one of {', '.join(allowed)}")
-    return value.lower()
-
-
-def _number(value: str, position: int) -> float:
-    if not _NUMBER.fullmatch(value) or not math.isfinite(float(value)):
-        raise FilterError(position, f"{value!r} is not a number such as 2 or 0.5")
-    return float(value)
+        raise FilterError(at_value, f"{value!r} is not one of {', '.join(allowed)}")
+    return Condition(key, ":", allowed[value.lower()], negated=key in _FLAGS and value.lower() == "no")
 
 
 def _moment(value: str, position: int, now: float) -> float:
-    if ago := re.fullmatch(r"(\d+\.?\d*|\.\d+)([smhdw])", value, re.ASCII | re.IGNORECASE):
-        seconds = float(ago[1]) * _UNITS[ago[2].lower()]
-        if math.isfinite(seconds):
-            return now - seconds
+    if (ago := _AGO.fullmatch(value)) and math.isfinite(seconds := float(ago[1]) * _UNITS[ago[2].lower()]):
+        return now - seconds
     try:
         moment = datetime.fromisoformat(value)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -206,57 +163,35 @@ def _moment(value: str, position: int, now: float) -> float:
 # Conditions to SQL
 
 
-def compile_conditions(conditions: tuple[Condition, ...], dialect: Dialect) -> tuple[str, list[Any]]:
-    """A WHERE expression over `interactions` and the values of its `?`; for no condition, what is always true."""
-    parts = [_compiled(condition, dialect) for condition in conditions]
-    sql = " AND ".join(f"({part})" for part, _ in parts) or "1 = 1"
-    return sql, [value for _, values in parts for value in values]
+def compile_conditions(
+    conditions: tuple[Condition, ...], dialect: Dialect, identifier: Callable[[str], str] = str
+) -> tuple[str, list[Any]]:
+    """A WHERE expression over `interactions` and the values of its `?`; for no condition, what is always true.
+    `identifier` gives a name that a client chose as the log holds it (`Redactor.identifier`)."""
+    parts, values = [], []
+    for one in conditions:
+        value = identifier(str(one.value)) if one.key in ("unit", "conversation") else one.value
+        sql, given = _compiled(one, value, dialect)
+        parts.append(f"(({sql}) IS NOT TRUE)" if one.negated else f"({sql})")  # unlike NOT, also of NULL
+        values += given
+    return " AND ".join(parts) or "1 = 1", values
 
 
-def with_identifiers(condition: Condition, identifier: Callable[[str], str]) -> Condition:
-    """The condition with a name that a client chose as the log holds it, see `Redactor.identifier`."""
-    match condition:
-        case Not(inner):
-            return Not(with_identifiers(inner, identifier))
-        case Equal("unit" | "conversation" as key, value):
-            return Equal(key, identifier(value))
-    return condition
-
-
-def _compiled(condition: Condition, dialect: Dialect) -> tuple[str, list[Any]]:
-    match condition:
-        case Not(inner):
-            sql, values = _compiled(inner, dialect)
-            return f"({sql}) IS NOT TRUE", values  # unlike NOT, also for what compares with NULL
-        case Words(text):
-            return _words(text, dialect)
-        case Equal(key, value) if key in _HASHES:
-            return f"substr({_HASHES[key]}, 1, ?) = ?", [len(value), value]
-        case Equal(key, value):
-            column = _column(_EQUAL, key)
-            return f"{column} = ?" + (f" AND {column} != ''" if value else ""), [value]  # as the indices are restricted
-        case Compare(key, operator, value):
-            if operator not in ("<", "<=", ">", ">="):
-                raise ValueError(f"unknown operator {operator!r}")
-            return f"{_column(_NUMBERS, key)} {operator} ?", [value]
-        case Flag(key):
-            return _column(_FLAGS, key), []
-
-
-def _words(text: str, dialect: Dialect) -> tuple[str, list[Any]]:
+def _compiled(condition: Condition, value: str | float, dialect: Dialect) -> tuple[str, list[Any]]:
+    key = condition.key
+    if key in _FLAGS:
+        return _FLAGS[key], []
+    if key in _HASHES:
+        return f"substr({_HASHES[key]}, 1, ?) = ?", [len(str(value)), value]
+    if key in _EQUAL:
+        return f"{_EQUAL[key]} = ?" + f" AND {_EQUAL[key]} != ''" * bool(value), [
+            value
+        ]  # as the indices are restricted
+    if key != WORDS:
+        return f"{_NUMBERS[key]} {condition.operator} ?", [value]
     if dialect == "sqlite":
-        phrase = '"' + text.replace('"', " ") + '"'  # FTS5 cuts it into words as it does with the texts
+        phrase = '"' + str(value).replace('"', " ") + '"'  # FTS5 cuts it into words as it does with the texts
         return "key IN (SELECT rowid FROM words WHERE words MATCH ?)", [phrase]
-    words = [word[:MAX_WORD] for word in words_of(text)]
+    words = [word[:MAX_WORD] for word in words_of(str(value))]
     # The first is what the index answers; the second, whether they follow each other.
     return "string_to_array(words, ' ') @> ? AND words LIKE ?", [words, f"% {' '.join(words)} %"]
-
-
-MAX_WORD = 200  # characters of a word that PostgreSQL compares: its index has a limit
-
-
-def _column(columns: Mapping[str, str], key: str) -> str:
-    """The column of a key, from our own tables: a name from elsewhere can never become SQL."""
-    if key not in columns:
-        raise ValueError(unknown("key", key, list(columns)))
-    return columns[key]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lmworks.monitor.columns import joined, selected, typed
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.event_tables import change, insertions, selection
-from lmworks.monitor.filter import Condition, compile_conditions, parse, with_identifiers
+from lmworks.monitor.filter import Condition, compile_conditions, parse
 from lmworks.monitor.postgres import PostgresRows, PostgresStore
 from lmworks.monitor.redaction import Redactor
 from lmworks.monitor.rows import LISTED, ConversationRow, LogRow, decode, encode, list_row, storable
@@ -196,8 +196,8 @@ class Reader:
         return self._where(parse(filter), None)
 
     def _where(self, conditions: tuple[Condition, ...], before: tuple[float, str] | None) -> tuple[str, list[Any]]:
-        known = tuple(with_identifiers(condition, self.redactor.identifier) for condition in conditions)
-        return _and_before(*compile_conditions(known, self._rows.dialect), before)
+        compiled = compile_conditions(conditions, self._rows.dialect, self.redactor.identifier)
+        return _and_before(*compiled, before)
 
     def _interactions(self, where: str, values: list[Any], order: str) -> list[Interaction]:
         return self._decoded(self._rows.read(f"SELECT {_STORED} FROM interactions WHERE {where} {order}", values))
@@ -250,7 +250,7 @@ class Log:
         """The number of events that are not written yet."""
         return self._writer.pending
 
-    def record(self, interaction: Interaction) -> Future[None]:
+    def record(self, interaction: Interaction) -> Future[int]:
         """Record one interaction, after redaction. The future resolves once it is committed, or carries the error.
 
         Recording the same id again changes nothing. Raises at once: LogFullError when too much waits, ValueError or
@@ -258,7 +258,7 @@ class Log:
         """
         return self._writer.record(encode(self._redactor.interaction(interaction)))
 
-    def attach(self, feedback: Feedback) -> Future[None]:
+    def attach(self, feedback: Feedback) -> Future[int]:
         """Record feedback on an interaction, after redaction; KeyError in the future when there is no such one."""
         return self._writer.attach(self._redactor.feedback(feedback))
 

@@ -11,17 +11,15 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from lmworks.monitor.connection_pool import Pool
-from lmworks.monitor.event_tables import EVENT_TABLES
+from lmworks.monitor.event_tables import EVENT_TABLES, Statement
 from lmworks.monitor.filter import MAX_WORD, words_of
 from lmworks.monitor.rows import EncodedInteraction
 from lmworks.monitor.store import (
-    HAS_INTERACTION,
     INSERT_INTERACTION,
     SCHEMA_VERSION,
     TABLES,
     Dialect,
-    Store,
+    Pool,
     UnusableLogError,
     refuse_other_schema,
 )
@@ -47,12 +45,11 @@ CREATE TABLE log_version (version INTEGER NOT NULL);
 """
 
 
-class PostgresStore(Store):
-    """One connection for the writer thread; the next call replaces a lost one."""
+_INSERTION = INSERT_INTERACTION.replace(" (id,", " (words, id,", 1).replace("VALUES (", "VALUES (?, ", 1)
 
-    insertion = INSERT_INTERACTION.replace(" (id,", " (words, id,", 1).replace("VALUES (", "VALUES (?, ", 1)
-    # The lock keeps the row until the feedback is there, whoever deletes at the same time.
-    existence = f"{HAS_INTERACTION} FOR UPDATE"
+
+class PostgresStore:
+    """One connection for the writer thread; the next call replaces a lost one."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -67,16 +64,18 @@ class PostgresStore(Store):
                 self._connection.close()
                 raise
 
-    def sql(self, statement: str) -> bytes:
-        return _sql(statement)
+    def insertion(self, row: EncodedInteraction) -> Statement:
+        return _INSERTION, (_words(row), *row.values)
 
-    def values(self, row: EncodedInteraction) -> tuple[Any, ...]:
-        return _words(row), *row.values
+    def execute(self, statements: Sequence[Statement]) -> list[int]:
+        connection = self.connection()
+        with connection.pipeline(), connection.transaction():
+            cursors = [connection.execute(_sql(sql), values) for sql, values in statements]
+        return [cursor.rowcount for cursor in cursors]
 
     def purge(self) -> bool:
         """Frees the deleted rows' space; when it is overwritten is up to the server."""
-        with self.transaction(autocommit=True) as cursor:
-            cursor.execute("VACUUM interactions, feedback")
+        self.connection().execute("VACUUM interactions, feedback")
         return True
 
     def transient(self, error: Exception) -> bool:
@@ -84,7 +83,8 @@ class PostgresStore(Store):
 
     def key(self) -> bytes:
         """In a table of its own, so that all servers have the same one; nobody but who makes it may read it."""
-        with self.transaction() as cursor:
+        connection = self.connection()
+        with connection.transaction(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             if cursor.execute(_sql(_HAS_KEY)).fetchone() == (None,):
                 cursor.execute("CREATE TABLE pseudonym_key (key BYTEA NOT NULL)")
@@ -95,17 +95,11 @@ class PostgresStore(Store):
     def close(self) -> None:
         self._connection.close()
 
-    @contextmanager
-    def transaction(self, *, autocommit: bool = False) -> "Iterator[psycopg.Cursor]":
+    def connection(self) -> "psycopg.Connection":
         if self._connection.closed:
             self._connection = connect(self._psycopg, self._dsn)
             self._connection.execute(f"SET search_path TO {SCHEMA}")
-        if autocommit:
-            with self._connection.cursor() as cursor:
-                yield cursor
-        else:
-            with self._connection.transaction(), self._connection.cursor() as cursor:
-                yield cursor
+        return self._connection
 
     def _prepare(self) -> None:
         with self._connection.transaction(), self._connection.cursor() as cursor:
@@ -135,20 +129,16 @@ class PostgresRows:
 
         self._psycopg = psycopg
         with _opening(self._psycopg):
-            self._pool: Pool[psycopg.Connection] = Pool(self._connect, lambda connection: connection.closed)
-            with self._pool.lend():  # a log that cannot be read is refused here
-                pass
+            self._pool: Pool[psycopg.Connection] = Pool(self._connect)
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._pool.lend() as connection:
-            try:
-                return connection.execute(_sql(sql), parameters).fetchall()
-            except self._psycopg.OperationalError:
-                if not connection.closed:
-                    raise
-        # The server was restarted since: its old connections are of no use.
-        with self._pool.lend(fresh=True) as connection:
-            return connection.execute(_sql(sql), parameters).fetchall()
+        while True:
+            with self._pool.lend() as connection:
+                try:
+                    return connection.execute(_sql(sql), parameters).fetchall()
+                except self._psycopg.OperationalError:
+                    if not connection.closed:
+                        raise  # else the server was restarted since: its old connections are of no use
 
     def key(self) -> bytes:
         return b"" if self.read(_HAS_KEY) == [(None,)] else self.read(_KEY)[0][0]

@@ -4,7 +4,8 @@ In WAL mode readers never wait for the writer and the writer never waits for the
 file, each transaction waits for its turn. A commit is in the WAL file when it returns, so a killed process loses
 nothing of it; `synchronous = NORMAL` means that a power cut may lose the last commits, but never leaves a broken file.
 
-No code of a process that has the log open may open the file by other means than SQLite (see `_refuse_foreign`).
+No code of a process that has the log open may open the file by other means than SQLite: when a process closes a file,
+POSIX drops all its locks on it, those of its other connections as well.
 """
 
 import os
@@ -12,18 +13,19 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lmworks.artefact import new_file
-from lmworks.monitor.connection_pool import Pool
-from lmworks.monitor.event_tables import EVENT_TABLES
+from lmworks.monitor.event_tables import EVENT_TABLES, Statement
+from lmworks.monitor.rows import EncodedInteraction
 from lmworks.monitor.store import (
+    INSERT_INTERACTION,
     SCHEMA_VERSION,
     TABLES,
     Dialect,
-    Store,
+    Pool,
     UnusableLogError,
     refuse_other_schema,
 )
@@ -45,7 +47,7 @@ END;
 """
 
 
-class SqliteStore(Store):
+class SqliteStore:
     """Made in the thread that opens the log, then used by its writer thread alone.
 
     `busy_seconds` is how long a statement waits for another process that is writing.
@@ -55,7 +57,6 @@ class SqliteStore(Store):
         self.path = path
         self._busy = round(busy_seconds * 1000)
         self._file: tuple[int, int] | None = None  # known once the file is there
-        _refuse_foreign(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -69,6 +70,13 @@ class SqliteStore(Store):
                 raise _cannot_write(path, error) from error
             raise
         self._file = _file(path)
+
+    def insertion(self, row: EncodedInteraction) -> Statement:
+        return INSERT_INTERACTION, row.values
+
+    def execute(self, statements: Sequence[Statement]) -> list[int]:
+        with self.transaction() as connection:
+            return [connection.execute(sql, values).rowcount for sql, values in statements]
 
     def purge(self) -> bool:
         """Deleted pages are overwritten when they are freed; what is left is their older copies in the WAL file."""
@@ -101,6 +109,7 @@ class SqliteStore(Store):
         connection.execute(f"PRAGMA busy_timeout = {self._busy}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")
+        _is_log(self.path, connection)  # a file of others is refused before anything is written
         with self.transaction():
             # The schema comes before WAL mode, so that the first page of the file itself says whose it is.
             if not _is_log(self.path, connection):
@@ -142,11 +151,8 @@ class SqliteRows:
         self.path = path
         if not path.exists():
             raise _none_yet(path)
-        _refuse_foreign(path)
         try:
             self._pool: Pool[sqlite3.Connection] = Pool(self._connect)
-            with self._pool.lend():  # a log that cannot be read is refused here
-                pass
         except sqlite3.Error as error:
             raise UnusableLogError(f"cannot read the log {path}: {error}") from error
 
@@ -195,42 +201,25 @@ def _file(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Raise UnusableLogError for a file that is no log, before anything but a look at it.
-
-    SQLite looks, never `open`: when a process closes a file, POSIX drops all its locks on it, those of its other
-    connections as well. "immutable" is looking without locks and without files next to it; while others write, what it
-    shows may be torn. So it only refuses; the connection that is opened then decides.
-    """
-    try:
-        if not path.exists() or (path.is_file() and not path.stat().st_size):
-            return
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as connection:
-            _is_log(path, connection)
-    except (OSError, sqlite3.OperationalError) as error:
-        raise _cannot_write(path, error) from error
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-            raise _foreign(path) from error
-
-
 def _none_yet(path: Path) -> FileNotFoundError:
     return FileNotFoundError(f"{path} holds no interaction log; `lmworks serve` and `lmworks ask` write one")
 
 
 def _is_log(path: Path, connection: sqlite3.Connection) -> bool:
     """Whether a database is a log; False for an empty one, which may become one, and else UnusableLogError."""
-    application = _pragma(connection, "application_id")
+    foreign = f"{path} is not an interaction log; give the path of another file"
+    try:
+        application = _pragma(connection, "application_id")
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise UnusableLogError(foreign) from error
+        raise
     if application == 0 and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         return False
     if application != APPLICATION_ID:
-        raise _foreign(path)
+        raise UnusableLogError(foreign)
     refuse_other_schema(str(path), _pragma(connection, "user_version"))
     return True
-
-
-def _foreign(path: Path) -> UnusableLogError:
-    return UnusableLogError(f"{path} is not an interaction log; give the path of another file")
 
 
 def _enter_wal(connection: sqlite3.Connection, patience: float) -> None:

@@ -3,11 +3,11 @@
 The statements that they share are written once, here and in `log.py`, with `?` for parameters.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from lmworks.monitor.event_tables import Statement
 from lmworks.monitor.rows import COLUMNS, TYPES, EncodedInteraction, encode_feedback
@@ -37,13 +37,12 @@ INSERT_INTERACTION = (
     f"INSERT INTO interactions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
     "ON CONFLICT (id) DO NOTHING"
 )
-INSERT_FEEDBACK = (
-    "INSERT INTO feedback (id, interaction, time, kind, value, record) VALUES (?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT (id) DO NOTHING"
+_INSERT_FEEDBACK = (
+    "INSERT INTO feedback (id, interaction, time, kind, value, record) SELECT ?, ?, ?, ?, ?, ? "
+    "WHERE EXISTS (SELECT 1 FROM interactions WHERE id = ?) ON CONFLICT (id) DO NOTHING"
 )
-HAS_INTERACTION = "SELECT 1 FROM interactions WHERE id = ?"
 # What is filtered stands in the row itself: the newest thumb and the number of notes.
-SUMMARISE_FEEDBACK = (
+_SUMMARISE_FEEDBACK = (
     "UPDATE interactions SET "
     "thumbs = COALESCE((SELECT value FROM feedback WHERE interaction = ? AND kind = 'thumbs' "
     "ORDER BY time DESC, key DESC LIMIT 1), ''), "
@@ -75,73 +74,37 @@ def refuse_other_schema(log: str, version: int) -> None:
         )
 
 
-class Store(ABC):
+def feedback_statements(feedback: Feedback) -> tuple[Statement, ...]:
+    """Add feedback; the last statement changes no row where its interaction is not there."""
+    interaction = feedback.interaction
+    insertion = _INSERT_FEEDBACK, (*encode_feedback(feedback), interaction)
+    return insertion, (_SUMMARISE_FEEDBACK, (interaction,) * 3)
+
+
+class Store(Protocol):
     """The writing side: used by one thread alone."""
 
-    insertion, existence = INSERT_INTERACTION, HAS_INTERACTION
-
-    @abstractmethod
-    def transaction(self) -> AbstractContextManager[Any]:
-        """A cursor, or what has its methods, of a transaction that is committed when the block ends well."""
-
-    @abstractmethod
-    def purge(self) -> bool:
-        """Clear what deleted rows left behind in the files; False when a reader is still in the way."""
-
-    @abstractmethod
-    def transient(self, error: Exception) -> bool:
-        """Whether the same call may succeed a little later."""
-
-    @abstractmethod
-    def key(self) -> bytes:
-        """The key of pseudonyms, kept next to the log where only its owner can read it; made when there is none."""
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-    def sql(self, statement: str) -> Any:
-        """A statement with `?` for parameters, as the driver wants it."""
-        return statement
-
-    def values(self, row: EncodedInteraction) -> tuple[Any, ...]:
-        """The parameters of `insertion`."""
-        return row.values
-
-    def append(self, rows: Sequence[EncodedInteraction]) -> None:
-        """Add rows in one transaction; those whose id is there already are left as they are."""
-        with self.transaction() as cursor:
-            cursor.executemany(self.sql(self.insertion), [self.values(row) for row in rows])
-            for row in rows:
-                for feedback in row.feedback:
-                    self._insert_feedback(cursor, feedback)
-
-    def attach(self, feedback: Sequence[Feedback]) -> list[bool]:
-        """Add feedback in one transaction; False for each whose interaction is not there."""
-        with self.transaction() as cursor:
-            known = []
-            for one in feedback:
-                known.append(cursor.execute(self.sql(self.existence), (one.interaction,)).fetchone() is not None)
-                if known[-1]:
-                    self._insert_feedback(cursor, one)
-            return known
+    def insertion(self, row: EncodedInteraction) -> Statement:
+        """The statement that adds an interaction; one whose id is there already is left as it is."""
+        ...
 
     def execute(self, statements: Sequence[Statement]) -> list[int]:
-        """Run statements in one transaction; how many rows each of them added or changed."""
-        with self.transaction() as cursor:
-            return [cursor.execute(self.sql(sql), values).rowcount for sql, values in statements]
+        """Run statements, with `?` for parameters, in one transaction; how many rows each of them added or changed."""
+        ...
 
-    def delete(self, before: float, limit: int) -> int:
-        """Delete at most `limit` interactions older than a time, the oldest first, with their feedback, and behind the
-        last of them what else there is of that time; how many."""
-        with self.transaction() as cursor:
-            deleted = cursor.execute(self.sql(DELETE_OLDEST), (before, limit)).rowcount
-            for statement in DELETE_BESIDE if deleted < limit else ():
-                cursor.execute(self.sql(statement), (before,))
-            return deleted
+    def purge(self) -> bool:
+        """Clear what deleted rows left behind in the files; False when a reader is still in the way."""
+        ...
 
-    def _insert_feedback(self, cursor: Any, feedback: Feedback) -> None:
-        cursor.execute(self.sql(INSERT_FEEDBACK), encode_feedback(feedback))
-        cursor.execute(self.sql(SUMMARISE_FEEDBACK), (feedback.interaction,) * 3)
+    def transient(self, error: Exception) -> bool:
+        """Whether the same call may succeed a little later."""
+        ...
+
+    def key(self) -> bytes:
+        """The key of pseudonyms, kept next to the log where only its owner can read it; made when there is none."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Rows(Protocol):
@@ -156,6 +119,43 @@ class Rows(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+C = TypeVar("C")
+
+
+class Pool(Generic[C]):
+    """Connections for as many threads as read at a time, none used by two at once; made when none is free, and the
+    first at once, so that what is wrong is said then."""
+
+    def __init__(self, connect: Callable[[], C]) -> None:
+        self._connect, self._closed = connect, False
+        self._free: queue.LifoQueue[C] = queue.LifoQueue()
+        self._free.put(connect())
+
+    @contextmanager
+    def lend(self) -> Iterator[C]:
+        """A connection for the block; one that it leaves closed is not lent again. RuntimeError on a closed pool."""
+        if self._closed:
+            raise RuntimeError("the log is closed")
+        try:
+            connection = self._free.get_nowait()
+        except queue.Empty:
+            connection = self._connect()
+        try:
+            yield connection
+        finally:
+            if not getattr(connection, "closed", False):
+                self._free.put(connection)
+            if self._closed:
+                self.close()
+
+    def close(self) -> None:
+        """Close every connection, those that are lent when they come back."""
+        self._closed = True
+        with suppress(queue.Empty):
+            while True:
+                self._free.get_nowait().close()  # type: ignore[attr-defined]
 
 
 def is_postgres(location: Path | str) -> bool:

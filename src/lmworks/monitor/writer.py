@@ -8,15 +8,13 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Literal
+from dataclasses import dataclass, field
 
 from lmworks.monitor.event_tables import Statement
 from lmworks.monitor.rows import EncodedInteraction, check_id
-from lmworks.monitor.store import Store
+from lmworks.monitor.store import DELETE_BESIDE, DELETE_OLDEST, Store, feedback_statements
 from lmworks.records import Feedback
 
 _BATCH = 256  # events of a transaction at most
@@ -31,24 +29,22 @@ class LogFullError(RuntimeError):
     """More waits to be written than the log may hold in memory."""
 
 
-_Kind = Literal["append", "attach", "execute", "delete"]  # of an event: the method of the store
-
-
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """An event: an interaction, feedback, the statements of a transaction, or a time before which all is deleted."""
+    """Statements of a transaction; the last of them must change a row of the interaction that is `needed`, if any."""
 
-    kind: _Kind
-    payload: Any
-    future: Future[Any]
+    statements: Sequence[Statement]
+    needed: str = ""
+    future: Future[int] = field(default_factory=Future)
 
 
 @dataclass(slots=True)
 class _Deletion:
-    """A deletion under way; `future` is None for the one that retention asks for."""
+    """A deletion of what is older than a time; the `silent` one is that which retention asks for."""
 
     before: float
-    future: Future[int] | None
+    silent: bool = False
+    future: Future[int] = field(default_factory=Future)
     deleted: int = 0
     rows_gone: bool = False
 
@@ -60,7 +56,7 @@ class Writer:
         self, store: Store, capacity: int, retention_seconds: float = 0.0, patience: float = _PATIENCE
     ) -> None:
         self._store = store
-        self._queue: queue.Queue[_Task | None] = queue.Queue(capacity)
+        self._queue: queue.Queue[_Task | _Deletion | None] = queue.Queue(capacity)
         self._retention = retention_seconds
         self._patience = patience
         self._retention_at = time.monotonic()
@@ -76,19 +72,20 @@ class Writer:
     def pending(self) -> int:
         return self._pending
 
-    def record(self, row: EncodedInteraction) -> Future[None]:
-        return self._submit("append", row)
+    def record(self, row: EncodedInteraction) -> Future[int]:
+        feedback = [statement for one in row.feedback for statement in feedback_statements(one)]
+        return self._submit(_Task([self._store.insertion(row), *feedback]))
 
-    def attach(self, feedback: Feedback) -> Future[None]:
+    def attach(self, feedback: Feedback) -> Future[int]:
         check_id(feedback.interaction)
-        return self._submit("attach", feedback)
+        return self._submit(_Task(feedback_statements(feedback), feedback.interaction))
 
-    def execute(self, statements: tuple[Statement, ...]) -> Future[int]:
+    def execute(self, statements: Sequence[Statement]) -> Future[int]:
         """Run statements in one transaction; the number of rows that they added or changed."""
-        return self._submit("execute", statements)
+        return self._submit(_Task(statements))
 
     def prune(self, before: float) -> Future[int]:
-        return self._submit("delete", before)
+        return self._submit(_Deletion(before))
 
     def close(self) -> None:
         with self._lock:
@@ -99,20 +96,19 @@ class Writer:
         self._thread.join()
         self._store.close()
 
-    def _submit(self, kind: _Kind, payload: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()  # what has happened is recorded, whoever stops waiting for it
+    def _submit(self, event: _Task | _Deletion) -> Future[int]:
+        event.future.set_running_or_notify_cancel()  # what has happened is recorded, whoever stops waiting for it
         with self._lock:
             if self._closed:
                 raise RuntimeError("the log is closed")
             try:
-                self._queue.put_nowait(_Task(kind, payload, future))
+                self._queue.put_nowait(event)
             except queue.Full:
                 raise LogFullError(
                     f"{self._queue.maxsize} events wait to be written to the log: its disk does not keep up"
                 ) from None
             self._pending += 1
-        return future
+        return event.future
 
     # -----------------------------------------------------------------------------------------------------------------
     # On the thread
@@ -121,82 +117,60 @@ class Writer:
         closing = False
         while not closing:
             batch, closing = self._take()
-            for _, group in groupby(batch, key=lambda task: task.kind):
-                self._write(list(group))
+            self._write([event for event in batch if isinstance(event, _Task)])
+            self._deletions += [event for event in batch if isinstance(event, _Deletion)]
             if self._retention and time.monotonic() >= self._retention_at:
                 self._retention_at = time.monotonic() + _HOUR
-                self._deletions.append(_Deletion(time.time() - self._retention, None))
+                self._deletions.append(_Deletion(time.time() - self._retention, silent=True))
             self._delete_some()
         self._finish_deletions()
 
-    def _take(self) -> tuple[list[_Task], bool]:
+    def _take(self) -> tuple[list[_Task | _Deletion], bool]:
         """The waiting events, at most a batch, and whether it is the last."""
-        batch: list[_Task] = []
+        times = [self._deleting_at] if self._deletions else []
+        times += [self._retention_at] if self._retention else []
+        batch: list[_Task | _Deletion] = []
         try:
-            task = self._queue.get(timeout=self._rest())
-            while task is not None:
-                batch.append(task)
+            event = self._queue.get(timeout=max(0.0, min(times) - time.monotonic()) if times else None)
+            while event is not None:
+                batch.append(event)
                 if len(batch) == _BATCH:
                     return batch, False
-                task = self._queue.get_nowait()
+                event = self._queue.get_nowait()
         except queue.Empty:
             return batch, False
         return batch, True
 
-    def _rest(self) -> float | None:
-        """Seconds for which there is nothing to do but wait for events; None without end."""
-        times = [self._deleting_at] if self._deletions else []
-        times += [self._retention_at] if self._retention else []
-        return max(0.0, min(times) - time.monotonic()) if times else None
-
-    def _write(self, tasks: list[_Task]) -> None:
-        """Events of one kind."""
-        if (kind := tasks[0].kind) == "delete":
-            self._deletions += [_Deletion(task.payload, task.future) for task in tasks]
-        elif kind == "execute":
-            self._execute(tasks)
-        else:
-            self._add(self._store.append if kind == "append" else self._store.attach, tasks)
-
-    def _add(self, function: Callable[[Sequence[Any]], Any], tasks: list[_Task]) -> None:
-        """Interactions, or feedback on those that are there."""
-        try:
-            known = self._patiently(function, [task.payload for task in tasks]) or [True] * len(tasks)
-        except Exception as error:
-            for task in tasks:
-                self._resolve(task.future, error)
-            return
-        for task, there in zip(tasks, known, strict=True):
-            self._resolve(task.future, None if there else KeyError(task.payload.interaction))
-
-    def _execute(self, tasks: list[_Task]) -> None:
+    def _write(self, tasks: Sequence[_Task]) -> None:
         """All in one transaction; where one of them fails, each in its own."""
-        parts: list[tuple[Statement, ...]] = [task.payload for task in tasks]
         try:
-            counts = iter(self._patiently(self._store.execute, [one for part in parts for one in part]))
+            counts = iter(self._patiently([statement for task in tasks for statement in task.statements]))
         except Exception as error:
-            if len(tasks) == 1:
-                self._resolve(tasks[0].future, error)
+            if len(tasks) == 1 or self._store.transient(error):
+                for task in tasks:
+                    self._resolve(task.future, error)
                 return
             for task in tasks:
-                self._execute([task])
+                self._write([task])
             return
-        for task, part in zip(tasks, parts, strict=True):
-            self._resolve(task.future, None, sum(next(counts) for _ in part))
+        for task in tasks:
+            changed = [next(counts) for _ in task.statements]
+            missing = KeyError(task.needed) if task.needed and not changed[-1] else None
+            self._resolve(task.future, missing, sum(changed))
 
-    def _patiently(self, function: Callable[[Sequence[Any]], Any], payloads: Sequence[Any]) -> Any:
-        """Call the store again while others are in the way. Safe: what is already there is not written twice."""
+    def _patiently(self, statements: Sequence[Statement]) -> list[int]:
+        """Ask the store again while others are in the way. Safe: what is already there is not written twice."""
         deadline, pause = time.monotonic() + self._patience, 0.02
         while True:
             try:
-                return function(payloads)
+                return self._store.execute(statements) if statements else []
             except Exception as error:
                 if not self._store.transient(error) or time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
 
-    def _resolve(self, future: Future[Any], error: Exception | None, result: Any = None) -> None:
+    def _resolve(self, future: Future[int], error: Exception | None, result: int = 0) -> None:
         with self._lock:
             self._pending -= 1
         if error is None:
@@ -214,9 +188,11 @@ class Writer:
         first = self._deletions[0]
         try:
             if not first.rows_gone:
-                deleted = self._store.delete(first.before, _DELETED)
+                (deleted,) = self._store.execute([(DELETE_OLDEST, (first.before, _DELETED))])
                 first.deleted += deleted
-                first.rows_gone = deleted < _DELETED
+                if deleted < _DELETED:
+                    self._store.execute([(statement, (first.before,)) for statement in DELETE_BESIDE])
+                    first.rows_gone = True
                 return
             if self._store.purge():
                 self._end_deletion(None)
@@ -230,7 +206,7 @@ class Writer:
 
     def _end_deletion(self, error: Exception | None) -> None:
         deletion = self._deletions.pop(0)
-        if deletion.future is not None:
+        if not deletion.silent:
             self._resolve(deletion.future, error, deletion.deleted)
         elif error is not None:
             _logger.error("rows past their retention could not be deleted from the log: %s", error)
@@ -241,7 +217,7 @@ class Writer:
         What retention has not deleted yet, the next start will.
         """
         deadline = time.monotonic() + self._patience
-        self._deletions = [deletion for deletion in self._deletions if deletion.future]
+        self._deletions = [deletion for deletion in self._deletions if not deletion.silent]
         while self._deletions:
             if time.monotonic() > deadline:
                 self._end_deletion(TimeoutError("a reader kept deleted rows from leaving the files of the log"))

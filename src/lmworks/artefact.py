@@ -202,6 +202,24 @@ def write_rows(path: Path, rows: Iterable[Any]) -> None:
     write_text(path, "".join(json.dumps(to_mapping(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
+def append_row(path: Path, row: Any) -> None:
+    """Add a line to a file of rows; returns when it is on the disk. Several processes may append."""
+    import fcntl  # POSIX only, and only writers need it
+
+    line = json.dumps(to_mapping(row), ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if end := stream.seek(0, os.SEEK_END):
+            stream.seek(end - 1)
+            line = line if stream.read() == b"\n" else b"\n" + line  # after the half of one
+        stream.write(line + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    if not end:
+        sync_folder(path.parent)
+
+
 def read_rows(kind: type[T], path: Path) -> list[T]:
     """Rows that `write_rows` wrote; ConfigError with the line of one that is malformed."""
     rows = []

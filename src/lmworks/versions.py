@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lmworks.artefact import CURRENT, MANIFEST, hash_json, lock, read_manifest, write_json
+from lmworks.artefact import CURRENT, MANIFEST, append_row, hash_json, lock, read_manifest, write_json
 from lmworks.config import unknown
 from lmworks.evaluate.comparison import kept_margins
-from lmworks.evaluate.promotion import (
+from lmworks.evaluate.release.promotion import (
     CANDIDATE,
     PRODUCTION,
     Gate,
@@ -25,7 +25,6 @@ from lmworks.evaluate.promotion import (
     check_promotion,
     read_promotions,
 )
-from lmworks.evaluate.votes import append_vote
 from lmworks.stages import ANSWERER
 from lmworks.workspace import Current, artefact_of, content_hashes, model_digest, read_current, read_system
 
@@ -155,6 +154,6 @@ def _go_live(workspace: Path, version: Current, reason: str, who: str, **about: 
             raise GateError(f"{version.version} is live already")
         last = promotions(workspace)[-1:]
         if not last or replace(last[0], time=made.time, gate=made.gate) != made:
-            append_vote(workspace / PROMOTIONS, made)
+            append_row(workspace / PROMOTIONS, made)
         write_json(workspace / CURRENT, version)
     return made

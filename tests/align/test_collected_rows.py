@@ -9,9 +9,9 @@ import pytest
 
 from command_line import lmworks
 from lmworks.align.collected_rows import preference_rows, thumbed_rows
+from lmworks.artefact import append_row
 from lmworks.data.training_rows import parse_preference_row, read_preference_rows, row_columns
-from lmworks.evaluate.rankings import RANKINGS, Candidates, Ranking, order_shown, read_candidates, read_rankings
-from lmworks.evaluate.votes import VOTES, Vote, append_vote
+from lmworks.evaluate.release.votes import RANKINGS, VOTES, Vote, order_shown, read_candidates, read_votes
 from lmworks.monitor.log import Log
 from lmworks.records import (
     Feedback,
@@ -34,8 +34,8 @@ def answered(question: str, response: str, *thumbs: str | None, **fields) -> Int
     return Interaction(name, 1.7e9, (Message("user", question),), response, feedback=given, **fields)
 
 
-def ranking(ranks: tuple[int, ...] | None, shown: tuple[int, ...] = (2, 0, 1), by: str = "ann") -> Ranking:
-    return Ranking("item", 0.0, "Why?", ("a", "b", "c"), (), ranks, shown, "kind", Provenance("s", by))
+def ranking(ranks: tuple[int, ...] | None, shown: tuple[int, ...] = (2, 0, 1), by: str = "ann") -> Vote:
+    return Vote("Why?", ("a", "b", "c"), (), ranks, shown, reason="kind", provenance=Provenance("s", by))
 
 
 def test_each_thumb_becomes_a_label_and_what_cannot_be_used_is_counted():
@@ -54,7 +54,7 @@ def test_each_thumb_becomes_a_label_and_what_cannot_be_used_is_counted():
     assert rows[0].provenance == Provenance(f"interaction {interactions[0].id}", rubric="too long")
     assert sum(left_out.values()) == 5 and len(left_out) == 5
     assert [parse_preference_row(json.loads(json.dumps(row_columns(row))), "") for row in rows] == rows
-    (pair,) = preference_rows(rows, [], [], left_out)
+    (pair,) = preference_rows(rows, [], left_out)
     assert (pair.chosen, pair.rejected, pair.prompt) == ("Because.", "No idea.", interactions[0].messages)
 
 
@@ -79,21 +79,21 @@ def test_a_ranking_gives_every_pair_that_it_orders_and_no_other(ranks):
     places = dict(zip("abc", (2, 0, 1), strict=True))
     assert all(row.provenance.order == int(places[row.chosen] > places[row.rejected]) for row in rows)  # type: ignore[index]
     left_out = Counter[str]()
-    preference_rows([], [], [ranking(ranks), ranking(())], left_out)
-    assert left_out["ties of rankings"] == 3 - len(ordered) and left_out["rankings that skip"] == 1
+    preference_rows([], [ranking(ranks), ranking(())], left_out)
+    assert left_out["pairs that tie"] == 3 - len(ordered) and left_out["prompts that were skipped"] == 1
 
 
 def test_the_newest_ranking_of_each_annotator_stands(tmp_path):
     path = tmp_path / RANKINGS
     for one in (ranking((1, 2, 3)), ranking((3, 2, 1), by="ben"), ranking((2, 1, 3)), ranking(None, by="ben")):
-        append_vote(path, one)
+        append_row(path, one)
     with path.open("a") as stream:
         stream.write('{"item": \n')
-    assert read_rankings(path) == ([ranking((2, 1, 3))], 1)
+    assert read_votes(path) == ([ranking((2, 1, 3))], 1)
 
 
 def test_the_order_shown_is_chance_between_items_and_stays_for_one():
-    rows = [Candidates(str(n), ("a", "b", "c")) for n in range(600)]
+    rows = [Vote(str(n), ("a", "b", "c")) for n in range(600)]
     orders = [order_shown(one, "ann") for one in rows]
     assert orders == [order_shown(one, "ann") for one in rows]
     counts = Counter(map(tuple, orders))
@@ -106,7 +106,7 @@ def test_rows_of_candidates_are_read_or_refused_with_the_line(tmp_path):
             {"prompt": "Why?", "chosen": "a", "rejected": "b", "provenance": {"source": "s"}}]  # fmt: skip
     path.write_text("\n".join(map(json.dumps, rows)))
     found = read_candidates(path)
-    assert found[0] == Candidates("Why?", ("a", "b"), ("x", "y"), Provenance(f"{path}, line 1"))
+    assert found[0] == Vote("Why?", ("a", "b"), ("x", "y"), provenance=Provenance(f"{path}, line 1"))
     assert found[1].completions == ("a", "b") and found[1].provenance.source == "s"
     for wrong in ({"prompt": "Why?", "completions": ["a", "a"]}, {"text": "x"}, {"prompt": 1, "completions": ["a"]}):
         path.write_text(json.dumps(rows[0]) + "\n" + json.dumps(wrong))
@@ -121,15 +121,15 @@ def test_the_verb_writes_rows_that_training_reads(tmp_path):
         if one.response == "Because.":
             log.attach(Feedback(one.id, 1.0, "thumbs", "up")).result()
     log.close()
-    append_vote(tmp_path / VOTES, Vote("p", 0.0, "Who?", ("I", "you"), ("x", "y"), "second"))
-    append_vote(tmp_path / VOTES, Vote("q", 0.0, "Who?", ("I", "you"), ("x", "y"), "tie"))
-    append_vote(tmp_path / RANKINGS, ranking((1, 2, 2)))
+    append_row(tmp_path / VOTES, Vote("Who?", ("I", "you"), ("x", "y"), (2, 1)))
+    append_row(tmp_path / VOTES, Vote("Which?", ("I", "you"), ("x", "y"), (1, 1)))
+    append_row(tmp_path / RANKINGS, ranking((1, 2, 2)))
     out = tmp_path / "pairs.jsonl"
     done = lmworks("log", "rows", str(out), "--kind", "preference", "--workspace", str(tmp_path))
     rows = [row for row in read_preference_rows([out], [Preference]) if isinstance(row, Preference)]
     pairs = [("Because.", "No idea."), ("you", "I"), ("a", "b"), ("a", "c")]
     assert done.returncode == 0 and [(row.chosen, row.rejected) for row in rows] == pairs
-    assert "1 votes for a tie" in done.stderr and "1 ties of rankings" in done.stderr
+    assert "2 pairs that tie" in done.stderr
     single = tmp_path / "thumbs.jsonl"
     assert lmworks("log", "rows", str(single), "--kind", "kto", "--workspace", str(tmp_path)).returncode == 0
     labels = {

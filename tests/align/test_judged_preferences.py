@@ -10,12 +10,12 @@ from command_line import refused
 from judge_cases import PlantedEngine
 from lmworks.align.judged_preferences import judged_preferences, sampled_candidates
 from lmworks.evaluate.judge import Judge, rubric
-from lmworks.evaluate.rankings import Candidates
+from lmworks.evaluate.release.votes import Vote
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.records import Message, Provenance
 
-ROWS = [Candidates("Why?", ("short", "a longer one", "the longest answer"), provenance=Provenance("s")),
-        Candidates((Message("user", "Who?"),), ("I am", "I"))]  # fmt: skip
+ROWS = [Vote("Why?", ("short", "a longer one", "the longest answer"), provenance=Provenance("s")),
+        Vote((Message("user", "Who?"),), ("I am", "I"))]  # fmt: skip
 
 
 def mind(preferred) -> PlantedEngine:
@@ -54,7 +54,7 @@ def test_prompts_alone_are_sampled_and_what_cannot_be_compared_is_counted():
         texts = [next(given[request.messages[-1].content]) for request in requests]
         return [SimpleNamespace(text=text, finish_reason="length" if text == "cut" else "stop") for text in texts]
 
-    rows = [ROWS[0], *(Candidates(name) for name in said)]
+    rows = [ROWS[0], *(Vote(name) for name in said)]
     left_out = Counter[str]()
     sampling = SamplingParameters(temperature=1.0, seed=0)
     found = sampled_candidates(SimpleNamespace(generate=generate), rows, 3, sampling, left_out)  # type: ignore[arg-type]

@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 
 from kit.tables import for_each
+from lmworks.artefact import append_row
 from lmworks.evaluate.metric import Item, Response
+from lmworks.evaluate.release.vote_results import FEWEST, summary
+from lmworks.evaluate.release.votes import Vote, order_shown, read_votes, run_pairs
 from lmworks.evaluate.results import Result
-from lmworks.evaluate.vote_results import FEWEST, summary
-from lmworks.evaluate.votes import Vote, append_vote, first_is_right, read_votes, run_pairs
 from lmworks.records import Provenance
 from lmworks.report import Table
 
 APPEND = """
-import sys; from pathlib import Path; from lmworks.evaluate.votes import Vote, append_vote
+import sys; from pathlib import Path; from lmworks.artefact import append_row
+from lmworks.evaluate.release.votes import Vote
 for n in range(10**6):
-    append_vote(Path(sys.argv[1]), Vote(sys.argv[2] + str(n), 0.0, "Why?", ("x" * 5000, "y"), ("a", "b"), "tie"))
+    append_row(Path(sys.argv[1]), Vote(sys.argv[2] + str(n), ("x" * 5000, "y"), ("a", "b"), (1, 1)))
     print(n, flush=True)
 """
 
@@ -28,8 +30,9 @@ for n in range(10**6):
 def vote(
     pair: str = "p", choice: str | None = "first", annotator: str = "ann", order: int = 0, reason: str = ""
 ) -> Vote:
-    made = Provenance("s", annotator, order=order)
-    return Vote(pair, 0.0, "Why?", ("one", "other"), ("a", "b"), choice, reason, made)  # type: ignore[arg-type]
+    ranks = {"first": (1, 2), "second": (2, 1), None: None}.get(choice, (1, 1))
+    shown, made, bad = ((1, 0) if order else (0, 1)), Provenance("s", annotator), choice == "both bad"
+    return Vote(pair, ("one", "other"), ("a", "b"), ranks, shown, bad, reason, provenance=made)
 
 
 def run(texts: Sequence[str], prompt: str = "Why?", **fields) -> list[Result]:
@@ -48,13 +51,13 @@ def duel(votes: Sequence[Vote]) -> tuple[int, float, float, str]:
 def test_the_newest_vote_of_each_annotator_counts_and_half_a_line_costs_no_other(tmp_path):
     path = tmp_path / "votes.jsonl"
     for one in (vote("p"), vote("q"), vote("p", "tie"), vote("p", annotator="ben"), vote("q", None)):
-        append_vote(path, one)
+        append_row(path, one)
     assert read_votes(path) == ([vote("p", "tie"), vote("p", annotator="ben")], 0)
-    append_vote(path, vote("p", None, "ben"))
+    append_row(path, vote("p", None, "ben"))
     with path.open("ab") as stream:
-        stream.write(b'{"pair": "q", "ti')
+        stream.write(b'{"prompt": "q", "ti')
     assert read_votes(path) == ([vote("p", "tie")], 0)
-    append_vote(path, vote("r", reason="line\nbreak \u2028 \ud800"))
+    append_row(path, vote("r", reason="line\nbreak \u2028 \ud800"))
     assert read_votes(path) == ([vote("p", "tie"), vote("r", reason="line\nbreak \u2028 \ud800")], 1)
 
 
@@ -66,7 +69,7 @@ def test_a_kill_loses_no_vote_that_was_acknowledged(tmp_path):
     for name, writer in writers.items():
         writer.send_signal(signal.SIGKILL)
         acknowledged[name] += [line for line in writer.communicate()[0].splitlines(True) if line.endswith("\n")]
-    kept = {one.pair for one in read_votes(path)[0]}
+    kept = {one.prompt for one in read_votes(path)[0]}
     assert kept >= {f"{name}{int(n)}" for name, lines in acknowledged.items() for n in lines}
 
 
@@ -87,7 +90,8 @@ def test_pairs_are_generated_answers_to_one_prompt_that_differ():
 
 
 def test_the_order_is_drawn_evenly_for_each_pair_and_annotator_and_stays():
-    ann, ben, again = ([first_is_right(str(n), name) for n in range(1000)] for name in ("ann", "ben", "ann"))
+    names = "ann", "ben", "ann"
+    ann, ben, again = ([order_shown(vote(str(n)), name) == [1, 0] for n in range(1000)] for name in names)
     equal = sum(one == other for one, other in zip(ann, ben, strict=True))
     assert 420 < sum(ann) < 580 and 420 < equal < 580 and ann == again  # five standard deviations
 
@@ -106,7 +110,7 @@ def test_what_cannot_be_told_yet_is_said_so_with_the_votes_that_it_takes():
 
 def test_votes_on_one_pair_do_not_count_as_independent():
     alone = [vote(str(n), ("second", "first", "tie", "both bad")[n % 4]) for n in range(40)]
-    repeated = [vote(one.pair, one.choice, f"annotator {k}") for one in alone for k in range(4)]
+    repeated = [vote(str(one.prompt), one.choice, f"annotator {k}") for one in alone for k in range(4)]
     one, four = duel(alone), duel(repeated)
     assert one[:2] == four[:2] == (40, 0.5) and one[2] == pytest.approx(four[2], rel=0.1)
     systems = summary(repeated).tables[0].rows

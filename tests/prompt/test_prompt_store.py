@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmworks.evaluate.promotion import Gate, GateError
+from lmworks.evaluate.release.promotion import Gate, GateError
 from lmworks.prompt.prompt_file import parse_prompt, prompt_hash
 from lmworks.prompt.prompt_store import PromptStore
 

@@ -11,7 +11,7 @@ from kit.tables import for_each
 from lmworks.config import from_mapping
 from lmworks.evaluate.comparison import compare_runs
 from lmworks.evaluate.metric import Metric, each
-from lmworks.evaluate.votes import VOTES, read_votes
+from lmworks.evaluate.release.votes import VOTES, read_votes
 from lmworks.records import Preference
 from lmworks.serve.api_keys import add
 
@@ -81,15 +81,15 @@ def test_a_vote_is_kept_as_it_was_meant_once_and_can_be_undone(service, choice):
         text, answer = cast(client, address, choice=choice, reason="it is kind")
         left, right = sides(text)
         vote = read_votes(file)[0][-1]
-        client.post(address.split("?")[0], data={"pair": vote.pair, "by": "ann", "choice": choice})  # sent again
+        client.post(address.split("?")[0], data={"pair": vote.id, "by": "ann", "choice": choice})  # sent again
         chosen = {"first": vote.completions[0], "second": vote.completions[1]}.get(vote.choice or "", "")
         assert chosen.startswith({"left": left, "right": right}.get(choice, "")) and (chosen or vote.choice == choice)
-        assert vote.reason == "it is kind" and vote.completions[vote.provenance.order or 0].startswith(left)
+        assert vote.reason == "it is kind" and vote.completions[vote.shown.index(0)].startswith(left)
         assert all(text.startswith(name[4:]) for text, name in zip(vote.completions, vote.systems, strict=True))
         address = answer.headers["location"]
     assert len(read_votes(file)[0]) == 6 and "6 of 12" in client.get(address).text
-    undone = client.post(address.split("?")[0], data={"pair": vote.pair, "by": "ann", "choice": "undo"})  # type: ignore
-    assert len(read_votes(file)[0]) == 5 and f'value="{vote.pair}"' in client.get(undone.headers["location"]).text  # type: ignore
+    undone = client.post(address.split("?")[0], data={"pair": vote.id, "by": "ann", "choice": "undo"})  # type: ignore
+    assert len(read_votes(file)[0]) == 5 and f'value="{vote.id}"' in client.get(undone.headers["location"]).text  # type: ignore
     lines = client.get("/compare/preferences.jsonl").text.splitlines()
     rows = [from_mapping(Preference, json.loads(line)) for line in lines]
     assert len(rows) == (5 if choice in ("left", "right") else 0)

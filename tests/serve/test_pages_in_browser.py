@@ -11,8 +11,7 @@ from small_system import write_run
 
 from kit.browser import launched, needs_chromium, playwright, watched_page
 from lmworks.evaluate.metric import Metric, each
-from lmworks.evaluate.rankings import RANKINGS, read_rankings
-from lmworks.evaluate.votes import VOTES, read_votes
+from lmworks.evaluate.release.votes import RANKINGS, VOTES, read_votes
 from lmworks.monitor.config import ReviewConfig, ReviewRule
 from lmworks.monitor.review_sampling import fill
 
@@ -177,7 +176,7 @@ def test_answers_are_ranked_by_keys_and_by_dragging(page, grounded, request):
         return {one.locator(".text").inner_text()[0]: int(one.locator("select").input_value()) for one in cards.all()}
 
     def kept() -> dict[str, int]:
-        one = read_rankings(file)[0][-1]
+        one = read_votes(file)[0][-1]
         return {text[0]: rank for text, rank in zip(one.completions, one.ranks or (), strict=False)}
 
     page.goto("/rank")
@@ -203,7 +202,7 @@ def test_answers_are_ranked_by_keys_and_by_dragging(page, grounded, request):
     page.get_by_role("button", name="Skip").focus()
     page.keyboard.press("Enter")  # is the button's, not the ranking's
     progress.filter(has_text="2 of 4").wait_for()
-    assert read_rankings(file)[0][-1].ranks == ()
+    assert read_votes(file)[0][-1].ranks == ()
     page.keyboard.press("u")
     progress.filter(has_text="1 of 4").wait_for()
 

@@ -8,7 +8,7 @@ from small_system import HOSTILE, Page, StandIn, index_of, inert
 
 from kit.tables import for_each
 from lmworks.data.training_rows import parse_preference_row
-from lmworks.evaluate.rankings import RANKINGS, read_rankings
+from lmworks.evaluate.release.votes import RANKINGS, read_votes
 
 SYSTEMS = ("run-alpha", "run-beta", "run-gamma")
 
@@ -49,7 +49,7 @@ def test_rankings_are_blind_kept_as_meant_and_their_agreement_is_shown(service):
             address = answer.headers["location"]
         assert "4 of 4" in client.get(address).text
     assert len(orders) > 2
-    rankings, _ = read_rankings(service.workspace / RANKINGS)
+    rankings, _ = read_votes(service.workspace / RANKINGS)
     for one in rankings:
         ranks = dict(zip((name[4:] for name in one.systems), one.ranks or (), strict=True))
         assert ranks == ({"alpha": 1, "beta": 2, "gamma": 1} if one.provenance.annotator != "eve" else other)
@@ -67,11 +67,11 @@ def test_an_undone_and_a_skipped_ranking(service):
     address = "/rank/file/rows.jsonl?by=ann"
     text, _ = cast(client, address, choice="skip")
     assert inert(text) and "1 of 3" in client.get(address).text
-    (skipped,), _ = read_rankings(service.workspace / RANKINGS)
+    (skipped,), _ = read_votes(service.workspace / RANKINGS)
     assert skipped.ranks == () and not skipped.preferences
     item = Page(text).all("input", "name", "item")[0]["value"]
     client.post(address.split("?")[0], data={"item": item, "by": "ann", "choice": "undo"})
-    assert "0 of 3" in client.get(address).text and read_rankings(service.workspace / RANKINGS) == ([], 0)
+    assert "0 of 3" in client.get(address).text and read_votes(service.workspace / RANKINGS) == ([], 0)
 
 
 @pytest.mark.parametrize("fields", [{"choice": "up"}, {"rank0": "0"}, {"rank1": "²"}, {"rank2": ""}, {"item": "x"},

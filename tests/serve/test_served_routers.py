@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lmworks.artefact import write_json
-from lmworks.evaluate.promotion import Gate
+from lmworks.evaluate.release.promotion import Gate
 from lmworks.prompt.prompt_file import parse_prompt, prompt_hash
 from lmworks.prompt.prompt_store import PROMPTS, PromptStore
 from lmworks.prompt.router import ROUTERS, LearnedRouter

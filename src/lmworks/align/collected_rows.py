@@ -13,8 +13,7 @@ from itertools import product
 
 from lmworks.artefact import hash_json
 from lmworks.evaluate.logged_items import thumb_of
-from lmworks.evaluate.rankings import Ranking
-from lmworks.evaluate.votes import Vote
+from lmworks.evaluate.release.votes import Vote
 from lmworks.records import CONTENT, Interaction, LabelledCompletion, Message, Preference, Provenance
 
 GROUNDED = "Answer from these passages, or say that you don't know.\n\n{passages}\n\nQuestion: {question}"
@@ -41,9 +40,9 @@ def thumbed_rows(interactions: Iterable[Interaction], left_out: Counter[str]) ->
 
 
 def preference_rows(
-    thumbed: Sequence[LabelledCompletion], votes: Sequence[Vote], rankings: Sequence[Ranking], left_out: Counter[str]
+    thumbed: Sequence[LabelledCompletion], votes: Sequence[Vote], left_out: Counter[str]
 ) -> list[Preference]:
-    """Pairs from thumbs, then from votes, then from rankings, each in the order of what they are from."""
+    """Pairs from thumbs, then from votes, each in the order of what they are from."""
     by_prompt: dict[str, tuple[list[LabelledCompletion], list[LabelledCompletion]]] = {}
     for row in thumbed:
         by_prompt.setdefault(hash_json([row.prompt, row.tools]), ([], []))[not row.label].append(row)
@@ -59,13 +58,11 @@ def preference_rows(
             annotator = better.annotator if better.annotator == worse.annotator else None
             made = Provenance(f"{better.source} and {worse.source}", annotator, rubric=worse.rubric or better.rubric)
             rows.append(Preference(good.prompt, good.completion, bad.completion, made, good.tools))
-    rows += [row for vote in votes if (row := vote.preference)]
-    rows += [row for ranking in rankings for row in ranking.preferences]
-    pairs = [vote.choice for ranking in rankings for vote in ranking.votes]
-    left_out["votes for a tie"] += sum(vote.choice == "tie" for vote in votes)
-    left_out["votes that both are bad"] += sum(vote.choice == "both bad" for vote in votes)
-    left_out["rankings that skip"] += sum(ranking.ranks == () for ranking in rankings)
-    left_out["ties of rankings"] += pairs.count("tie")
+    rows += [row for vote in votes for row in vote.preferences]
+    choices = [pair.choice for vote in votes for pair in vote.pairs]
+    left_out["pairs that tie"] += choices.count("tie")
+    left_out["pairs that are both bad"] += choices.count("both bad")
+    left_out["prompts that were skipped"] += sum(vote.ranks == () for vote in votes)
     return rows
 
 

@@ -11,7 +11,7 @@ from itertools import combinations
 from lmworks.data.conversations import as_messages
 from lmworks.evaluate.judge import Judge
 from lmworks.evaluate.metric import prompt_text
-from lmworks.evaluate.rankings import Candidates
+from lmworks.evaluate.release.votes import Vote
 from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameters
 from lmworks.generate.rollouts import seed_of
 from lmworks.records import Preference, Provenance, TextOrMessages, Unscored
@@ -28,7 +28,7 @@ class Undecided:
     provenance: Provenance
 
 
-def judged_preferences(judge: Judge, rows: Sequence[Candidates], name: str) -> tuple[list[Preference], list[Undecided]]:
+def judged_preferences(judge: Judge, rows: Sequence[Vote], name: str) -> tuple[list[Preference], list[Undecided]]:
     """All pairs of each row's completions. Rows name the judge (`name` and its fingerprint) and its rubric; `order` is
     the place of the chosen one when it was first asked. ValueError for a rubric that does not compare two."""
     by = judge.rubric
@@ -56,11 +56,11 @@ def judged_preferences(judge: Judge, rows: Sequence[Candidates], name: str) -> t
 
 def sampled_candidates(
     engine: EngineProtocol,
-    rows: Sequence[Candidates],
+    rows: Sequence[Vote],
     samples: int,
     sampling: SamplingParameters,
     left_out: Counter[str],
-) -> list[Candidates]:
+) -> list[Vote]:
     """Rows with fewer than two completions with `samples` drawn ones more, equal ones once. What the limit of tokens
     cut, and prompts with fewer than two completions then, are counted in `left_out`."""
     asked = [(row, number) for number, row in enumerate(rows) if len(row.completions) < 2]

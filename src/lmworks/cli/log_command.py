@@ -107,8 +107,7 @@ def rows(
     from lmworks.align.collected_rows import preference_rows, thumbed_rows
     from lmworks.artefact import check_new
     from lmworks.data.training_rows import write_preference_rows
-    from lmworks.evaluate.rankings import RANKINGS, read_rankings
-    from lmworks.evaluate.votes import VOTES, read_votes
+    from lmworks.evaluate.release.votes import RANKINGS, VOTES, read_votes
     from lmworks.workspace import read_log
 
     check_new(out)
@@ -117,9 +116,11 @@ def rows(
         thumbed = thumbed_rows(reader.interactions(filter_), left_out)
     made: list = list(thumbed)
     if kind == "preference":
-        (votes, bad_votes), (rankings, bad_rankings) = read_votes(folder / VOTES), read_rankings(folder / RANKINGS)
-        made = list(preference_rows(thumbed, votes, rankings, left_out))
-        left_out[f"unreadable lines of {VOTES} and {RANKINGS}"] = bad_votes + bad_rankings
+        votes = []
+        for name in (VOTES, RANKINGS):
+            read, left_out[f"unreadable lines of {name}"] = read_votes(folder / name)
+            votes += read
+        made = list(preference_rows(thumbed, votes, left_out))
     for reason, count in left_out.most_common():
         if count:
             typer.echo(f"not used: {count:,} {reason}", err=True)

@@ -38,7 +38,7 @@ def prefer(
     from lmworks.evaluate.judge import Judge
     from lmworks.evaluate.judge import rubric as find_rubric
     from lmworks.evaluate.judge_calibration import JUDGE, calibrated
-    from lmworks.evaluate.rankings import read_candidates
+    from lmworks.evaluate.release.votes import read_candidates
     from lmworks.generate.engine import Engine
     from lmworks.generate.protocol import SamplingParameters
     from lmworks.progress import stage_progress

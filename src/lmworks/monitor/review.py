@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lmworks.align.collected_rows import prompt_of_answer, unusable
+from lmworks.artefact import append_row
 from lmworks.config import from_mapping, read_toml, to_mapping, unknown
 from lmworks.data.training_rows import row_columns
-from lmworks.evaluate.votes import append_vote
 from lmworks.monitor.config import ReviewConfig
 from lmworks.monitor.log import Log, Reader
 from lmworks.monitor.review_sampling import weighted_share
@@ -149,7 +149,7 @@ def send(log: Log, workspace: Path, item: str, to: Destination, annotator: str) 
     one, path = found[0], workspace / FOLDER / f"{to}.jsonl"
     if to not in one.sent:
         config = read_config(workspace)
-        append_vote(path, review_row(log.reader.get(one.interaction), one.judgements[annotator], to, annotator, config))
+        append_row(path, review_row(log.reader.get(one.interaction), one.judgements[annotator], to, annotator, config))
         log.update("reviews", {"sent": ",".join([*one.sent, to])}, "id = ?", [item]).result()
     return path
 

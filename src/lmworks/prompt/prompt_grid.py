@@ -25,8 +25,8 @@ from lmworks.evaluate.comparison import Comparison, adjusted, combine_of, compar
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.judge import model_fingerprint
 from lmworks.evaluate.metric import Metric, Response, check_items, value_row
-from lmworks.evaluate.promotion import Gate, Promotion
 from lmworks.evaluate.registry import metric
+from lmworks.evaluate.release.promotion import Gate, Promotion
 from lmworks.evaluate.results import TaskScore, read_results, read_scores
 from lmworks.evaluate.suite import KEPT, Answers, TaskItems, models_of, write_run
 from lmworks.evaluate.task import Example, Task, examples

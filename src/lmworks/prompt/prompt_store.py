@@ -2,7 +2,7 @@
 
 NAME/HASH.toml        a version, as TOML; never changed
 NAME/versions.jsonl   a `PromptVersion` a line: who added it, when, why, and from which version it was made
-NAME/labels.jsonl     a `Promotion` a line (`evaluate/promotion.py`): who moved which label, when, why
+NAME/labels.jsonl     a `Promotion` a line (`evaluate/release/promotion.py`): who moved which label, when, why
 labels.toml           what a move needs, a `LabelPolicy` by label
 """
 
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lmworks.artefact import lock, read_rows, write_text
+from lmworks.artefact import append_row, lock, read_rows, write_text
 from lmworks.config import read_toml, unknown
-from lmworks.evaluate.promotion import (
+from lmworks.evaluate.release.promotion import (
     CANDIDATE,
     PRODUCTION,
     Gate,
@@ -24,7 +24,6 @@ from lmworks.evaluate.promotion import (
     check_promotion,
     read_promotions,
 )
-from lmworks.evaluate.votes import append_vote
 from lmworks.prompt.config import Prompt
 from lmworks.prompt.filled_prompt import check_slots
 from lmworks.prompt.prompt_file import built_in, built_in_names, parse_prompt, prompt_hash, to_toml
@@ -95,7 +94,7 @@ class PromptStore:
         if before and not parent:
             made = replace(made, parent=before[-1].hash)
         write_text(self.folder / prompt.name / f"{identifier}.toml", to_toml(prompt))
-        append_vote(self.folder / prompt.name / "versions.jsonl", made)
+        append_row(self.folder / prompt.name / "versions.jsonl", made)
         return made
 
     def hash_of(self, name: str, version: str = "") -> str:
@@ -191,5 +190,5 @@ class PromptStore:
             raise GateError(f"{who} may not move {label}, {names} may: change who in {_POLICY}, or ask one of them")
 
     def _append(self, name: str, made: Promotion) -> Promotion:
-        append_vote(self._labels(name), made)
+        append_row(self._labels(name), made)
         return made

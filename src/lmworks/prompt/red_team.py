@@ -18,8 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from lmworks.artefact import read_rows
-from lmworks.evaluate.votes import append_vote
+from lmworks.artefact import append_row, read_rows
 from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameters
 from lmworks.prompt.config import Prompt, Value
 from lmworks.prompt.defences import WITHHELD, Defences
@@ -259,5 +258,5 @@ def keep_cases(found: Sequence[Finding], workspace: Path) -> int:
     known = set(kept_cases(workspace))
     hits = dict.fromkeys(one.probe for one in found if one.hit and one.probe not in known)
     for probe in hits:
-        append_vote(workspace / FOLDER / CASES, probe)
+        append_row(workspace / FOLDER / CASES, probe)
     return len(hits)

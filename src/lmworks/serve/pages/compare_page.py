@@ -15,12 +15,13 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
+from lmworks.artefact import append_row
 from lmworks.config import to_mapping
-from lmworks.evaluate.vote_results import summary
-from lmworks.evaluate.votes import VOTES, Vote, append_vote, first_is_right, open_vote, read_votes
+from lmworks.evaluate.release.vote_results import summary
+from lmworks.evaluate.release.votes import VOTES, Vote, order_shown, read_votes
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.monitor.log import Reader
-from lmworks.records import Interaction, Message, question_of
+from lmworks.records import Interaction, Message, Provenance, question_of
 from lmworks.serve.asgi import KEY
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.pages.chat_page import FAILURES, SAMPLING
@@ -79,33 +80,33 @@ def router(service: Service) -> APIRouter:
             pairs = await _pairs(service, kind, first, second)
         except (LookupError, ValueError, OSError) as error:
             return error_page(service, 404, "These cannot be compared", str(error), "/compare", "Compare")
-        annotator, ids = annotator_of(request, by), {one.pair: one for one in pairs}
+        annotator, ids = annotator_of(request, by), {one.id: one for one in pairs}
         votes, _ = await asyncio.to_thread(read_votes, file)
-        mine = [vote for vote in votes if vote.provenance.annotator == annotator and vote.pair in ids]
-        left = sorted(set(ids) - {vote.pair for vote in mine})
+        mine = [vote for vote in votes if vote.provenance.annotator == annotator and vote.id in ids]
+        left = sorted(set(ids) - {vote.id for vote in mine})
         shown = ids[next((pair for pair in left if pair >= at), left[0])] if left else None
         context = {"address": request.url.path, "by": by, "total": len(pairs), "voted": len(mine), "shown": shown}
         if shown:
-            sides = shown.completions[::-1] if first_is_right(shown.pair, annotator) else shown.completions
+            sides = [shown.completions[number] for number in order_shown(shown, annotator)]
             context["sides"] = list(zip(("Left", "Right"), sides, strict=True))
         # Only when nothing is left to vote on may the names be seen.
         tables = () if left or not mine else (await asyncio.to_thread(summary, mine)).tables
-        latest = mine[-1].pair if mine else ""
+        latest = mine[-1].id if mine else ""
         return page(service, "compare.html", tables=tables, grid=grid, latest=latest, **context)
 
     @routes.post("/compare/{kind}/{first}/{second}")
     async def vote(request: Request, kind: str, first: str, second: str) -> Response:
         try:
             fields = await read_form(request)
-            pairs = [one for one in await _pairs(service, kind, first, second) if one.pair == fields.get("pair")]
+            pairs = [one for one in await _pairs(service, kind, first, second) if one.id == fields.get("pair")]
             if not pairs:
                 raise LookupError("this pair is not there any more; load the page again")
             made = _voted(pairs[0], fields, annotator_of(request, fields.get("by", "")))
         except (LookupError, OSError, ValueError) as error:
             status = 400 if isinstance(error, ValueError) else 404
             return error_page(service, status, "This vote cannot be kept", str(error), "/compare", "Compare")
-        await asyncio.to_thread(append_vote, file, made)
-        return _redirect(kind, first, second, by=fields.get("by", ""), at=made.pair)
+        await asyncio.to_thread(append_row, file, made)
+        return _redirect(kind, first, second, by=fields.get("by", ""), at=made.id)
 
     return routes
 
@@ -129,14 +130,20 @@ def annotator_of(request: Request, by: str) -> str | None:
 
 def _voted(pair: Vote, fields: Mapping[str, str], annotator: str | None) -> Vote:
     """ValueError for a choice that is none; "undo" takes an earlier vote back."""
-    swapped = first_is_right(pair.pair, annotator)
-    first, second = ("right", "left") if swapped else ("left", "right")
-    choices = {first: "first", second: "second", "tie": "tie", "both bad": "both bad", "undo": None}
-    if fields.get("choice") not in choices:
-        raise ValueError(f"a vote is one of {', '.join(choices)}, got {fields.get('choice', '')[:40]!r}")
-    made = replace(pair.provenance, annotator=annotator, order=int(swapped))
-    reason = bounded(fields.get("reason", "").strip())
-    return replace(pair, time=time.time(), choice=choices[fields["choice"]], reason=reason, provenance=made)
+    order = order_shown(pair, annotator)
+    left_first = (1, 2) if order == [0, 1] else (2, 1)
+    ranks = {"left": left_first, "right": left_first[::-1], "tie": (1, 1), "both bad": (1, 1), "undo": None}
+    if (choice := fields.get("choice", "")) not in ranks:
+        raise ValueError(f"a vote is one of {', '.join(ranks)}, got {choice[:40]!r}")
+    return replace(
+        pair,
+        time=time.time(),
+        ranks=ranks[choice],
+        shown=tuple(order.index(number) for number in (0, 1)),
+        bad=choice == "both bad",
+        reason=bounded(fields.get("reason", "").strip()),
+        provenance=replace(pair.provenance, annotator=annotator),
+    )
 
 
 async def _pairs(service: Service, kind: str, *names: str) -> list[Vote]:
@@ -157,7 +164,7 @@ def _asked_pair(log: Reader, first: str, second: str) -> Vote:
     question, texts, systems = question_of(one.messages), (one.response, two.response), (_system(one), _system(two))
     if not question or question != question_of(two.messages) or systems[0] == systems[1] or not any(texts):
         raise LookupError("these are not answers of two systems to one question, or the log keeps no texts of them")
-    return open_vote(question, texts, systems, f"interactions {one.id} and {two.id}")
+    return Vote(question, texts, systems, provenance=Provenance(f"interactions {one.id} and {two.id}"))
 
 
 def _system(interaction: Interaction) -> str:

@@ -13,7 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from lmworks.artefact import hash_json, read_json
 from lmworks.config import from_mapping
-from lmworks.evaluate.promotion import PRODUCTION
+from lmworks.evaluate.release.promotion import PRODUCTION
 from lmworks.prompt.grid_report import grid_sections
 from lmworks.prompt.prompt_file import prompt_diff
 from lmworks.prompt.prompt_grid import RUNS, Cell, Grid, all_cells, move_label, version_deltas

@@ -14,10 +14,10 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
+from lmworks.artefact import append_row
 from lmworks.data.training_rows import row_columns
-from lmworks.evaluate.rankings import RANKINGS, Candidates, Ranking, order_shown, read_candidates, read_rankings
-from lmworks.evaluate.vote_results import agreement, summary
-from lmworks.evaluate.votes import append_vote
+from lmworks.evaluate.release.vote_results import agreement, summary
+from lmworks.evaluate.release.votes import RANKINGS, Vote, order_shown, read_candidates, read_votes
 from lmworks.serve.asgi import KEY
 from lmworks.serve.pages.compare_page import annotator_of
 from lmworks.serve.pages.evaluation_page import grid
@@ -34,9 +34,9 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/rank")
     async def start(request: Request, by: str = "") -> Response:
-        rankings, unreadable = await asyncio.to_thread(read_rankings, file)
-        votes = [vote for one in rankings for vote in one.votes]
-        named = [vote for vote in votes if all(vote.systems) and vote.systems[0] != vote.systems[1]]
+        rankings, unreadable = await asyncio.to_thread(read_votes, file)
+        votes = [vote for one in rankings for vote in one.pairs]
+        named = [vote for vote in votes if vote.systems and all(vote.systems) and len({*vote.systems}) > 1]
         context = {
             "files": [path.name for path in sorted((service.workspace / FOLDER).glob("*.jsonl"))],
             "folder": service.workspace / FOLDER,
@@ -50,7 +50,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/rank/preferences.jsonl")
     async def export() -> Response:
-        rankings, _ = await asyncio.to_thread(read_rankings, file)
+        rankings, _ = await asyncio.to_thread(read_votes, file)
         rows = [json.dumps(row_columns(row), ensure_ascii=False) for one in rankings for row in one.preferences]
         return Response("".join(f"{row}\n" for row in rows), media_type="application/jsonl")
 
@@ -61,8 +61,8 @@ def router(service: Service) -> APIRouter:
         except (LookupError, ValueError, OSError) as error:
             return error_page(service, 404, "These cannot be ranked", str(error), "/rank", "Rank")
         annotator = annotator_of(request, by)
-        rankings, _ = await asyncio.to_thread(read_rankings, file)
-        mine = [one.item for one in rankings if one.provenance.annotator == annotator and one.item in items]
+        rankings, _ = await asyncio.to_thread(read_votes, file)
+        mine = [one.id for one in rankings if one.provenance.annotator == annotator and one.id in items]
         shown = next((item for item in items if item not in set(mine)), "")
         texts = [items[shown].completions[n] for n in order_shown(items[shown], annotator)] if shown else []
         prompt = items[shown].prompt if shown else ""
@@ -80,14 +80,14 @@ def router(service: Service) -> APIRouter:
         except (LookupError, OSError, ValueError) as error:
             status = 400 if isinstance(error, ValueError) else 404
             return error_page(service, status, "This ranking cannot be kept", str(error), "/rank", "Rank")
-        await asyncio.to_thread(append_vote, file, made)
+        await asyncio.to_thread(append_row, file, made)
         query = urlencode({"by": fields.get("by", "")})
         return RedirectResponse(f"/rank/file/{quote(name)}?{query}", 303)
 
     return routes
 
 
-def _candidates(service: Service, name: str) -> Mapping[str, Candidates]:
+def _candidates(service: Service, name: str) -> Mapping[str, Vote]:
     """The prompts of a file with their answers, by what identifies them."""
     path = next((path for path in (service.workspace / FOLDER).glob("*.jsonl") if path.name == name), None)
     if path is None:
@@ -95,7 +95,7 @@ def _candidates(service: Service, name: str) -> Mapping[str, Candidates]:
     return {one.id: one for one in read_candidates(path)}
 
 
-def _ranked(one: Candidates, fields: Mapping[str, str], annotator: str | None) -> Ranking:
+def _ranked(one: Vote, fields: Mapping[str, str], annotator: str | None) -> Vote:
     """ValueError for what is no ranking; "skip" leaves the prompt out, "undo" takes an earlier ranking back."""
     order, count = order_shown(one, annotator), len(one.completions)
     shown = tuple(order.index(number) for number in range(count))
@@ -108,4 +108,4 @@ def _ranked(one: Candidates, fields: Mapping[str, str], annotator: str | None) -
     elif fields.get("choice") not in ("skip", "undo"):
         raise ValueError(f"a ranking is kept, skipped or undone, got {fields.get('choice', '')[:40]!r}")
     reason, made = bounded(fields.get("reason", "").strip()), replace(one.provenance, annotator=annotator)
-    return Ranking(one.id, time.time(), one.prompt, one.completions, one.systems, ranks, shown, reason, made)
+    return replace(one, time=time.time(), ranks=ranks, shown=shown, reason=reason, provenance=made)

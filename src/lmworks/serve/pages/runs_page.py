@@ -19,8 +19,8 @@ from lmworks.artefact import MANIFEST, REPORT, read_manifest
 from lmworks.evaluate.comparison import Comparison, combine_of, compare_runs
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.metric import Combine, Item, Value, value_row
+from lmworks.evaluate.release.votes import Vote, run_pairs
 from lmworks.evaluate.results import Result, TaskScore, read_results, read_scores
-from lmworks.evaluate.votes import Vote, run_pairs
 from lmworks.records import Unscored
 from lmworks.serve.pages.page_templates import FIGURE_HEADERS, error_page, page
 from lmworks.serve.service import Service

@@ -7,7 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
-from lmworks.evaluate.votes import Vote
+from lmworks.artefact import hash_json
+from lmworks.evaluate.release.votes import Vote
 from lmworks.records import Scored, Unscored
 from lmworks.report import Figure, Section, Table, dot_plot
 from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha
@@ -23,8 +24,8 @@ _DUELS = "Two systems: the share of votes for the first, ties half. Pairs of ans
 
 
 def summary(votes: Sequence[Vote]) -> Section:
-    """The results of the standing votes: a table for each group of systems that met, with a figure where there are
-    strengths, a table of each two systems, and the agreement."""
+    """The results of votes on two answers each: a table for each group of systems that met, with a figure where there
+    are strengths, a table of each two systems, and the agreement."""
     counts = {name: Counter[str]() for name in sorted({name for vote in votes for name in vote.systems})}
     by_systems: dict[tuple[str, str], list[Vote]] = {}
     for vote in votes:
@@ -32,11 +33,11 @@ def summary(votes: Sequence[Vote]) -> Section:
         for name, kind in zip(vote.systems, _OF.get(vote.choice or "", ("both bad", "both bad")), strict=True):
             counts[name][kind] += 1
     tables, figures = [], []
-    connected = connected_groups([one.systems for one in votes])
+    connected = connected_groups([(one.systems[0], one.systems[1]) for one in votes])
     groups = [[one for one in votes if one.systems[0] in group] for group in connected]
     for number, of in enumerate(sorted(groups, key=len, reverse=True), 1):
-        pairs, names, shares = ([getattr(one, field) for one in of] for field in ("prompt_id", "systems", "share"))
-        strengths = bradley_terry(names, shares, "votes", pairs)
+        names, shares = [(one.systems[0], one.systems[1]) for one in of], [one.share for one in of]
+        strengths = bradley_terry(names, shares, "votes", _prompts(of))
         rows = tuple((name, str(one), *(counts[name][kind] for kind in _COUNTS)) for name, one in strengths.items())
         apart = f" Group {number} of {len(groups)}: no vote compares it with another group." * (len(groups) > 1)
         tables.append(Table(("system", "strength", *_COUNTS), rows, _SYSTEMS + apart))
@@ -51,7 +52,7 @@ def summary(votes: Sequence[Vote]) -> Section:
 def _duel(systems: tuple[str, str], votes: Sequence[Vote]) -> tuple[int, str, str]:
     """The number of pairs of answers, the share of votes for the first system, and what can be said."""
     shares = [vote.share if vote.systems == systems else 1 - vote.share for vote in votes]
-    pairs = [vote.prompt_id for vote in votes]
+    pairs = _prompts(votes)
     share, n = mean_score(shares, ["votes", systems], pairs), len(set(pairs))
     if isinstance(share, Unscored) or n < FEWEST:
         return n, str(share), f"cannot tell yet: {FEWEST - n} more pairs at least"
@@ -65,22 +66,29 @@ def _duel(systems: tuple[str, str], votes: Sequence[Vote]) -> tuple[int, str, st
     return n, str(share), verdict
 
 
+def _prompts(votes: Sequence[Vote]) -> list[str]:
+    """The prompt of each vote: those on one are resampled together."""
+    return [hash_json(vote.prompt) for vote in votes]
+
+
 def agreement(votes: Sequence[Vote]) -> str:
     """Agreement of each two on the pairs of answers that both voted on, and of all; "tie" and "both bad" are verdicts,
-    too. Pairs of one ranking are resampled together."""
+    too. Pairs of one prompt are resampled together."""
     of: dict[str, dict[str, str]] = {}
-    for vote in votes:
-        of.setdefault(vote.provenance.annotator or "nobody's name", {})[vote.pair] = str(vote.choice)
+    prompts: dict[str, str] = {}
+    for vote, prompt in zip(votes, _prompts(votes), strict=True):
+        of.setdefault(vote.provenance.annotator or "nobody's name", {})[pair := vote.id] = str(vote.choice)
+        prompts[pair] = prompt
     lines = []
     for one, two in combinations(sorted(of), 2):
-        if shared := [(of[one][pair], of[two][pair]) for pair in of[one] if pair in of[two]]:
-            equal = sum(a == b for a, b in shared)
-            prompts = [pair.partition("/")[0] for pair in of[one] if pair in of[two]]
-            kappa = cohen_kappa([a for a, _ in shared], [b for _, b in shared], "votes", prompts)
-            lines.append(f"{one} and {two} agree on {equal} of {len(shared)} pairs of answers; Cohen's kappa {kappa}.")
+        if both := [pair for pair in of[one] if pair in of[two]]:
+            first, second = ([of[name][pair] for pair in both] for name in (one, two))
+            equal = sum(a == b for a, b in zip(first, second, strict=True))
+            kappa = cohen_kappa(first, second, "votes", [prompts[pair] for pair in both])
+            lines.append(f"{one} and {two} agree on {equal} of {len(both)} pairs of answers; Cohen's kappa {kappa}.")
     if len(of) > 2 and lines:
-        pairs = sorted({pair for said in of.values() for pair in said})
-        ratings = [[said.get(pair) for said in of.values()] for pair in pairs]
-        alpha = krippendorff_alpha(ratings, "votes", [pair.partition("/")[0] for pair in pairs])
+        pairs = sorted(prompts)
+        ratings = [[verdicts.get(pair) for verdicts in of.values()] for pair in pairs]
+        alpha = krippendorff_alpha(ratings, "votes", [prompts[pair] for pair in pairs])
         lines.append(f"Of all {len(of)}: Krippendorff's alpha {alpha}.")
     return "\n".join(lines)

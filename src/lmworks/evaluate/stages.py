@@ -6,7 +6,7 @@ STAGES: dict[str, Stage] = {
     "evaluate.suite": Stage(
         run="lmworks.system:evaluate_suite",
         config="lmworks.evaluate.config:SuiteConfig",
-        version=4,
+        version=5,
         purpose="score a model, or a whole system, on the tasks of a suite, item by item",
         inputs=("the tasks' files, such as the questions that ground.refusals holds out; none where data is set",),
         libraries=MODEL_LIBRARIES,

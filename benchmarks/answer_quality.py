@@ -59,12 +59,19 @@ from lmworks.ground.answer_text import short_answer
 from lmworks.ground.calibration import Trial
 from lmworks.ground.candidate_sentences import Candidate, candidate_sentences
 from lmworks.ground.config import AnswerConfig, CalibrationConfig
+from lmworks.ground.conformal_risk_control import controlled_threshold
 from lmworks.ground.grounded_answer import Calibration, Finder, decide, filters_of
 from lmworks.records import Answer, Question, Score, Span, Unscored
+from lmworks.retrieve import bm25, late_interaction
 from lmworks.retrieve import search as search_module
+from lmworks.retrieve.bm25 import lexical
 from lmworks.retrieve.config import ChunkConfig
+from lmworks.retrieve.dense import dense
+from lmworks.retrieve.fusion import WEIGHTS, fuse, union
+from lmworks.retrieve.hits import Hits
 from lmworks.retrieve.index import Index, IndexedChunk
-from lmworks.retrieve.search import Hits, dense, fuse, late, lexical, ranked, read_query, union
+from lmworks.retrieve.query_expansion import read_queries
+from lmworks.retrieve.search import late, ranked
 from lmworks.statistics import bootstrap_interval, difference_score, mean_score, ratio_score
 
 DEPTH = 10
@@ -109,12 +116,12 @@ class Remembering(CrossEncoder):
 
 def words_alone(question: str) -> str:
     words = [word.lower() for word in re.findall(r"\w+", question) if word.strip("_")]
-    content = [word for word in words if word not in search_module.STOP_WORDS] or words
+    content = [word for word in words if word not in bm25.STOP_WORDS] or words
     return " OR ".join(f'"{word}"' for word in dict.fromkeys(content))
 
 
 def by_ranks(hits: Hits, constant: float = 60.0) -> Hits:
-    """Reciprocal rank fusion (Cormack, Clarke & Büttcher, 2009) of the legs that found them."""
+    """Reciprocal rank fusion (Cormack, Clarke & Büttcher, 2009) of the retrieved that found them."""
     total = np.zeros(len(hits))
     for name in ("dense", "bm25", "late_interaction"):
         found = [place for place, scores in enumerate(hits.scores) if name in scores]
@@ -126,11 +133,11 @@ def by_ranks(hits: Hits, constant: float = 60.0) -> Hits:
 
 def encoded_anew(candidates: Sequence[Candidate], passages: Any, encoder: Any, index: Index) -> list[np.ndarray]:
     tokens = encoder.encode_both([candidate.in_context for candidate in candidates], "passage")[1]
-    return [search_module.project(one, index.axes) for one in tokens]
+    return [late_interaction.project(one, index.axes) for one in tokens]
 
 
 def without(leg: str) -> Variant:
-    return Variant(patch=lambda: mock.patch.dict(search_module.WEIGHTS, {leg: 0.0}))
+    return Variant(patch=lambda: mock.patch.dict(WEIGHTS, {leg: 0.0}))
 
 
 WHOLE = "as it is"
@@ -144,8 +151,8 @@ VARIANTS = {
     "without dense": without("dense"),
     "without BM25": without("bm25"),
     "without names": Variant(patch=lambda: mock.patch.object(search_module, "named", lambda *_: Hits())),
-    "without word pairs": Variant(patch=lambda: mock.patch.object(search_module, "match_expression", words_alone)),
-    "titles weigh as text": Variant(patch=lambda: mock.patch.object(search_module, "TITLE_WEIGHT", 1.0)),
+    "without word pairs": Variant(patch=lambda: mock.patch.object(bm25, "match_expression", words_alone)),
+    "titles weigh as text": Variant(patch=lambda: mock.patch.object(bm25, "TITLE_WEIGHT", 1.0)),
     "ranks fused, not scores": Variant(patch=lambda: mock.patch.object(search_module, "fuse", by_ranks)),
     "10 candidates": Variant(search={"candidates": 10}),
     "100 candidates": Variant(search={"candidates": 100}),
@@ -206,7 +213,7 @@ def run(
     config = replace(AnswerConfig(), search=replace(AnswerConfig().search, **variant.search))
     ranks: dict[str, list[list[str]]] = {}
     with variant.patch(), index_of(reading, encoder, variant) as index:
-        keys = index.layout().keys.tolist()
+        keys = index.keys.tolist()
         chunks = dict(zip(keys, index.chunks(keys), strict=True))
         finder = Finder(index, encoder, config, {role: one for role, one in heads.items() if role in variant.heads})
         for question in questions:
@@ -257,23 +264,30 @@ def has(sentence: str, golds: Sequence[str]) -> bool:
 def rankings(question: Question, finder: Finder, *, steps: bool) -> dict[str, Hits]:
     """The search, and its single steps."""
     index, config, filters = finder.index, replace(finder.config.search, k=DEPTH, budget_tokens=0), filters_of(question)
-    query = read_query(index, question.text, finder.encoder)
-    result = {"search": ranked(index, query, config, filters, finder.heads.get("reranker"))}
+    (query,) = queries = read_queries(index, [question.text], finder.encoder)
+    result = {"search": ranked(index, queries, config, filters, finder.heads.get("reranker"))}
     if steps:
-        result["without reranker"] = ranked(index, query, config, filters)
-        legs = [
+        result["without reranker"] = ranked(index, queries, config, filters)
+        retrieved = [
             dense(index, query.vector, config.candidates, filters),
             lexical(index, question.text, config.candidates, filters),
         ]
-        by_tokens = late(index, query, union(legs))
-        result |= {"dense": legs[0], "lexical": legs[1], "late interaction": by_tokens}
-        result |= {"dense + lexical": fuse(union(legs)), "all three": fuse(union([*legs, by_tokens]))}
+        by_tokens = late(index, query, union(retrieved))
+        result |= {"dense": retrieved[0], "lexical": retrieved[1], "late interaction": by_tokens}
+        result |= {"dense + lexical": fuse(union(retrieved)), "all three": fuse(union([*retrieved, by_tokens]))}
     return result
 
 
 def as_trial(question: Question, finder: Finder) -> Trial:
     evidence = finder.evidence(question.text, filters=filters_of(question))
     return Trial(question, evidence, tuple(is_right(one.evidence, question.gold) for one in evidence.candidates))
+
+
+def controlled(
+    decided: Calibration, confidences: Sequence[float], right: Sequence[bool], config: CalibrationConfig
+) -> Calibration:
+    threshold, certainty = controlled_threshold(confidences, right, config.alpha, config.delta)
+    return replace(decided, threshold=threshold, certainty=certainty)
 
 
 def calibrated(trials: Sequence[Trial]) -> tuple[Calibration, list[float], list[bool]]:
@@ -283,7 +297,7 @@ def calibrated(trials: Sequence[Trial]) -> tuple[Calibration, list[float], list[
     decided, _ = calibration.fitted(config, fitting)
     outcomes = [calibration.outcome(trial, decided) for trial in guarding]
     confidences, right = [one.confidence for one in outcomes], [one.right for one in outcomes]
-    return calibration.guarded(decided, confidences, right, config), confidences, right
+    return controlled(decided, confidences, right, config), confidences, right
 
 
 def answers(trials: Sequence[Trial]) -> tuple[dict[str, list[list[str]]], list[Answer]]:
@@ -484,7 +498,7 @@ def procedures(decided: Calibration, alphas: Sequence[float], delta: float) -> d
     config = CalibrationConfig(delta=delta)
 
     def by_levels(confidence: Sequence[float], right: Sequence[bool]) -> tuple[float | None, float]:
-        chosen = calibration.guarded(decided, confidence, right, config)
+        chosen = controlled(decided, confidence, right, config)
         return chosen.threshold, chosen.certainty.alpha or 1.0  # without a guarantee nothing is promised
 
     named: dict[str, Choice] = {"as calibrated": by_levels}

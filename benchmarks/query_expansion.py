@@ -30,10 +30,11 @@ from lmworks.ground.grounded_answer import filters_of
 from lmworks.records import Question
 from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.encoder import Reranker
+from lmworks.retrieve.hits import Hits
 from lmworks.retrieve.index import Index
 from lmworks.retrieve.pointwise_reranker import PointwiseReranker
 from lmworks.retrieve.query_expansion import Complete, completer, expanded
-from lmworks.retrieve.search import Hits, first_of, fused, read_query, rerank
+from lmworks.retrieve.search import first_of, fused, rerank
 from lmworks.statistics import difference_score, mean_score
 
 WHOLE = "as it is"
@@ -55,8 +56,8 @@ def ask(
     seconds: dict[str, float] = {}
     for name, config in configs.items():
         began = time.perf_counter()
-        query, *others = expanded(index, read_query(index, question.text, encoder), encoder, config, complete)
-        hits = fused(index, query, config, filters_of(question), others)
+        queries = expanded(index, question.text, encoder, config, complete)
+        hits = fused(index, queries, config, filters_of(question))
         if name == SUM:
             hits = rerank(index, question.text, hits, config.rerank, reranker)
             logits = [own.get("relevance", -np.inf) for own in hits.scores]

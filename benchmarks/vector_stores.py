@@ -35,6 +35,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,15 +45,16 @@ from contenders.texts import DATA, books, proposals
 import lmworks
 from lmworks.generate import TextEncoder
 from lmworks.records import Document, Span
-from lmworks.retrieve.catalogue import VECTORS
+from lmworks.retrieve.bm25 import lexical
 from lmworks.retrieve.chunk import chunk
 from lmworks.retrieve.config import ChunkConfig
+from lmworks.retrieve.dense import dense
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.late_interaction import STORED_WIDTH, from_int8, late_interaction, project
+from lmworks.retrieve.named import named
 from lmworks.retrieve.pgvector_store import PgvectorStore
-from lmworks.retrieve.search import dense, lexical, named
 from lmworks.retrieve.usearch_store import UsearchStore
-from lmworks.retrieve.vector_store import GRAPH, Vectors, VectorStore, measured_recall, nearest
+from lmworks.retrieve.vector_store import GRAPH, VectorStore, cosines, measured_recall, nearest
 
 QUERIES, CANDIDATES, BLOCK = 200, 50, 65_536
 
@@ -79,7 +81,7 @@ def real_vectors(data: Path, distinct: int) -> dict[str, np.ndarray]:
     return {"chunks": vectors, "on_topic": encoder.encode(sentences, "query"), "off_topic": off_topic}
 
 
-def resampled(chunks: np.ndarray, size: int, file: Path) -> tuple[Vectors, float]:
+def resampled(chunks: np.ndarray, size: int, file: Path) -> tuple[np.ndarray, float]:
     """`size` vectors in a file, and the cosine of a copy with its chunk."""
     rng = np.random.default_rng(1)
     sample = chunks[:2000]
@@ -91,15 +93,15 @@ def resampled(chunks: np.ndarray, size: int, file: Path) -> tuple[Vectors, float
             copies = chosen + noise * rng.standard_normal(chosen.shape, dtype=np.float32)
             stream.write((copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype("<f4").tobytes())
     matrix = np.memmap(file, dtype="<f4", mode="r", shape=(size, chunks.shape[1]))
-    return Vectors(matrix, np.arange(size)), float(near**0.5)
+    return matrix, float(near**0.5)
 
 
-def exact_tens(vectors: Vectors, queries: np.ndarray) -> list[set[int]]:
+def exact_tens(vectors: np.ndarray, queries: np.ndarray) -> list[set[int]]:
     """The ten nearest to each query, by brute force."""
     best = np.zeros((len(queries), 0), dtype=np.float32)
     places = np.zeros((len(queries), 0), dtype=np.int64)
     for start in range(0, len(vectors), BLOCK):
-        block = queries @ vectors.matrix[start : start + BLOCK].T
+        block = queries @ vectors[start : start + BLOCK].T
         best = np.concatenate([best, block], axis=1)
         here = np.broadcast_to(np.arange(start, start + block.shape[1]), block.shape)
         places = np.concatenate([places, here], axis=1)
@@ -119,7 +121,7 @@ def measure(size: int, real: dict[str, np.ndarray], folder: Path, postgres: str 
     vectors, cosine = resampled(real["chunks"], size, folder / "vectors.f32")
     print(f"\n{size:,} vectors, each at cosine {cosine:.2f} of one of {len(real['chunks']):,} real chunks", flush=True)
     stores: dict[str, VectorStore | None] = {"exact": None}
-    seconds, own, size_of = {"exact": 0.0}, {"exact": 1.0}, {"exact": vectors.matrix.nbytes}
+    seconds, own, size_of = {"exact": 0.0}, {"exact": 1.0}, {"exact": vectors.nbytes}
     for name in ("usearch", *(("pgvector",) if postgres else ())):
         started = time.perf_counter()
         if name == "usearch":
@@ -136,11 +138,11 @@ def measure(size: int, real: dict[str, np.ndarray], folder: Path, postgres: str 
     found = {name: np.zeros(len(queries)) for name in stores}
     took = {name: np.zeros(len(queries)) for name in stores}
     for store in stores.values():  # maps what it reads into memory
-        nearest(vectors, queries[0], CANDIDATES, store=store)
+        nearest(size, partial(cosines, vectors), queries[0], CANDIDATES, store=store)
     for number, (query, ten) in enumerate(zip(queries, truth, strict=True)):
         for name, store in stores.items():
             started = time.perf_counter()
-            near, _ = nearest(vectors, query, CANDIDATES, store=store)
+            near, _ = nearest(size, partial(cosines, vectors), query, CANDIDATES, store=store)
             took[name][number] = 1000 * (time.perf_counter() - started)
             found[name][number] = len(ten & set(near[:10].tolist())) / 10
     print("  store      recall: on topic  off topic    own   median ms   p95 ms   build s       MB")
@@ -200,7 +202,7 @@ def catalogued(size: int, folder: Path) -> Index:
     index = Index.create(folder, sample, ChunkConfig())  # type: ignore[arg-type] - all that is asked of it
     ranks = np.arange(1, WORDS + 1)
     words = np.array([f"word{number}" for number in range(WORDS)])
-    execute, executemany = index.connection.execute, index.connection.executemany
+    execute, executemany = index._connection.execute, index._connection.executemany
     execute("BEGIN")
     documents = range(size // OF_DOCUMENT)
     uris = [f"{document % 100:02}/{document:07}" for document in documents]
@@ -209,18 +211,19 @@ def catalogued(size: int, folder: Path) -> Index:
         "INSERT INTO documents (uri, hash, digest, record) VALUES (?, ?, ?, '{}')",
         zip(uris, hashes, hashes, strict=True),
     )
-    with (folder / VECTORS).open("wb") as stream:
-        for start in range(0, size, BLOCK):
-            keys = range(start, min(start + BLOCK, size))
-            vectors = rng.standard_normal((len(keys), FILTERED_WIDTH), dtype=np.float32)
-            stream.write((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).tobytes())
-            texts = words[rng.choice(WORDS, (len(keys), 12), p=1 / ranks / (1 / ranks).sum())]
-            places = [(key + 1, key, key // OF_DOCUMENT + 1, str(key), 100 * (key % OF_DOCUMENT)) for key in keys]
-            executemany("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4, ?5, ?5 + 90, '[]', '', '[]', 12)", places)
-            executemany(
-                "INSERT INTO words (rowid, title, text) VALUES (?, '', ?)",
-                [(key + 1, " ".join(text)) for key, text in zip(keys, texts.tolist(), strict=True)],
-            )
+    for start in range(0, size, BLOCK):
+        keys = range(start, min(start + BLOCK, size))
+        vectors = rng.standard_normal((len(keys), FILTERED_WIDTH), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        texts = words[rng.choice(WORDS, (len(keys), 12), p=1 / ranks / (1 / ranks).sum())]
+        places = [(key + 1, key // OF_DOCUMENT + 1, str(key), 100 * (key % OF_DOCUMENT)) for key in keys]
+        executemany("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4, ?4 + 90, '[]', '', '[]', 12)", places)
+        executemany(
+            "INSERT INTO words (rowid, title, text) VALUES (?, '', ?)",
+            [(key + 1, " ".join(text)) for key, text in zip(keys, texts.tolist(), strict=True)],
+        )
+        blobs = [(key + 1, vector.tobytes()) for key, vector in zip(keys, vectors, strict=True)]
+        executemany("INSERT INTO vectors VALUES (?, ?)", blobs)
     execute("COMMIT")
     return index
 
@@ -230,9 +233,9 @@ def measure_filtered(size: int, folder: Path, questions: int = 20) -> None:
     started = time.perf_counter()
     rng = np.random.default_rng(4)
     with catalogued(size, folder) as index:
-        index.layout()
+        index.matrix.sum()
         print(f"{size:,} chunks of {size // OF_DOCUMENT:,} documents made in {time.perf_counter() - started:.0f} s")
-        hashes = [name for (name,) in index.connection.execute("SELECT hash FROM documents")]
+        hashes = [name for (name,) in index._connection.execute("SELECT hash FROM documents")]
 
         def drawn(count: int) -> frozenset[str]:
             return frozenset(hashes[number] for number in rng.choice(len(hashes), count, replace=False))

@@ -32,7 +32,7 @@ from lmworks.ground.config import WritingConfig
 from lmworks.ground.grounded_answer import filters_of
 from lmworks.ground.written_answer import Writer
 from lmworks.records import Question, Retrieved, Verdict
-from lmworks.retrieve.search import STOP_WORDS
+from lmworks.retrieve.bm25 import STOP_WORDS
 from lmworks.system import System
 from lmworks.workspace import artefact_of
 

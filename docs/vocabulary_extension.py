@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import lmworks
-from lmworks.cli.tokenizer.arguments import find_texts
+from lmworks.cli.tokenizer_arguments import find_texts
 from lmworks.model import Checkpoint
 from lmworks.model.embedding_resize import with_extension
 from lmworks.records import Score, Scored

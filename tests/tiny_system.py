@@ -12,14 +12,14 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from lmworks.artefact import read_json, write_json
 from lmworks.build import build
-from lmworks.ground.certainty import CALIBRATION
+from lmworks.ground.conformal_risk_control import CALIBRATION
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import initialise
 from lmworks.model.presets import bert, llama
 from lmworks.model.transformer import Transformer
 from lmworks.recipe import load
-from lmworks.retrieve.search import STOP_WORDS
+from lmworks.retrieve.bm25 import STOP_WORDS
 from lmworks.stages import ANSWERER
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.workspace import artefact_of, read_current

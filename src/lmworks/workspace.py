@@ -11,8 +11,8 @@ from typing import Any
 
 from lmworks.artefact import CURRENT, MANIFEST, hash_json, read_json, read_manifest
 from lmworks.config import from_mapping
-from lmworks.ground.certainty import Certainty, read_certainty
 from lmworks.ground.config import WritingConfig
+from lmworks.ground.conformal_risk_control import Certainty, read_certainty
 from lmworks.model.download import MODELS, PACKAGED, digest_of_model, locate
 from lmworks.monitor.config import LogConfig
 from lmworks.monitor.log import Log, Reader

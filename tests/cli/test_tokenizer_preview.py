@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from byte_tokenizer import byte_tokenizer
 from kit.tables import for_each
-from lmworks.cli.tokenizer import app
-from lmworks.cli.tokenizer.preview_command import read_row
+from lmworks.cli.tokenizer_command import app
+from lmworks.cli.tokenizer_preview_command import read_row
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
 from lmworks.tokenizer.tokenizer import Tokenizer
 
@@ -60,14 +60,12 @@ def test_of_a_prompt_and_its_completion_the_completion_is_trained_on(folder, tmp
         assert shown(str(folder), "--conversation", file, *row).count("«") - 1 == learned  # the legend has one
 
 
-def test_colours_say_the_same_and_can_be_refused(folder, tmp_path):
+def test_colours_come_next_to_signs(folder, tmp_path):
     file = written(tmp_path / "one.json", ASKED)
     coloured = shown(str(folder), "--conversation", file, FORCE_COLOR="1")
-    green = "".join(re.findall(r"\x1b\[(?:1;)?3[05];(?:42|102)m([^\x1b]*)", coloured))
-    assert green == " trained on·ö\\x1b[2J<|im_end|>"
-    assert "«" not in coloured and "\x1b[2J" not in coloured
-    refused = shown(str(folder), "--conversation", file, FORCE_COLOR="1", NO_COLOR="1")
-    assert "«on" in refused
+    green = "".join(re.findall(r"\x1b\[(?:1;)?3[05];42m([^\x1b]*)", coloured))
+    assert green == "on·ö\\x1b[2J⟦<|im_end|>⟧"
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == shown(str(folder), "--conversation", file)
 
 
 def test_without_a_conversation_there_is_an_example(folder):
@@ -100,7 +98,7 @@ def test_what_cannot_be_seen_is_written_out_and_what_is_unknown_is_told_apart(tm
     assert "⟨ß\\r\\u200b\\u202e⟩" in text and "⟦<unk>⟧" in text and "⟨unknown to the vocabulary⟩" in text
     assert "1 special, 1 unknown" in text
     coloured = shown(str(folder), "--conversation", file, FORCE_COLOR="1")
-    assert "\x1b[1;31mß" in coloured and "\x1b[1;35m<unk>" in coloured
+    assert "\x1b[1;31m⟨ß" in coloured and "\x1b[1;35m⟦<unk>" in coloured
 
 
 def test_rows_functions_and_what_ends_a_text(folder, tmp_path):

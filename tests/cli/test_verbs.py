@@ -17,7 +17,7 @@ from lmworks.cli import main as verbs
 from lmworks.cli.main import app
 from lmworks.config import described
 from lmworks.corpus.taggers.config import ClassifierConfig
-from lmworks.ground.certainty import CALIBRATION
+from lmworks.ground.conformal_risk_control import CALIBRATION
 from lmworks.serve.config import ServeConfig
 from lmworks.stage import resolve
 from lmworks.stages import STAGES

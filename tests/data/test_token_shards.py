@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from kit.tables import for_each
 from lmworks.data.token_dataset import TokenDataset, TokenWriter
-from lmworks.data.token_shard import HEADER, TokenShard
+from lmworks.data.token_shard import TokenShard
 from token_cases import VOCABULARY, counted, name_of, write_dataset
 
-SHARD = "tokens-00000.bin"
+SHARD = "tokens-00000.safetensors"
 
 
 @st.composite
@@ -52,30 +52,31 @@ def test_documents_masks_and_hashes_come_back(tmp_path_factory, case, shard_toke
 
 
 def test_every_changed_byte_and_any_other_length_is_noticed(tmp_path):
-    """In the header and the length when a file is opened, in what follows by reading all of it."""
+    """The length when a folder is opened, all else by reading all of it at the latest."""
     write_dataset(tmp_path, counted([7, 9]), [None, np.zeros(9, bool)])
     path = tmp_path / SHARD
     whole = path.read_bytes()
-    flipped = [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in range(len(whole))]
-    cut = [whole[:length] for length in range(len(whole))]
-    for damaged in (*flipped[: HEADER.itemsize], *cut, whole + b"\0"):
+    for damaged in (*(whole[:length] for length in range(len(whole))), whole + b"\0"):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=re.escape(str(path))):
-            TokenShard(path)
-    for damaged in flipped[HEADER.itemsize :]:
-        path.write_bytes(damaged)
+            TokenDataset(tmp_path)
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(ValueError, match=re.escape(str(path))):
-            TokenShard(path).verify()
+            TokenDataset(tmp_path).verify()
+    path.write_bytes(whole)
+    TokenDataset(tmp_path).verify()
 
 
 def test_a_folder_that_is_not_whole_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         TokenDataset(tmp_path)
     write_dataset(tmp_path, counted([5, 5]), shard_tokens=5)
-    (tmp_path / "tokens-00001.bin").rename(tmp_path / SHARD)
+    second = (tmp_path / "tokens-00001.safetensors").read_bytes()
+    (tmp_path / "tokens-00001.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="tokens-00001"):
         TokenDataset(tmp_path)
-    (tmp_path / "tokens-00001.bin").write_bytes((tmp_path / SHARD).read_bytes())
+    (tmp_path / SHARD).write_bytes(second)
     with pytest.raises(ValueError, match="tokens-00000"):
         TokenDataset(tmp_path)
 
@@ -120,10 +121,9 @@ def test_a_kill_leaves_whole_shards_and_the_next_writer_goes_on_to_the_same_byte
             child.send_signal(signal.SIGKILL)
         with pytest.raises(FileNotFoundError):
             TokenDataset(killed)
-        finished = sorted(killed.glob("tokens-*.bin"))
+        finished = sorted(killed.glob("tokens-*.safetensors"))
         assert len(finished) == last // 2  # two documents of seven tokens fit into twenty; the open shard is not there
-        for path in finished:
-            TokenShard(path).verify()
+        assert all(TokenShard(path).hashes.shape == (2, 32) for path in finished)
     with TokenWriter(killed, VOCABULARY, 2**20, 20) as writer:
         kept = len(writer.kept)
         assert writer.kept == [name_of(number) for number in range(kept)]

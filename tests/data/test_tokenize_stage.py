@@ -112,7 +112,7 @@ def test_an_interrupted_run_goes_on_and_makes_the_same_bytes(request, kind, monk
     with pytest.raises(KeyboardInterrupt):
         tokenize(config, replace(stopped, progress=stop_at))
     assert list(stopped.output.iterdir()) == []
-    assert list(stopped.work.glob("tokens-*.bin"))
+    assert list(stopped.work.glob("tokens-*.safetensors"))
     told = []
     tokenize(config, replace(stopped, progress=lambda done, total, unit, kept=0: told.append((done, kept))))
     assert files(stopped.output) == files(context.output)

@@ -1,8 +1,7 @@
 """The shape of an answer: subjects of sentences that have none, and code where a question asks how."""
 
 from kit.tables import for_each
-from lmworks.ground.answer_shape import asks_how, example_for, lacks_subject, opening_of, with_subject
-from lmworks.ground.candidate_sentences import Candidate
+from lmworks.ground.candidate_sentences import Candidate, asks_how, example_for, lacks_subject, opening_of, with_subject
 from lmworks.records import Span
 
 

@@ -9,8 +9,8 @@ from lmworks.artefact import write_json
 from lmworks.ground.answer_record import to_answer, to_interaction
 from lmworks.ground.answer_span import LOWEST
 from lmworks.ground.calibration import Trial, fitted
-from lmworks.ground.certainty import CALIBRATION
 from lmworks.ground.config import CalibrationConfig
+from lmworks.ground.conformal_risk_control import CALIBRATION
 from lmworks.ground.features import RANKING, feature_names, ranking_names
 from lmworks.ground.grounded_answer import Calibration, Finder, confidence_names, decide, load_answerer
 from lmworks.ground.selection import Rules

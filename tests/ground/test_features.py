@@ -16,7 +16,7 @@ def test_overlap_weighs_words_by_their_rarity(finder):
     def weight(frequency: int) -> float:
         return max(0.0, math.log((chunks + 1) / (frequency + 0.5)))
 
-    texts = [chunk.text for chunk in finder.index.chunks(finder.index.layout().keys.tolist())]
+    texts = [chunk.text for chunk in finder.index.chunks(finder.index.keys)]
     sleeping = sum("sleep" in text for text in texts)  # Porter: "sleeps" and "sleep" are one word
     purring = sum("purr" in text for text in texts)
     total = weight(sleeping) + weight(purring) + weight(0)

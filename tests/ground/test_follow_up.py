@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from kit.tables import for_each
 from lmworks.ground.follow_up import ADDED, standalone
 from lmworks.retrieve.config import SearchConfig
-from lmworks.retrieve.search import ranked, read_query
+from lmworks.retrieve.query_expansion import read_queries
+from lmworks.retrieve.search import ranked
 
 
 @for_each(
@@ -36,7 +37,7 @@ def test_no_question_grows_beyond_what_an_encoder_reads(question, earlier):
 
 def test_the_search_finds_what_a_follow_up_means(finder):
     def first(question: str) -> str:
-        query = read_query(finder.index, question, finder.encoder)
+        query = read_queries(finder.index, [question], finder.encoder)
         return finder.index.chunks(ranked(finder.index, query, SearchConfig(k=1)).keys)[0].uri
 
     for name in ("cat", "dog"):

@@ -75,7 +75,7 @@ def test_ordinary_commands_stay() -> None:
 def test_what_is_marked_is_blank_for_models_and_part_of_nothing_that_is_cited(system: Answerer) -> None:
     index = system.finder.index
     marked = 0
-    for chunk in index.chunks(index.layout().keys.tolist()):
+    for chunk in index.chunks(index.keys):
         assert len(chunk.readable) == len(chunk.text)
         for one in (unit for unit in chunk.units if unit.kind == "instruction"):
             marked += 1

@@ -11,8 +11,8 @@ from kit.tables import for_each
 from lmworks.artefact import CURRENT, read_json, write_json
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Delta, Request
-from lmworks.ground.certainty import CALIBRATION
 from lmworks.ground.config import WritingConfig
+from lmworks.ground.conformal_risk_control import CALIBRATION
 from lmworks.ground.phase_timer import Phases
 from lmworks.ground.written_answer import REFUSAL, Engines, Source, open_writer, read_statement
 from lmworks.model.checkpoint import Checkpoint, assemble

@@ -13,13 +13,12 @@ import pytest
 from kit.tables import for_each
 from lmworks.records import Document
 from lmworks.retrieve import index as index_module
-from lmworks.retrieve import index_writer
-from lmworks.retrieve.catalogue import CATALOGUE, VECTORS, EncoderMismatchError, UnusableIndexError
+from lmworks.retrieve.bm25 import lexical
+from lmworks.retrieve.catalogue import CATALOGUE, EncoderMismatchError, UnusableIndexError
 from lmworks.retrieve.chunk import chunk
 from lmworks.retrieve.config import ChunkConfig
+from lmworks.retrieve.dense import dense
 from lmworks.retrieve.index import Index, SyncCounts
-from lmworks.retrieve.search import dense, lexical
-from slow_cases import slow
 
 CHUNK = ChunkConfig(target_tokens=20, max_tokens=30)
 Make = Callable[..., Document]
@@ -43,12 +42,8 @@ def sync(index: Index, documents: Sequence[Document], encoder) -> SyncCounts:
 
 def state(index: Index) -> dict[str, tuple[str, bytes]]:
     """Text and vector of every chunk, by its place."""
-    layout = index.layout()
-    chunks = index.chunks(layout.keys.tolist())
-    return {
-        f"{one.uri}:{one.span.start}": (one.text, layout.matrix[row].tobytes())
-        for one, row in zip(chunks, layout.rows, strict=True)
-    }
+    chunks = zip(index.chunks(index.keys), index.matrix, strict=True)
+    return {f"{one.uri}:{one.span.start}": (one.text, vector.tobytes()) for one, vector in chunks}
 
 
 def test_it_holds_the_chunks_and_their_vectors(tmp_path: Path, encoder, document: Make) -> None:
@@ -94,8 +89,6 @@ def test_history_leaves_no_trace(tmp_path: Path, encoder, document: Make) -> Non
         sync(winding, list(reversed(documents)), encoder)
         assert state(winding) == state(straight)
         assert winding.digest() == straight.digest()
-        size = (tmp_path / "winding" / VECTORS).stat().st_size
-        assert size == len(winding) * encoder.width * 4, "deleted vectors take no space"
 
 
 def test_the_digest_sees_every_part(tmp_path: Path, encoder, document: Make) -> None:
@@ -123,8 +116,8 @@ def test_deleted_text_is_gone_from_the_files(tmp_path: Path, encoder, document: 
         assert max(s["dense"] for s in dense(index, vector, 5).scores) < 0.99
         with pytest.raises(KeyError):
             index.document(secret.hash)
-    assert b"xyzzyplugh" not in (tmp_path / CATALOGUE).read_bytes()
-    assert vector.tobytes() not in (tmp_path / VECTORS).read_bytes()
+    catalogue = (tmp_path / CATALOGUE).read_bytes()
+    assert b"xyzzyplugh" not in catalogue and vector.tobytes() not in catalogue
 
 
 def test_another_encoder_is_refused(tmp_path: Path, encoder) -> None:
@@ -144,7 +137,7 @@ def test_what_is_no_index_is_refused(tmp_path: Path, encoder, document: Make) ->
         Index.open(tmp_path, encoder.fingerprint)
     folder = tmp_path / "old"
     with create(folder, encoder) as index:
-        index.connection.execute("UPDATE meta SET value = '{\"size\": 3}' WHERE name = 'chunk'")
+        index._connection.execute("UPDATE meta SET value = '{\"size\": 3}' WHERE name = 'chunk'")
     with pytest.raises(UnusableIndexError, match=r"another version.*rebuild it"):
         Index.open(folder, encoder.fingerprint)
     folder = tmp_path / "cut"
@@ -154,9 +147,6 @@ def test_what_is_no_index_is_refused(tmp_path: Path, encoder, document: Make) ->
             create(folder, encoder)
         with pytest.raises(ValueError, match="uri u"):
             sync(index, [document("a"), document("b")], encoder)
-    (folder / VECTORS).write_bytes(b"")
-    with Index.open(folder, encoder.fingerprint) as index, pytest.raises(UnusableIndexError, match="holds 0 vectors"):
-        index.layout()
 
 
 @for_each("fault", ["shape", "length", "nan"])
@@ -188,8 +178,7 @@ def test_a_long_document_is_encoded_in_batches(tmp_path: Path, encoder, document
     with create(tmp_path, encoder) as index:
         sync(index, [document("\n\n".join(f"word{n} " * CHUNK.target_tokens for n in range(8)))], encoder)
         assert sizes == [3, 3, 2]
-        for key, vector in zip(index.layout().keys, index.vectors(index.layout().keys), strict=True):
-            (found,) = index.chunks([key])
+        for found, vector in zip(index.chunks(index.keys), index.vectors(index.keys), strict=True):
             assert np.allclose(vector, encoder.encode([found.prefix + found.text], "query")[0])
 
 
@@ -197,9 +186,8 @@ def test_a_long_document_is_encoded_in_batches(tmp_path: Path, encoder, document
 # Interruptions
 
 
-@for_each("point", ["_insert", "_write_vectors", "_delete", "_compact"])
-def test_an_error_at_any_point_of_a_commit_is_harmless(
-    tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch, point: str
+def test_an_error_within_a_commit_is_harmless(
+    tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_module, "BATCH_CHUNKS", 4)
     documents = corpus(document)
@@ -208,7 +196,7 @@ def test_an_error_at_any_point_of_a_commit_is_harmless(
     with create(tmp_path / "straight", encoder) as straight:
         sync(straight, target, encoder)
         expected = (state(straight), straight.digest())
-    original = getattr(index_writer.Writer, point)
+    original = Index._insert
     for after in (0, 3, 8):
         with create(tmp_path / str(after), encoder) as index:
             sync(index, documents, encoder)
@@ -218,19 +206,17 @@ def test_an_error_at_any_point_of_a_commit_is_harmless(
             nonlocal left
             left -= 1
             if left < 0:
-                if point == "_write_vectors":
-                    original(self, *arguments)  # the vectors are on the disk, the catalogue knows nothing of them
                 raise KeyboardInterrupt
             return original(self, *arguments)
 
-        monkeypatch.setattr(index_writer.Writer, point, fail)
+        monkeypatch.setattr(Index, "_insert", fail)
         index = Index.open(tmp_path / str(after), encoder.fingerprint)
         try:
             sync(index, target, encoder)
         except KeyboardInterrupt:
             for place, (text, vector) in state(index).items():  # every vector still is that of its text
                 assert encoder.encode([text], "query")[0].tobytes() == vector, place
-        monkeypatch.setattr(index_writer.Writer, point, original)
+        monkeypatch.setattr(Index, "_insert", original)
         index.close()
         with Index.open(tmp_path / str(after), encoder.fingerprint) as index:
             sync(index, target, encoder)
@@ -243,12 +229,12 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from hashing_encoder import HashingEncoder, make_document
 from test_index import CHUNK, corpus
-from lmworks.retrieve import index as index_module, index_writer as writing
+from lmworks.retrieve import index as index_module
 from lmworks.retrieve.index import Index
 
 index_module.BATCH_CHUNKS = 6
-left = int(sys.argv[4])
-original = getattr(writing.Writer, sys.argv[3])
+left = int(sys.argv[3])
+original = Index._insert
 
 def die(self, *arguments):
     global left
@@ -257,23 +243,20 @@ def die(self, *arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, *arguments)
 
-setattr(writing.Writer, sys.argv[3], die)
+Index._insert = die
 encoder = HashingEncoder()
 index = Index.open(Path(sys.argv[2]), encoder.fingerprint)
 index.sync(corpus(make_document), encoder)
 """
 
 
-@pytest.mark.parametrize(("point", "after"), [("_insert", 5), ("_compact", 0), *slow(("_write_vectors", 2))])
-def test_a_killed_process_loses_little_and_goes_on(
-    tmp_path: Path, encoder, document: Make, point: str, after: int
-) -> None:
+def test_a_killed_process_loses_little_and_goes_on(tmp_path: Path, encoder, document: Make) -> None:
     documents = corpus(document)
     with create(tmp_path / "straight", encoder) as straight:
         sync(straight, documents, encoder)
         expected = (state(straight), straight.digest())
     create(tmp_path / "killed", encoder).close()
-    arguments = [str(Path(__file__).parent), str(tmp_path / "killed"), point, str(after)]
+    arguments = [str(Path(__file__).parent), str(tmp_path / "killed"), "5"]
     finished = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, timeout=60)
     assert finished.returncode == -signal.SIGKILL, finished.stderr
     encoder.embedded.clear()

@@ -11,7 +11,7 @@ from kit.tables import for_each
 from lmworks.artefact import StageContext
 from lmworks.corpus.documents import write_documents
 from lmworks.records import Document
-from lmworks.retrieve.catalogue import CATALOGUE, VECTORS
+from lmworks.retrieve.catalogue import CATALOGUE
 from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.index import Index
 from lmworks.retrieve.stage import build_index
@@ -40,10 +40,10 @@ def test_an_index_and_what_is_said_of_it(tmp_path: Path, encoder, document: Make
     given = context(tmp_path, some(document), "a", progress=lambda *call: calls.append(call))
     result = build_index(CONFIG, given, encoder)
     with Index.open(given.output, encoder.fingerprint) as index:
-        assert result.digests == {CATALOGUE: index.digest(), VECTORS: None}
+        assert result.digests == {CATALOGUE: index.digest()}
         assert result.metrics["chunks"] == len(index) == result.metrics["embedded"]
         assert result.metrics["documents"] == result.metrics["added"] == 5
-    assert sorted(path.name for path in given.output.iterdir()) == [CATALOGUE, VECTORS]
+    assert sorted(path.name for path in given.output.iterdir()) == [CATALOGUE]
     characters = sum(len(each.text) for each in some(document))
     assert calls[-1] == (characters, characters, "characters", 0)
     assert result.sections[0].tables[0].rows == (("docs", 5, len(encoder.embedded)),)
@@ -83,7 +83,7 @@ def test_a_previous_index_of_another_kind_is_not_used(tmp_path: Path, encoder, d
     elif other == "chunks":
         config = IndexConfig(ChunkConfig(20, 31))
     else:
-        (first.output / VECTORS).write_bytes(b"")
+        (first.output / CATALOGUE).write_bytes(b"")
     result = build_index(config, second, user)
     assert result.metrics["embedded"] == result.metrics["chunks"] > 0
 

@@ -15,8 +15,8 @@ from lmworks.records import Message
 from lmworks.retrieve.config import ChunkConfig, SearchConfig
 from lmworks.retrieve.index import Index
 from lmworks.retrieve.pointwise_reranker import PROMPT, PointwiseReranker
-from lmworks.retrieve.query_expansion import rewrites
-from lmworks.retrieve.search import fused, read_query, search
+from lmworks.retrieve.query_expansion import read_queries, rewrites
+from lmworks.retrieve.search import fused, search
 
 TEXTS = ("The cat sleeps all day.", "A feline rests at noon.", "Dogs bark at night.", "Cats and dogs rest.", "Rain.")
 QUESTION = "when does the cat sleep"
@@ -34,7 +34,7 @@ def test_several_queries_rank_by_the_mean_of_the_scores_by_each(index, encoder):
     written = ["feline rest", "noon at night"]
     single = []
     for text in (QUESTION, *written):
-        hits = fused(index, read_query(index, text, encoder), CONFIG)
+        hits = fused(index, read_queries(index, [text], encoder), CONFIG)
         single.append({key: own["fused"] for key, own in zip(hits.keys, hits.scores, strict=True)})
     mean = {key: np.mean([scores[key] for scores in single]) for key in single[0]}
     found = search(index, QUESTION, encoder, replace(CONFIG, rewrites=2), complete=lambda _: "\n".join(written))

@@ -1,4 +1,4 @@
-"""Both legs against direct computations of their definitions; fusion, duplicates and budget against closed forms."""
+"""Retrievers against direct computations of their definitions; fusion, duplicates and budget against closed forms."""
 
 import math
 import random
@@ -12,26 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.tables import for_each
+from lmworks.evaluate.passage_selection import fitting, unlike
 from lmworks.records import Document, Span
+from lmworks.retrieve.bm25 import lexical, match_expression
 from lmworks.retrieve.config import ChunkConfig, SearchConfig
+from lmworks.retrieve.dense import dense
+from lmworks.retrieve.fusion import fuse, union
+from lmworks.retrieve.hits import Hits
 from lmworks.retrieve.index import Filters, Index
-from lmworks.retrieve.search import (
-    Hits,
-    dense,
-    drop_near_duplicates,
-    fit_budget,
-    fuse,
-    fused,
-    late,
-    lexical,
-    match_expression,
-    named,
-    ranked,
-    read_query,
-    rerank,
-    search,
-    union,
-)
+from lmworks.retrieve.named import named
+from lmworks.retrieve.query_expansion import read_queries
+from lmworks.retrieve.search import fused, late, ranked, rerank, search
 
 Make = Callable[..., Document]
 NUMBERS = ["one", "two", "four", "five", "six", "ten"]  # their own Porter stems, and no stop words
@@ -173,12 +164,12 @@ def test_what_filters_let_through_is_what_they_say(sectioned, data: st.DataObjec
 
     question = "one `two` five"
     query = encoder.encode([question], "query")[0]
-    for leg in (
+    for retriever in (
         lambda *given: dense(index, query, 1000, *given),
         lambda *given: lexical(index, question, 1000, *given),
         lambda *given: named(index, question, *given),
     ):
-        assert leg(filters).keys == tuple(key for key in leg().keys if passes(key))
+        assert retriever(filters).keys == tuple(key for key in retriever().keys if passes(key))
 
 
 def test_a_filtered_search_asks_the_catalogue_as_often_for_many_chunks_as_for_few(built) -> None:
@@ -187,11 +178,11 @@ def test_a_filtered_search_asks_the_catalogue_as_often_for_many_chunks_as_for_fe
     counts = []
     for k in (2, 2, 20):  # at first the layout is read
         index._passing = None
-        index.connection.set_trace_callback(asked.append)
+        index._connection.set_trace_callback(asked.append)
         search(
             index, "one two", encoder, SearchConfig(k=k, candidates=k), Filters(exclude=frozenset([documents[0].hash]))
         )
-        index.connection.set_trace_callback(None)
+        index._connection.set_trace_callback(None)
         ours = [query for query in asked if not query.startswith("--")]  # and not those of FTS5 itself
         assert not [query for query in ours if "FROM documents" in query and "WHERE" not in query]
         counts.append(len(ours))
@@ -228,12 +219,12 @@ def test_names_are_phrases_and_words_are_stemmed(tmp_path: Path, encoder, docume
 
 
 def test_fusion_is_a_weighted_sum() -> None:
-    legs = [
+    rankings = [
         Hits((1, 2, 3), ({"dense": 0.9}, {"dense": 0.7}, {"dense": 0.5})),
         Hits((3, 4), ({"bm25": 5.0}, {"bm25": 4.0})),
         Hits((4,), ({"dense": 0.6},)),
     ]
-    fused = fuse(union(legs), {"dense": 1.0, "bm25": 3.0})
+    fused = fuse(union(rankings), {"dense": 1.0, "bm25": 3.0})
     expected = {3: 0.5 + 3 * 5 / 5, 4: 0.6 + 3 * 4 / 5, 1: 0.9, 2: 0.7}  # BM25 over the highest
     assert dict(zip(fused.keys, (s["fused"] for s in fused.scores), strict=True)) == pytest.approx(expected)
     assert fused.keys == (3, 4, 1, 2)
@@ -243,20 +234,18 @@ def test_fusion_is_a_weighted_sum() -> None:
 
 def test_near_duplicates_keep_the_better_ranked() -> None:
     texts = ["a b c d e f", "x y z", "A, b c d e f!", "a b c d e g", "x", ""]
-    hits = Hits(tuple(range(6)), tuple({"n": float(n)} for n in range(6)))
-    assert drop_near_duplicates(hits, texts, 0.99).keys == (0, 1, 3, 4, 5)
+    assert unlike(texts, 0.99) == [0, 1, 3, 4, 5]
     # {abc bcd cde def} and {abc bcd cde deg} share 3 of 5 shingles
-    assert drop_near_duplicates(hits, texts, 0.6).keys == (0, 1, 4, 5)
-    assert drop_near_duplicates(hits, texts, 0.61).keys == (0, 1, 3, 4, 5)
+    assert unlike(texts, 0.6) == [0, 1, 4, 5]
+    assert unlike(texts, 0.61) == [0, 1, 3, 4, 5]
 
 
 def test_the_budget_is_kept_and_filled() -> None:
-    hits = Hits((1, 2, 3, 4), ({}, {}, {}, {}))
-    assert fit_budget(hits, [5, 9, 4, 1], 10).keys == (1, 3, 4)
-    assert fit_budget(hits, [11, 12, 13, 14], 10) == Hits()
+    assert fitting([5, 9, 4, 1], 10) == [0, 2, 3]
+    assert fitting([11, 12, 13, 14], 10) == []
 
 
-def test_search_gives_spans_and_the_scores_of_each_leg(built) -> None:
+def test_search_gives_spans_and_the_scores_of_each_retriever(built) -> None:
     index, documents, encoder = built
     found = search(index, "five ten", encoder, SearchConfig(k=4, candidates=10))
     assert len(found) == 4
@@ -288,21 +277,21 @@ def test_an_empty_index_finds_nothing(tmp_path: Path, encoder) -> None:
         assert search(index, "anything", encoder) == []
 
 
-def test_late_interaction_is_one_more_leg(built) -> None:
+def test_late_interaction_is_one_more_retriever(built) -> None:
     index, _, encoder = built
     question = "five ten two"
-    query = read_query(index, question, encoder)
-    legs = [dense(index, query.vector, 50), lexical(index, question, 50)]
-    first = union(legs).take(range(5))
+    (query,) = read_queries(index, [question], encoder)
+    rankings = [dense(index, query.vector, 50), lexical(index, question, 50)]
+    first = union(rankings).take(range(5))
     ((tokens, *texts)) = encoder.encode_both([question, *(one.text for one in index.chunks(first.keys))], "query")[1]
     expected = [float((tokens @ passage.T).max(axis=1).mean()) for passage in texts]
-    leg = late(index, query, first)
-    scores = dict(zip(leg.keys, (own["late_interaction"] for own in leg.scores), strict=True))
+    hits = late(index, query, first)
+    scores = dict(zip(hits.keys, (own["late_interaction"] for own in hits.scores), strict=True))
     # int8 rounds a component of at most 1 by 1/254, and a cosine of 32 such products by less than 0.02
     assert [scores[key] for key in first.keys] == pytest.approx(expected, abs=0.02)
     assert list(scores.values()) == sorted(scores.values(), reverse=True)
-    found = ranked(index, query, SearchConfig(k=8, candidates=50, near_duplicate=1))
-    everything = union(legs)
+    found = ranked(index, [query], SearchConfig(k=8, candidates=50, near_duplicate=1))
+    everything = union(rankings)
     assert found.keys == fuse(union([everything, late(index, query, everything)])).keys[:8]
 
 
@@ -324,7 +313,7 @@ def test_a_name_that_is_asked_for_is_found_first(tmp_path: Path, encoder, docume
 
 def test_the_reranker_orders_the_first_hits_and_no_others(built):
     index, _, encoder = built
-    query = read_query(index, "six ten", encoder)
+    query = read_queries(index, ["six ten"], encoder)
     hits = fused(index, query)
 
     class Longest:

@@ -12,16 +12,14 @@ from hashing_encoder import HashingEncoder
 from kit.tables import for_each
 from lmworks.records import Document
 from lmworks.retrieve.config import ChunkConfig, IndexConfig
+from lmworks.retrieve.dense import dense
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.pgvector_store import PgvectorStore
-from lmworks.retrieve.search import dense
 from lmworks.retrieve.vector_store import (
     EXACT_ROWS,
     GRAPH,
     STORE,
     StoreError,
-    Vectors,
-    build_store,
     check_store,
     measured_recall,
 )
@@ -60,7 +58,7 @@ def built(folder: Path, matrix: np.ndarray, document: Make, store: str) -> Index
     index = Index.create(folder, Lookup(matrix), ChunkConfig())
     documents = [document(str(number), uri(number)) for number in range(len(matrix))]
     index.sync(documents, Lookup(matrix))
-    build_store(index, store)
+    index.build_store(store)
     return index
 
 
@@ -129,7 +127,7 @@ def test_filters_apply_before_the_choice(
 
 def keys_of(index: Index, numbers: np.ndarray) -> list[int]:
     order = sorted(range(COUNT), key=uri)
-    keys = index.layout().keys
+    keys = index.keys
     return [int(keys[order.index(number)]) for number in numbers.tolist()]
 
 
@@ -148,7 +146,7 @@ def test_deleted_chunks_vanish_and_equal_ones_are_in_order(tmp_path: Path, docum
         index.sync([document(str(number), uri(number)) for number in range(7, 600)], Lookup(matrix))
         assert index.store is None
         assert found(index, matrix[100], 3) == [7, 8, 100]
-        build_store(index, store)
+        index.build_store(store)
         assert found(index, matrix[100], 3) == [7, 8, 100]
         assert len(found(index, matrix[100], 600)) == 593
 
@@ -168,7 +166,7 @@ def test_recall_is_measured_without_the_vector_itself() -> None:
     cosines = matrix @ matrix.T
     np.fill_diagonal(cosines, -2)
     expected = np.mean(np.argsort(-cosines, axis=1)[:, :10] % 2 == 0)
-    measured, sample = measured_recall(Vectors(matrix, np.arange(count)), Half(), count)
+    measured, sample = measured_recall(matrix, Half(), count)
     assert sample == count
     assert measured == pytest.approx(expected, abs=0.002)  # the least of an odd vector's neighbours is asked for once
 

@@ -16,7 +16,7 @@ from small_system import Page, inert
 from kit.tables import for_each
 from lmworks.cli.ask_command import show_answer
 from lmworks.ground.answer_record import to_answer
-from lmworks.ground.certainty import certainty_phrase, certainty_sentence
+from lmworks.ground.conformal_risk_control import certainty_phrase, certainty_sentence
 from lmworks.records import Interaction, Message, Retrieved, Span, Verdict
 from lmworks.serve.events import BusyError
 from lmworks.serve.pages import chat_page

@@ -11,7 +11,7 @@ from small_system import HOSTILE, StandIn, cited, index_of, inert, interaction, 
 
 from hashing_encoder import make_document
 from lmworks.artefact import write_json
-from lmworks.ground.certainty import CALIBRATION, Certainty
+from lmworks.ground.conformal_risk_control import CALIBRATION, Certainty
 from lmworks.records import RejectedRecord
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.pages.lineage_graph import (

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, new_console, resolve_workspace
+from lmworks.cli.options import WorkspaceOption, resolve_workspace
+from lmworks.cli.output import new_console
+from lmworks.config import to_mapping
+from lmworks.records import Answer, Document
+from lmworks.report import harmless, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lmworks.ground.certainty import Certainty
-    from lmworks.records import Answer, Document
+    from lmworks.ground.conformal_risk_control import Certainty
 
 SNIPPET = 110  # characters that are shown of a passage
 
@@ -48,8 +51,6 @@ def ask(
     if as_json:
         import json
 
-        from lmworks.config import to_mapping
-
         typer.echo(json.dumps(to_mapping(answer), indent=1, ensure_ascii=False))
     else:
         cited = {one.evidence.document for one in answer.citations} | {one.span.document for one in answer.nearest}
@@ -63,8 +64,6 @@ def ask(
 def _show_statement(console: "Console", text: str) -> None:
     from rich.padding import Padding
     from rich.text import Text
-
-    from lmworks.report import harmless
 
     console.print(Padding(Text(harmless(text)), (0, 0, 0, 2)))
 
@@ -102,8 +101,7 @@ def show_answer(
 
     from lmworks.ground.answer_record import removed_statements
     from lmworks.ground.answer_text import answer_parts, short_answer
-    from lmworks.ground.certainty import certainty_phrase
-    from lmworks.report import harmless, shown
+    from lmworks.ground.conformal_risk_control import certainty_phrase
     from lmworks.retrieve.rendered_text import rendered_quote, shortened
 
     if short := short_answer(answer.citations, documents):

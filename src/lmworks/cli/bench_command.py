@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import new_console
+from lmworks.cli.output import say, show_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from lmworks.generate.benchmark import FormatReport, Limits, Settings, Spread, Workload
 
 FORMATS = ("float32", "bfloat16", "int8", "int4")
@@ -96,35 +94,30 @@ def _print_json(settings: "Settings", limits: "Limits | None", reports: "list[Fo
 
 
 def _print_tables(settings: "Settings", limits: "Limits | None", reports: "list[FormatReport]") -> None:
-    from rich.table import Table
-
-    console = new_console()
-    said = "limits: unknown, since there are no compiled kernels to measure them with"
-    if limits is not None:
+    if limits is None:
+        say("limits: unknown, since there are no compiled kernels to measure them with")
+    else:
         rates = f"{limits.bandwidth / 1e9:.1f} GB/s read, {limits.operations / 1e9:,.0f} GOP/s multiplied"
-        said = f"limits: {rates}\n({limits.method})"
-    console.print(said, highlight=False)
-    console.print("\ntokens per second, of all sequences together; the shares are those of the median")
-    speeds = Table(box=None, header_style="bold", leading=1)
-    speeds.add_column("weights")
-    for heading in _headings(settings.workloads):
-        speeds.add_column(heading, justify="right")
+        say(f"limits: {rates}\n({limits.method})")
+    show_table(
+        ("weights", *_headings(settings.workloads)),
+        [(report.weights, *_cells(settings.workloads, report, limits)) for report in reports],
+        "tokens per second, of all sequences together; the shares are those of the median",
+    )
+    sizes = list(dict.fromkeys(name for report in reports for name in report.sizes))
+    rows = []
     for report in reports:
-        speeds.add_row(report.weights, *_cells(settings.workloads, report, limits))
-    console.print(speeds, highlight=False)
-    console.print("\nmemory in MiB (of the process: beyond its libraries); seconds to the first token")
-    console.print(_costs(reports), highlight=False)
+        held = [f"{report.sizes.get(name, 0) / _MIB:,.0f}" for name in sizes]
+        resident = [f"{size / _MIB:,.0f}" if size else "unknown" for size in (report.resident, report.peak)]
+        rows.append((report.weights, *held, *resident, f"{report.first_token:.1f} s"))
+    heads = ("weights", *sizes, "process", "its peak", "first token")
+    show_table(heads, rows, "memory in MiB (of the process: beyond its libraries); seconds to the first token")
 
 
 def _headings(workloads: "tuple[Workload, ...]") -> Iterator[str]:
-    yield f"reading\na prompt of\n{_counted(workloads[0].prompt, 'token')}"
+    yield f"reading\n1 × {workloads[0].prompt:,}\ntokens"
     for workload in workloads:
-        each = " each" if workload.sequences > 1 else ""
-        yield f"continuing\n{_counted(workload.sequences, 'prompt')} of\n{_counted(workload.prompt, 'token')}{each}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+        yield f"continuing\n{workload.sequences} × {workload.prompt:,}\ntokens"
 
 
 def _cells(workloads: "tuple[Workload, ...]", report: "FormatReport", limits: "Limits | None") -> Iterator[str]:
@@ -145,18 +138,3 @@ def _cells(workloads: "tuple[Workload, ...]", report: "FormatReport", limits: "L
 
 def _numbers(rate: "Spread") -> str:
     return f"{rate.median:,.0f}\n{rate.least:,.0f}–{rate.most:,.0f}"
-
-
-def _costs(reports: "list[FormatReport]") -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    table.add_column("weights")
-    sizes = list(dict.fromkeys(name for report in reports for name in report.sizes))
-    for heading in (*sizes, "process", "its peak", "first token"):
-        table.add_column(heading, justify="right")
-    for report in reports:
-        held = [f"{report.sizes.get(name, 0) / _MIB:,.0f}" for name in sizes]
-        resident = [f"{size / _MIB:,.0f}" if size else "unknown" for size in (report.resident, report.peak)]
-        table.add_row(report.weights, *held, *resident, f"{report.first_token:.1f} s")
-    return table

@@ -1,5 +1,6 @@
 """Verbs that make things: up, build, stage, pull."""
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from lmworks.artefact import REPORT, STAGE_FOLDERS
 from lmworks.cli.options import (
     CLEANED,
     WORKSPACES,
@@ -16,12 +18,13 @@ from lmworks.cli.options import (
     RecipeArgument,
     SetOption,
     WorkspaceOption,
-    new_console,
     remember,
     resolve_workspace,
-    settings_help,
 )
-from lmworks.cli.output import say
+from lmworks.cli.output import new_console, say, show_sections, show_table
+from lmworks.cli.verb_settings import settings_help
+from lmworks.config import ConfigError, described, unknown
+from lmworks.report import harmless, shown
 
 if TYPE_CHECKING:
     from lmworks.build import StageOutcome
@@ -133,7 +136,6 @@ def _usage(use: str) -> list[str]:
 
 def _stage_help(use: str) -> str:
     """The help of a stage in Markdown: its inputs and its settings; without a stage, the list of stages."""
-    from lmworks.config import ConfigError, described, unknown
     from lmworks.stage import resolve
     from lmworks.stages import STAGES, meant_stages
 
@@ -177,20 +179,18 @@ def stage(
 
     Example: `lmworks stage data.read --set 'sources=["docs"]' --out documents`
     """
-    from lmworks.artefact import REPORT
     from lmworks.build import run_alone, stage_sections
-    from lmworks.report import Table, print_sections, print_table, shown
     from lmworks.stages import STAGES
 
     if use and out is None:
         raise ValueError("name the folder to make with --out")
     if not use or out is None:
         rows = tuple((name, entry.purpose, ", ".join(entry.models)) for name, entry in STAGES.items())
-        print_table(new_console(), Table(("stage", "what it does", "models"), rows))
+        show_table(("stage", "what it does", "models"), rows)
         return
     console = new_console()
     outcome = run_alone(use, out, inputs or [], models or [], overrides or [], console)
-    print_sections(console, stage_sections(outcome))
+    show_sections(stage_sections(outcome))
     console.print(f"\nReport: {shown(str(outcome.folder / REPORT))}", highlight=False, soft_wrap=True)
     typer.echo(f"{outcome.folder} ({outcome.manifest.content_hash[:12]})")
 
@@ -205,7 +205,6 @@ def checked_recipe(
     recipe: str, docs: Path | None, overrides: list[str] | None, workspace: Path | None
 ) -> tuple["Recipe", Path]:
     """The recipe, checked whole, and the workspace it is built in."""
-    import json
     from dataclasses import replace
 
     from lmworks.corpus.documents import made_folder
@@ -232,7 +231,6 @@ def checked_recipe(
 
 def _check_apart(sources: Sequence[str], workspace: Path) -> None:
     """ValueError where a workspace would be built from what was built in it before."""
-    from lmworks.artefact import STAGE_FOLDERS
     from lmworks.corpus.sources.files import is_url, without_scheme
 
     own = workspace.resolve()
@@ -257,12 +255,10 @@ def build_recipe(
     """Build a recipe and say where its report is, or show it, and then what can be done with documents that it cleaned;
     `begins_a_system`: later verbs are of what it made, and no policy was named by an option of the verb;
     `answers_first` and `candidate` as of `lmworks.build.build`."""
-    from lmworks.artefact import STAGE_FOLDERS
     from lmworks.build import build as run
     from lmworks.build import sections
     from lmworks.corpus.read.stage import left_out
     from lmworks.corpus.sources.files import without_scheme
-    from lmworks.report import print_sections, shown
     from lmworks.workspace import calibration_caution, read_current
 
     for spec in recipe.stages:
@@ -277,7 +273,7 @@ def build_recipe(
     if begins_a_system:
         remember(folder)
     if show_report:
-        print_sections(console, sections(outcomes))
+        show_sections(sections(outcomes))
     elif caution := calibration_caution(folder, read_current(folder)):  # else a section says it
         console.print(f"\n{caution}", style="yellow", highlight=False)
     console.print(f"\nReport: {shown(str(folder / 'report.html'))}", highlight=False)
@@ -318,7 +314,8 @@ def print_next_steps(workspace: Path, cleaned: "StageOutcome", policy: str) -> N
     for command, purpose in commands:
         say(f"  {command}\n      {purpose}")
     if left:
-        say(f"In a recipe, `sources = [{_in_toml(workspace)}]` of a stage data.read takes them as they are.")
+        source = json.dumps([str(workspace.resolve())], ensure_ascii=False)  # a relative path would start at the recipe
+        say(f"In a recipe, `sources = {source}` of a stage data.read takes them as they are.")
     else:
         say("No document is left to answer from or to train on: give the steps that took them other limits.")
 
@@ -338,12 +335,5 @@ def _example(ledger: Path) -> str:
 
 def _quoted(text: str) -> str:
     """Text quoted for a shell, and harmless on a terminal: names come from documents."""
-    from lmworks.report import harmless
 
     return shlex.quote(harmless(text))
-
-
-def _in_toml(path: Path) -> str:
-    import json
-
-    return json.dumps(str(path.resolve()), ensure_ascii=False)  # a relative path would start at the recipe

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lmworks.cli.options import WORKSPACES, SettingsOption, new_console
-from lmworks.cli.output import say
+from lmworks.artefact import check_new, publish, read_json, write_rows
+from lmworks.cli.options import WORKSPACES, SettingsOption
+from lmworks.cli.output import new_console, say, show_sections
+from lmworks.progress import stage_progress
+from lmworks.records import Scored
+from lmworks.report import Section, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,11 +32,9 @@ def train(
     rows: Annotated[list[str] | None, typer.Option(help=".jsonl files, folders or globs; repeatable.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="A workspace, of whose index rows are made.")] = None,
     writer: Annotated[str | None, typer.Option(help="A language model that asks about the corpus, best of 1B.")] = None,
-    base: Annotated[str, typer.Option(help="The text encoder to start from.")] = "all-minilm-l6-v2",
-    epochs: Annotated[float, typer.Option(help="How often each row is seen.")] = 2.0,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: ROWS-TASK.")] = None,
     promote: Annotated[Path | None, typer.Option(help="A workspace that is to use it, if it is better.")] = None,
-    overrides: SettingsOption = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Train a reader, reranker or verifier: LoRA and a head on MiniLM, minutes on a CPU.
 
@@ -50,13 +52,10 @@ def train(
     Example: `lmworks train reranker --rows faq.jsonl --out faq-reranker`, or `lmworks train reader --corpus
     .lmworks/handbook --promote .lmworks/handbook`
     """
-    from lmworks.artefact import check_new, read_json
     from lmworks.build import run_alone, sections
     from lmworks.data.conversations import pair_files
     from lmworks.data.training_rows import split_rows
     from lmworks.evaluate.cross_encoder_scores import evaluate_head, write_scores
-    from lmworks.progress import stage_progress
-    from lmworks.report import Section, Table, print_sections
     from lmworks.train.objectives.cross_encoder_objective import group_of, read_rows
     from lmworks.train.stage_cross_encoder import CARD, LEAST_HELD_OUT
     from lmworks.workspace import read_current
@@ -69,15 +68,15 @@ def train(
     if not (out / CARD).exists():  # else it is scored, and promoted, if it is of the same rows and settings
         check_new(out)
     files = [*(rows or []), *([_rows_of_corpus(corpus, task, writer, out.name, console)] if corpus else [])]
-    settings = [f"task={task}", f"rows={json.dumps(files)}", f"base={base}", f"epochs={epochs}", *(overrides or [])]
-    made = run_alone("train.cross_encoder", out, [], [], settings, console, again=True)
+    named = [f"task={task}", f"rows={json.dumps(files)}", *(settings or [])]
+    made = run_alone("train.cross_encoder", out, [], [], named, console, again=True)
     share, examples = made.manifest.config["held_out"], read_rows(pair_files(files, Path()), task)
     held_out = split_rows(examples, share, group_of, LEAST_HELD_OUT)[1]
     with stage_progress(console, "scores") as progress:
         found = evaluate_head(_opened(out), task, held_out, progress)
     write_scores(out, {"held out": found})
     table = Table(("metric", "score"), tuple((name, str(score)) for name, score in found.scores.items()))
-    print_sections(console, [*sections([made]), Section("Scores on rows that were held out", "", (table,))])
+    show_sections([*sections([made]), Section("Scores on rows that were held out", "", (table,))])
     say(f"\nCard: {out / CARD}. Again: {read_json(out / CARD)['command']}")
     if promote:
         _promote(out, task, promote, found, held_out)
@@ -95,13 +94,11 @@ def _opened(source: str | Path) -> "CrossEncoder":
 def _rows_of_corpus(corpus: Path, task: Task, writer: str | None, name: str, console: "Console") -> str:
     """The file of rows that are made of a workspace's index."""
     from lmworks.adapt.adapter import load
-    from lmworks.artefact import write_rows
     from lmworks.generate.engine import Engine
     from lmworks.ground.config import AnswerConfig
     from lmworks.ground.corpus_rows import corpus_rows, question_writer
     from lmworks.ground.grounded_answer import open_finder
     from lmworks.model.download import locate
-    from lmworks.progress import stage_progress
     from lmworks.workspace import artefact_of, read_current
 
     current, packaged = read_current(corpus), locate("minilm-reranker")
@@ -120,9 +117,7 @@ def _rows_of_corpus(corpus: Path, task: Task, writer: str | None, name: str, con
 
 def _promote(out: Path, task: Task, workspace: Path, found: "HeadScores", rows: "Sequence[Row]") -> None:
     """Put the head in the place of the one that a workspace uses, where it is better on the held-out rows, paired."""
-    from lmworks.artefact import publish
     from lmworks.evaluate.cross_encoder_scores import evaluate_head
-    from lmworks.records import Scored
     from lmworks.workspace import read_current
 
     current = read_current(workspace)

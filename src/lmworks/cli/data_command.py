@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from lmworks.artefact import CURRENT, check_new, write_text
 from lmworks.cli import data_model_commands
-from lmworks.cli.options import CLEANED, new_console
+from lmworks.cli.options import CLEANED
+from lmworks.cli.output import new_console
 
 OutOption = Annotated[Path | None, typer.Option(help="A new file to write instead.")]
 _HELP = """Clean documents: build them, and ask why one was dropped or cut.
@@ -50,6 +52,8 @@ def build(
     from lmworks.recipe import find, load
 
     _check_folder(workspace)
+    if not all(source.strip() for source in sources):
+        raise ValueError("a source is empty: name a folder, a file or a glob; the folder itself is called .")
     if policy is not None and not policy.is_file():
         state = "is a folder" if policy.is_dir() else "is not there"
         raise FileNotFoundError(
@@ -72,11 +76,10 @@ def _check_folder(workspace: Path) -> None:
 
 
 def _in_full(source: str) -> str:
-    """A path from the current folder or, with a tilde that no shell expands within quotes, from home. An empty one,
-    such as of a variable that is not set, stays that: it names no folder."""
+    """A path from the current folder or, with a tilde that no shell expands within quotes, from home."""
     from lmworks.corpus.sources.files import without_scheme
 
-    return str(Path(without_scheme(source)).expanduser().resolve()) if source.strip() else ""
+    return str(Path(without_scheme(source)).expanduser().resolve())
 
 
 def _is_local(source: str) -> bool:
@@ -169,20 +172,14 @@ def _give(text: str, out: Path | None) -> None:
     if out is None:
         typer.echo(text, nl=False)
         return
-    if out.exists():  # never over another file
-        state = "is a folder: name a file in it" if out.is_dir() else "is there already: name a new file"
-        raise FileExistsError(f"--out {out} {state}")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"--out {out}: there is no folder {out.parent}; make it, or name another file")
-    with out.open("x", encoding="utf-8") as stream:
-        stream.write(text)
+    check_new(out)
+    write_text(out, text)
     typer.echo(out)
 
 
 def _cleaned(workspace: Path) -> Path:
     """The folder with the ledger, in the workspace or where its documents were read from; FileNotFoundError where there
     is none."""
-    from lmworks.artefact import CURRENT
     from lmworks.corpus.filtering.ledger import LEDGER
     from lmworks.corpus.read.stage import read_from
     from lmworks.workspace import read_current

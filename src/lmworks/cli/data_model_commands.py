@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import SettingsOption, new_console, settings_help
-from lmworks.cli.output import say, say_rejected
-from lmworks.config import assigned
+from lmworks.cli.options import SettingsOption
+from lmworks.cli.output import new_console, say, say_rejected, show_sections
+from lmworks.cli.verb_settings import TAKES, settings_help, with_settings
+from lmworks.config import assigned, from_mapping
+from lmworks.corpus.taggers.config import ClassifierConfig
+from lmworks.progress import stage_progress
+from lmworks.records import RejectedRecord
 
 if TYPE_CHECKING:
     from lmworks.corpus.read.config import ReadConfig
-    from lmworks.records import RejectedRecord
 
 TextOption = Annotated[str, typer.Option("--text", metavar="COLUMN", help="Of tables: the column that holds the text.")]
 KindOption = Annotated[
@@ -43,7 +46,7 @@ def classifier(
     ] = None,
     text: TextOption = "text",
     kind: KindOption = "auto",
-    overrides: SettingsOption = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Train a classifier of texts from examples with and without a label (good, toxic, about law).
 
@@ -57,12 +60,8 @@ def classifier(
     --label toxic --out toxic.npz` · `lmworks data classifier news.csv --text body --label topic --positive law --out
     law.npz`
     """
-    from lmworks.config import from_mapping
     from lmworks.corpus.taggers.classifier import check_classifier_file
     from lmworks.corpus.taggers.classifier_trainer import classifier_section, examples_from, learn_classifier
-    from lmworks.corpus.taggers.config import ClassifierConfig
-    from lmworks.progress import stage_progress
-    from lmworks.report import print_sections
 
     if bool(against) == bool(label):
         raise ValueError(
@@ -72,7 +71,7 @@ def classifier(
     if positive is not None and not label:
         raise ValueError("--positive is a word in a column of labels: name that with --label COLUMN")
     check_classifier_file(out)
-    config = from_mapping(ClassifierConfig, assigned(overrides))
+    config = from_mapping(ClassifierConfig, assigned(settings))
     console = new_console()
     rejected: list[RejectedRecord] = []
     with stage_progress(console, "reading examples") as progress:
@@ -88,22 +87,21 @@ def classifier(
     with stage_progress(console, "learning") as progress:
         learned = learn_classifier(examples, positive or label or out.stem, config, progress)
     learned.classifier.save(out)
-    print_sections(console, [classifier_section(learned)])
+    show_sections([classifier_section(learned)])
     say_rejected(rejected)
     measure = out.stem if out.stem.isidentifier() else "quality"
-    setting = f'annotations.classifiers={{{measure}="{out.resolve()}"}}'
-    say(f"classifier -> {out}\nuse it: lmworks data build SOURCES --set '{setting}'")
+    use = f'annotations.classifiers={{{measure}="{out.resolve()}"}}'
+    say(f"classifier -> {out}\nuse it: lmworks data build SOURCES --set '{use}'")
+
+    from lmworks.corpus.taggers.classifier import check_classifier_file
 
 
 def _reading(kind: str, text: str) -> "ReadConfig":
-    from lmworks.config import from_mapping
     from lmworks.corpus.read.config import ReadConfig
 
     return from_mapping(ReadConfig, {"source_code": "whole", "kind": kind, "columns": {"text": text}})
 
 
 def add_to(app: typer.Typer) -> None:
-    """Make the verb one of `lmworks data`, with what `--set` takes in its help."""
-    from lmworks.corpus.taggers.config import ClassifierConfig
-
-    app.command(epilog=settings_help("What `--set` takes, with the defaults:", ClassifierConfig))(classifier)
+    """Make the verb one of `lmworks data`, with its settings."""
+    app.command(epilog=settings_help(TAKES, ClassifierConfig))(with_settings(classifier, ClassifierConfig))

@@ -3,7 +3,8 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from lmworks.excerpts import passage_text
+from lmworks.excerpts import Piece, passage_text
+from lmworks.records import RejectedRecord
 from lmworks.report import shown
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
     from lmworks.corpus.filtering.ledger import Entry
     from lmworks.corpus.report.why import Explanation
-    from lmworks.excerpts import Piece
-    from lmworks.records import RejectedRecord
 
 _WENT = 10  # documents that went for the sake of one, shown at most
 _VERDICT = {"kept": "green", "cut": "yellow", "dropped": "bold red", "gone": "dim", "out_of_scope": "dim"}

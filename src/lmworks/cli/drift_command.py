@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, moment, new_console, resolve_workspace
+from lmworks.artefact import CURRENT
+from lmworks.cli.options import WorkspaceOption, moment, resolve_workspace
+from lmworks.cli.output import show_table
+from lmworks.config import unknown
+from lmworks.report import shown
 
 if TYPE_CHECKING:
     from lmworks.monitor.signals import Tokenize
@@ -22,7 +26,6 @@ def drift(workspace: WorkspaceOption = None) -> None:
     """
     from lmworks.monitor.alerts import read_config
     from lmworks.monitor.drift import by_evidence, catch_up, read_rows
-    from lmworks.report import Table, print_table
     from lmworks.workspace import open_log
 
     folder = resolve_workspace(workspace)
@@ -40,7 +43,7 @@ def drift(workspace: WorkspaceOption = None) -> None:
         numbers = ["" if one is None else f"{one:.3g}" for one in found]
         total = f"{row.sum:.1f} of {row.limit:.1f}" if row.limit else ""
         lines.append((row.signal, row.level, *numbers, total, row.recent, row.change or row.note))
-    print_table(new_console(), Table(heads, tuple(lines), f"until {moment(rows[-1].time)} (UTC)"))
+    show_table(heads, tuple(lines), f"until {moment(rows[-1].time)} (UTC)")
 
 
 @app.command()
@@ -71,7 +74,6 @@ def run(
 def show(workspace: WorkspaceOption = None) -> None:
     """List alerts, newest first. Example: `lmworks alerts list`"""
     from lmworks.monitor.alerts import read_alerts, sentence
-    from lmworks.report import shown
     from lmworks.workspace import read_log
 
     with read_log(resolve_workspace(workspace)) as reader:
@@ -86,7 +88,6 @@ def mute(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Deliver nothing of a rule for a while; it is shown all the same. Example: `lmworks alerts mute slow --hours 2`"""
-    from lmworks.config import unknown
     from lmworks.monitor import alerts
     from lmworks.workspace import open_log
 
@@ -100,7 +101,6 @@ def mute(
 
 def _tokenizer(folder: Path) -> "Tokenize | None":
     """The tokens of the first model of the workspace that has a tokenizer file, for the share of rare ones."""
-    from lmworks.artefact import CURRENT
     from lmworks.tokenizer.tokenizer import Tokenizer
     from lmworks.workspace import read_current
 

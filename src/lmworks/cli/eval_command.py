@@ -1,4 +1,4 @@
-"""The verb `eval`: a model or a system on the tasks of a suite, runs next to each other, and what can be run."""
+"""The verb `eval`: a model or a system on the tasks of a suite, runs compared, and the evaluation set itself."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,10 +6,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lmworks.cli import eval_set_command
-from lmworks.cli.options import new_console
-from lmworks.cli.output import say
+from lmworks.artefact import check_new, write_text
+from lmworks.cli.options import SettingsOption, WorkspaceOption, resolve_workspace
+from lmworks.cli.output import say, show_sections, show_table
+from lmworks.cli.verb_settings import TAKES, settings_help, with_settings
 from lmworks.commands import evaluate as commands
+from lmworks.config import to_mapping
+from lmworks.evaluate.config import SuiteConfig
+from lmworks.records import question_of
 
 DataOption = Annotated[
     Path, typer.Option(help="Folder of the tasks' files; `lmworks eval list` names them.", exists=True, file_okay=False)
@@ -34,50 +38,31 @@ app = typer.Typer(
     Example: `lmworks eval smollm2-135m-instruct --suite commonsense --data data --limit 200`
     """,
 )
-app.command()(eval_set_command.lint)
-app.command()(eval_set_command.items)
 
 
-@app.command()
 def run(
     model: Annotated[
         str, typer.Argument(help="A pulled model, a folder, a .gguf file, a workspace, or URL#NAME of an endpoint.")
     ],
     suite: Annotated[list[str], typer.Option(help="A built-in suite or task, or a TOML file; may be repeated.")],
     data: DataOption,
-    limit: Annotated[int, typer.Option(min=0, help="Rows of each task, in turns from its files; 0: all.")] = 0,
-    shots: Annotated[int | None, typer.Option(min=0, help="Solved rows before each prompt.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to make. Default: .lmworks/runs/MODEL-SUITE-N.")] = None,
     compare: Annotated[Path | None, typer.Option(help="An earlier run, to be compared with item by item.")] = None,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out tasks whose files are not there; the table says which.")
-    ] = False,
-    allow_code: Annotated[bool, typer.Option("--allow-code", help="Let tasks run what the model wrote.")] = False,
-    critique: Annotated[
-        bool, typer.Option("--critique", help="Add calibration, diversity, retrieval, exactness, consistency, bias.")
-    ] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="key=value", help="Such as weights=float32; see `lmworks stage evaluate.suite`."),
-    ] = None,
+    settings: SettingsOption = None,
 ) -> None:
-    """Score a model, or a whole system, on a suite; the run keeps every item.
-
-    Rows are checked before weights are loaded. Safe to stop: the same command continues from there. A run holds
-    `items.jsonl`, `scores.json` and `report.html`.
-
-    Example: `lmworks eval smollm2-135m-instruct --suite mmlu --data data --limit 570`
-    """
     from lmworks.evaluate.results import read_results
-    from lmworks.report import print_sections
 
     if compare is not None:
         read_results(compare)
-    made = commands.evaluate(model, suite, data, limit, shots, out, skip_missing, allow_code, critique, overrides or [])
-    print_sections(new_console(), made.sections)
+    made = commands.evaluate(model, suite, data, out=out, settings=settings or [])
+    show_sections(made.sections)
     say(f"\nReport: {made.report}")
     if compare is not None:
         _print_comparison(made.folder, compare)
+
+
+run.__doc__ = (commands.evaluate.__doc__ or "").partition("In Python,")[0]
+app.command(epilog=settings_help(TAKES, SuiteConfig, SuiteConfig(("NAME",))))(with_settings(run, SuiteConfig))
 
 
 @app.command("compare")
@@ -127,7 +112,105 @@ def list_metrics() -> None:
     Example: `lmworks eval metrics`
     """
     from lmworks.evaluate.registry import METRICS
-    from lmworks.report import Table, print_table
 
-    rows = tuple((name, entry.purpose, ", ".join(entry.roles)) for name, entry in METRICS.items())
-    print_table(new_console(), Table(("metric", "measures", "needs"), rows))
+    rows = [(name, entry.purpose, ", ".join(entry.roles)) for name, entry in METRICS.items()]
+    show_table(("metric", "measures", "needs"), rows)
+
+
+def lint(
+    path: Annotated[
+        Path, typer.Argument(help="A gold file, or any JSON lines with a question.", exists=True, dir_okay=False)
+    ],
+    documents: Annotated[
+        Path | None, typer.Option(help="Documents that the quotes stand in: an artefact or a workspace.")
+    ] = None,
+    shards: Annotated[
+        list[Path] | None, typer.Option(help="Training data to look for leaked items in: documents or token shards.")
+    ] = None,
+    tokenizer: Annotated[str, typer.Option(help="The tokenizer of token shards.")] = "",
+    log: Annotated[Path | None, typer.Option(help="Workspace whose logged questions the set should cover.")] = None,
+    run: Annotated[list[Path] | None, typer.Option(help="Run of `lmworks eval` over this set, for difficulty.")] = None,
+    embedder: Annotated[str, typer.Option(help='Encoder for paraphrases and coverage; "" leaves both out.')] = "",
+    out: Annotated[Path | None, typer.Option(help="Write the report here, as one HTML page.")] = None,
+) -> None:
+    """Find what makes the scores of an evaluation set wrong, and what it does not ask. Exit status 1 with a finding.
+
+    Example: `lmworks eval lint gold.jsonl --documents .lmworks/assistant --log .lmworks/assistant
+    --embedder all-minilm-l6-v2 --out lint.html`
+    """
+    from collections import defaultdict
+
+    from lmworks.corpus.documents import DocumentStore, made_folder
+    from lmworks.evaluate import set_lint
+    from lmworks.evaluate.results import read_results
+    from lmworks.workspace import read_log
+
+    if out is not None:
+        check_new(out)
+    chosen = set_lint.read_set(path)
+    store = made_folder(documents) if documents else None
+    if documents and store is None:
+        raise FileNotFoundError(f"{documents} holds no documents: name a workspace, or what data.read made")
+    by_uri = defaultdict(list)
+    for document in DocumentStore(store) if store else ():
+        by_uri[document.uri].append(document)
+    asked = {"documents": [f"{one.title}\n{one.text[:1000]}" for same in by_uri.values() for one in same]}
+    if log is not None:
+        with read_log(log) as reader:
+            asked["logged questions"] = sorted({question_of(one.messages) for one in reader.interactions()} - {""})
+    encoder = vectors = None
+    if embedder:
+        from lmworks.adapt.adapter import load
+        from lmworks.generate.text_embedding import TextEncoder
+
+        encoder = TextEncoder(load(embedder))
+        vectors = encoder.encode([item.question for item in chosen.items], "query")
+    findings = [*set_lint.find_duplicates(chosen.items, vectors), *set_lint.find_label_errors(chosen)]
+    if by_uri:
+        findings += set_lint.find_gold_errors(chosen.gold.values(), by_uri)
+    for folder in shards or []:
+        findings += set_lint.find_leaks(chosen.items, set_lint.training_texts(folder, tokenizer))
+    sections = [set_lint.card(chosen, findings), set_lint.findings_section(findings)]
+    if encoder is not None and vectors is not None:
+        sections.append(set_lint.coverage_section(vectors, encoder, asked))
+    if run:
+        values = defaultdict(list)
+        for result in (one for folder in run for one in read_results(folder)[0]):
+            if numbers := [value for value in result.values.values() if isinstance(value, float)]:
+                values[result.item.id].append(numbers[0])
+        if unknown := set(values) - {item.id for item in chosen.items}:
+            raise ValueError(f"{run[0]} is a run over another set: {path} has no item {min(unknown)}")
+        sections.append(set_lint.difficulty_section(values))
+    show_sections(sections, out, f"Lint of {path.name}", "What makes its scores wrong, and what it does not ask.")
+    raise typer.Exit(1 if findings else 0)
+
+
+def items(
+    out: Annotated[Path, typer.Argument(help="A new file for the gold questions; next to it, the incomplete ones.")],
+    filter_: Annotated[str, typer.Option("--filter", help="Of the log, as in `lmworks log show`.")] = "",
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Make evaluation items of logged interactions: those that got a thumb up and cite, and a file to complete.
+
+    Example: `lmworks eval items asked.jsonl --filter since:7d`
+    """
+    import json
+
+    from lmworks.evaluate.logged_items import logged_items
+    from lmworks.workspace import read_log
+
+    rest = out.with_suffix(".review.jsonl")
+    check_new(out)
+    check_new(rest)
+    with read_log(resolve_workspace(workspace)) as reader:
+        gold, waiting = logged_items(reader.interactions(filter_))
+    remedy = " (set answerable, and gold: a right answer's quotes stand in notes.cited)"
+    for path, rows, what in ((out, gold, "confirmed by a thumb up"), (rest, waiting, "for a person to complete")):
+        if rows:
+            write_text(path, "".join(json.dumps(to_mapping(row), ensure_ascii=False) + "\n" for row in rows))
+        where = f" -> {path}{remedy if path == rest else ''}" if rows else ""
+        typer.echo(f"{len(rows)} {what}{where}")
+
+
+app.command()(lint)
+app.command()(items)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lmworks.artefact import check_new
 from lmworks.cli.options import WorkspaceOption, moment, resolve_workspace
 
 app = typer.Typer(
@@ -40,7 +41,6 @@ def new(file: Annotated[Path, typer.Argument(help="The .toml file to make; must 
 
     Example: `lmworks experiment new tone.toml`
     """
-    from lmworks.artefact import check_new
 
     check_new(file)
     file.write_text(_EXAMPLE.format(name=file.stem), "utf-8")

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from lmworks import evaluate
-from lmworks.cli.options import model_or_endpoint, new_console
+from lmworks.cli.options import model_or_endpoint
+from lmworks.cli.output import show_sections
+from lmworks.config import to_mapping
 
 app = typer.Typer(no_args_is_help=True, help="Language models as judges: measure one against people, and use it.")
 
@@ -33,12 +35,11 @@ def calibrate(
     Example: `lmworks judge calibrate rows.jsonl --rubric truthfulness --model smollm2-135m-instruct --out my-judge`
     """
     from lmworks.build import run_alone, stage_sections
-    from lmworks.report import print_sections
 
     settings = {"rows": str(rows.resolve()), "rubric": rubric, "own": own}
     models, endpoint = model_or_endpoint("judge", model)
     named = [*(f"{key}={json.dumps(value)}" for key, value in settings.items()), *endpoint]
-    print_sections(new_console(), stage_sections(run_alone("evaluate.judge", out, [], models, named)))
+    show_sections(stage_sections(run_alone("evaluate.judge", out, [], models, named)))
 
 
 @app.command()
@@ -54,7 +55,6 @@ def score(
 
     Example: `lmworks judge score rows.jsonl --rubric truthfulness --model smollm2-135m-instruct > verdicts.jsonl`
     """
-    from lmworks.config import to_mapping
     from lmworks.evaluate import judge
     from lmworks.generate.remote_engine import open_engine
 

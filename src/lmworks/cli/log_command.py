@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, new_console, resolve_workspace
+from lmworks.artefact import check_new
+from lmworks.cli.options import WorkspaceOption, moment, resolve_workspace
+from lmworks.cli.output import new_console
+from lmworks.config import to_mapping
+from lmworks.report import shown
 
 if TYPE_CHECKING:
-    from lmworks.monitor.log import LogRow
+    pass
 
 app = typer.Typer(no_args_is_help=True, help="The log of interactions: show, export, rows, prune, replay.")
 
@@ -36,9 +40,7 @@ def show(
 
     from rich.table import Table
 
-    from lmworks.config import to_mapping
     from lmworks.ground.answer_text import unfenced
-    from lmworks.report import shown
     from lmworks.workspace import read_interaction, read_log
 
     folder = resolve_workspace(workspace)
@@ -46,12 +48,13 @@ def show(
         typer.echo(json.dumps(to_mapping(read_interaction(folder, identifier)), indent=1, ensure_ascii=False))
         return
     table = Table(box=None, expand=True)
-    for column, width in (("id", 16), ("time", 14), ("question", None), ("answer", None), ("marks", 10)):
+    for column, width in (("id", 16), ("time", 16), ("question", None), ("answer", None), ("marks", 10)):
         table.add_column(column, width=width, no_wrap=True, ratio=None if width else 1)
     with read_log(folder) as reader:
         for row in reader.find(filter_, limit):
+            marks = (f"thumbs {row.thumbs}" if row.thumbs else "", "abstained" if row.abstained else "", row.error)
             texts = (" ".join(row.question.split()), unfenced(row.response))
-            table.add_row(row.id, _moment(row.time), *map(shown, texts), _marks(row))
+            table.add_row(row.id, moment(row.time), *map(shown, texts), ", ".join(filter(None, marks)))
     new_console().print(table if table.row_count else f"nothing {'passes the filter' if filter_ else 'is logged yet'}")
 
 
@@ -105,7 +108,6 @@ def rows(
     from collections import Counter
 
     from lmworks.align.collected_rows import preference_rows, thumbed_rows
-    from lmworks.artefact import check_new
     from lmworks.data.training_rows import write_preference_rows
     from lmworks.evaluate.release.votes import RANKINGS, VOTES, read_votes
     from lmworks.workspace import read_log
@@ -171,15 +173,3 @@ def replay(
     outcome = replay_interaction(folder, interaction)
     typer.echo(("same: " if outcome.same else "different: ") + outcome.reason)
     raise typer.Exit(0 if outcome.same else 1)
-
-
-def _marks(row: "LogRow") -> str:
-    """The marks of an interaction: its thumb, an abstention, an error."""
-    marks = [f"thumbs {row.thumbs}" if row.thumbs else "", "abstained" if row.abstained else "", row.error]
-    return ", ".join(filter(None, marks))
-
-
-def _moment(seconds: float) -> str:
-    from datetime import datetime
-
-    return datetime.fromtimestamp(seconds).strftime("%m-%d %H:%M:%S")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from lmworks.cli.options import DocsOption, RecipeArgument, SetOption, WorkspaceOption, resolve_workspace
+from lmworks.config import read_toml
 
 
 def loop(
@@ -27,7 +28,6 @@ def loop(
     from getpass import getuser
 
     from lmworks.cli.build_command import checked_recipe
-    from lmworks.config import read_toml
     from lmworks.feedback_loop import LoopConfig, Step, run
     from lmworks.recipe import Recipe
     from lmworks.workspace import open_log, read_current

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -9,36 +10,34 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from lmworks.cli import (
-    align_command,
     ask_command,
     bench_command,
     build_command,
-    compress_command,
     cross_encoder_command,
     data_command,
     drift_command,
     eval_command,
     experiment_command,
-    finetune_command,
     judge_command,
     log_command,
     loop_command,
     model_command,
+    model_folder_commands,
     plan_command,
-    prefer_command,
     prompt_command,
     redteam_command,
     route_command,
     rows_command,
     serve_command,
     sweep_command,
-    tokenizer,
+    tokenizer_command,
     vectors_command,
     version_command,
 )
-from lmworks.cli.options import settings_help
+from lmworks.cli.verb_settings import TAKES, settings_help, with_settings
 from lmworks.serve.config import ServeConfig
 from lmworks.train.config import CrossEncoderConfig
+from lmworks.train.planning.plan import PlanConfig
 from lmworks.train.sweep.config import SweepConfig
 
 _SUGGESTIONS = {
@@ -119,50 +118,40 @@ def _options(
     """Options of `lmworks` before a verb."""
 
 
-_TAKES = "What `--set` takes, with the defaults:"
-_SETTINGS = {
-    serve_command.serve: settings_help(_TAKES.replace(",", ", and a recipe's table `[serve]`,"), ServeConfig),
-    sweep_command.sweep: settings_help(_TAKES, SweepConfig),
-    finetune_command.finetune: finetune_command.settings(),
-    align_command.align: align_command.settings(),
-    cross_encoder_command.train: settings_help(_TAKES, CrossEncoderConfig),
-}
-_HELPED = {
-    build_command.stage: build_command.StageCommand,
-    compress_command.compress: compress_command.CompressCommand,
-}  # whose help is that of the stage, or the method, that is named
-for verb in (
+_PLAIN: list[Callable] = [  # verbs without settings, or with their own help on them
     build_command.up,
     build_command.build,
-    finetune_command.finetune,
-    align_command.align,
-    compress_command.compress,
-    cross_encoder_command.train,
-    serve_command.serve,
-    ask_command.ask,
     build_command.pull,
+    ask_command.ask,
     ask_command.lineage,
-    prefer_command.prefer,
-    build_command.stage,
+    rows_command.prefer,
     bench_command.bench,
-    plan_command.plan,
-    sweep_command.sweep,
     version_command.promote,
     version_command.rollback,
     redteam_command.redteam,
     loop_command.loop,
     loop_command.review,
-):
-    app.command(
-        cls=_HELPED.get(verb, Verb),
-        epilog=_SETTINGS.get(verb),
-        no_args_is_help=verb is cross_encoder_command.train,
-    )(verb)
+]
+_SET: list[tuple[Callable, str, type]] = [  # and those with the settings of a config
+    (serve_command.serve, f"A recipe's table `[serve]` holds the same. {TAKES}", ServeConfig),
+    (sweep_command.sweep, TAKES, SweepConfig),
+    (plan_command.plan, TAKES, PlanConfig),
+    (cross_encoder_command.train, TAKES, CrossEncoderConfig),
+]
+for verb in _PLAIN:
+    app.command(cls=Verb)(verb)
+for verb, lead, config in _SET:
+    asks = verb is cross_encoder_command.train
+    app.command(cls=Verb, epilog=settings_help(lead, config), no_args_is_help=asks)(with_settings(verb, config))
+app.command(cls=Verb, epilog=model_folder_commands.FINETUNE_SETTINGS)(model_folder_commands.FINETUNE)
+app.command(cls=Verb, epilog=model_folder_commands.ALIGN_SETTINGS)(model_folder_commands.ALIGN)
+app.command(cls=model_folder_commands.CompressCommand)(model_folder_commands.COMPRESS)
+app.command(cls=build_command.StageCommand)(build_command.stage)
 app.add_typer(eval_command.app, name="eval")
 app.add_typer(judge_command.app, name="judge")
 app.add_typer(data_command.app, name="data")
 app.add_typer(model_command.app, name="model")
-app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(tokenizer_command.app, name="tokenizer")
 app.add_typer(vectors_command.app, name="vectors")
 app.add_typer(log_command.app, name="log")
 app.command()(drift_command.drift)

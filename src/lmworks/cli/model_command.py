@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import new_console
+from lmworks.cli.output import new_console, show_table
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -24,23 +24,15 @@ def list_() -> None:
 
     Any name of the list can be shown: `lmworks model show gpt2-124m`
     """
-    from rich.table import Table
-
     from lmworks.model.presets.sizes import SIZES
 
-    table = Table(box=None, header_style="bold")
-    for heading in ("size", "published", "counted", ""):
-        table.add_column(heading, justify="right" if heading in ("published", "counted") else "left", no_wrap=True)
-    family = ""
+    rows = []
     for name, size in SIZES.items():
-        if size.preset != family:
-            family = size.preset
-            table.add_row(f"[bold]{family}[/bold]")
         deviation = size.note.partition(":")[0] if size.note[:1] in ("+", "-") else ""
         counts = "" if size.counts == "all" else "no embeddings"
         remark = ", ".join(filter(None, (counts, deviation)))
-        table.add_row(f"  {name}", size.parameters, f"{size.counted():,}", remark)
-    new_console().print(table)
+        rows.append((size.preset, name, size.parameters, f"{size.counted():,}", remark))
+    show_table(("family", "size", "published", "counted", ""), rows)
 
 
 @app.command()

@@ -1,18 +1,15 @@
-"""Parts that several verbs share: options, the workspace that is meant, the console."""
+"""Options that several verbs share, and the workspace that is meant."""
 
 import json
 import os
-import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from lmworks.commands.outcome import WORKSPACES
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from lmworks.config import ConfigError, parse_assignment
 
 CLEANED = WORKSPACES / "clean"  # that which the verbs of `data` mean where none is named
 LAST = ".last"  # the file below it that names the workspace built last
@@ -48,7 +45,6 @@ BaseArgument = Annotated[
 TextsArgument = Annotated[
     list[str], typer.Argument(help="Folders, files or quoted globs; of .jsonl files the `text` of each row.")
 ]
-TunedOption = Annotated[Path | None, typer.Option(help="Folder to make. Default: DATA-METHOD.")]
 TOKENIZER_FORMS = (
     "A pulled model, a Hugging Face folder, or a file: tokenizer.json, .gguf, SentencePiece's .model, or an encoding's "
     ".tiktoken."
@@ -103,8 +99,6 @@ def _is_inside(workspace: Path) -> bool:
 
 def read_margins(texts: list[str] | None) -> dict[str, float]:
     """Margins of a gate by metric; ConfigError for what is none."""
-    from lmworks.config import ConfigError, parse_assignment
-
     given: dict[str, float] = {}
     for text in texts or []:
         (name, *rest), value = parse_assignment(text)
@@ -117,37 +111,6 @@ def read_margins(texts: list[str] | None) -> dict[str, float]:
 def moment(seconds: float) -> str:
     """A time in UTC, to the minute."""
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
-
-
-def new_console() -> "Console":
-    from rich.console import Console
-
-    return Console(emoji=False)  # a document that says :key: shall show :key:
-
-
-def settings_help(lead: str, config: type, defaults: Any = None) -> str:
-    """The settings that `--set` takes, in Markdown: a line for each field of a config, with its default (that of the
-    class, or the value in the instance `defaults`); the config's own ones first, then those of each table in it under a
-    heading."""
-    from lmworks.config import described
-
-    tables: dict[str, list[str]] = {"": []}
-    for key, (default, text) in described(config, defaults).items():
-        parents = key.split(".")[:-1]
-        for depth in range(1, len(parents) + 1):  # an outer table's own fields stand before the tables in it
-            tables.setdefault(".".join(parents[:depth]), [])
-        tables[".".join(parents)].append(f"- `{key}={default}`: {_literal(text)}")
-    own = tables.pop("")
-    parts = [part for table, lines in tables.items() if lines for part in (f"**`{table}.`**", *lines)]
-    return "\n\n".join([lead, "", *own, *parts])  # typer makes one line of each paragraph, so every item is one
-
-
-def _literal(text: str) -> str:
-    """Text in Markdown that shows every sign of it, but for code between backticks: `<unk>` is no element of HTML."""
-    parts = re.split(r"(`[^`]*`)", text)
-    return "".join(
-        part if number % 2 else re.sub(r"([\\<>*_\[\]&#])", r"\\\1", part) for number, part in enumerate(parts)
-    )
 
 
 def model_or_endpoint(role: str, source: str) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""Words of the verbs: lines as they are, pages with a report, files that were left out; and settings by `--set`."""
+"""Words of the verbs: lines as they are, sections of a report, files that were left out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,22 +6,40 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lmworks.cli.options import new_console
+from lmworks.artefact import write_text
+from lmworks.config import unknown
+from lmworks.records import RejectedRecord
+from lmworks.report import Section, Table, harmless, print_sections, print_table, to_html
 
 if TYPE_CHECKING:
-    from lmworks.records import RejectedRecord
-    from lmworks.report import Section
+    from rich.console import Console
+
+
+def new_console() -> "Console":
+    from rich.console import Console
+
+    return Console(emoji=False)  # a document that says :key: shall show :key:
 
 
 def say(text: str) -> None:
     """Print lines whose words are neither broken nor marked up, so that paths and commands can be copied; what acts on
     a terminal, as the name of a file may, is shown."""
-    from lmworks.report import harmless
-
     new_console().print(harmless(text), markup=False, highlight=False, soft_wrap=True)
 
 
-def say_rejected(rejected: "Sequence[RejectedRecord]") -> None:
+def show_sections(sections: Sequence[Section], out: Path | None = None, title: str = "", lead: str = "") -> None:
+    """Print sections and, if a file is named, write them as one HTML page."""
+    print_sections(new_console(), sections)
+    if out is not None:
+        write_text(out, to_html(title, lead, sections))
+        typer.echo(f"report -> {out}")
+
+
+def show_table(heads: Sequence[str], rows: Sequence[tuple[str | int | float, ...]], title: str = "") -> None:
+    print_table(new_console(), Table(tuple(heads), tuple(rows), title))
+
+
+def say_rejected(rejected: Sequence[RejectedRecord]) -> None:
     """Print the number of files that were left out for each reason, the most frequent first, and one of them."""
     reasons: dict[str, list[RejectedRecord]] = {}
     for record in rejected:
@@ -32,19 +50,7 @@ def say_rejected(rejected: "Sequence[RejectedRecord]") -> None:
         say(f"left out because {reason}: {files}, such as {reasons[reason][0].uri}")
 
 
-def write_page(out: Path | None, title: str, lead: str, sections: "Sequence[Section]") -> None:
-    """Write sections as one HTML page and say where it is, if a file is named."""
-    from lmworks.artefact import write_text
-    from lmworks.report import to_html
-
-    if out is not None:
-        write_text(out, to_html(title, lead, sections))
-        typer.echo(f"report -> {out}")
-
-
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
     """ValueError, with what is meant and what is allowed."""
-    from lmworks.config import unknown
-
     if value not in allowed:
         raise ValueError(unknown(name, value, allowed))

@@ -4,9 +4,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmworks.cli.options import new_console
-from lmworks.cli.output import say
-from lmworks.config import assigned
+from lmworks.cli.options import SettingsOption
+from lmworks.cli.output import say, show_sections
+from lmworks.config import assigned, from_mapping, to_mapping
+from lmworks.progress import stage_progress
+from lmworks.report import Section, Table
+from lmworks.train.planning.plan import PlanConfig
 
 if TYPE_CHECKING:
     from lmworks.model.config import ModelConfig
@@ -17,32 +20,7 @@ _LARGE = 1e9  # parameters of a model that is not measured in seconds: its block
 
 
 def plan(
-    flops: Annotated[str | None, typer.Option(help="Operations to spend, such as 1e21.")] = None,
-    hours: Annotated[
-        float | None, typer.Option(help="Hours on all devices to spend, such as 8, or 0.5 for 30 minutes.")
-    ] = None,
-    budget: Annotated[float | None, typer.Option(help="Money to spend, at --price.")] = None,
-    params: Annotated[str | None, typer.Option(help="Parameters, such as 7e9, 7B or 300M.")] = None,
-    tokens: Annotated[str | None, typer.Option(help="Tokens to train on, such as 20B or 1.4T.")] = None,
-    model: Annotated[
-        str, typer.Option(help="A family: llama, qwen3, gpt2, gpt_neox; or a size of `lmworks model list`.")
-    ] = "llama",
-    law: Annotated[
-        str, typer.Option(help="The scaling law that decides: the plan lists all by name; or the folder of a sweep.")
-    ] = "besiroglu",
-    vocabulary: Annotated[int, typer.Option(help="Tokens of the vocabulary, for a family.")] = 32_000,
-    device: Annotated[
-        str,
-        typer.Option(help="`this` machine, which is measured, or v100-32gb, a100-40gb, a100-80gb, h100-80gb, h200."),
-    ] = "this",
-    utilisation: Annotated[float, typer.Option(help="Share of a named device's peak that is reached.")] = 0.4,
-    price: Annotated[float | None, typer.Option(help="Of one device for an hour.")] = None,
-    numbers: Annotated[str, typer.Option(help="mixed, float32 or bfloat16.")] = "mixed",
-    optimizer: Annotated[str, typer.Option(help="adamw, lion, momentum or sgd.")] = "adamw",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Of the layout: data=8, zero=3, tensor=4, ...; repeatable."),
-    ] = None,
+    settings: SettingsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Plan a training run: size, tokens, memory, time and cost.
@@ -54,30 +32,19 @@ def plan(
     Then it chooses a shape, and says what one device holds, part by part, what it sends, how long the run takes, and
     where to begin with the learning rate. Each number comes with its reason.
 
-    **Layout.** `--set` takes `data`, `zero` (0 to 3), `tensor`, `sequence_parallel`, `pipeline`, `chunks`, `schedule`
-    (1f1b, gpipe), `context`, `expert`; `sequences` and `micro_batches` of a replica, `length`; `recompute` (nothing,
-    selective, blocks), `logits` (projected, whole).
+    **Layout.** `--set layout.data=8` divides the batch, `layout.zero=3` the weights, and so on, as listed below.
 
     **Time.** This machine is measured for some seconds for each shape, or up to some minutes where it has billions
     of parameters, and remembered; a named `--device` is reckoned at a `--utilisation` of its peak.
 
-    Examples: `lmworks plan --hours 8` · `lmworks plan --params 7B --device a100-80gb --set data=64 --set zero=3` ·
-    `lmworks plan --budget 1000 --price 2.5 --device h100-80gb --set data=8 --set zero=2` ·
+    Examples: `lmworks plan --hours 8` ·
+    `lmworks plan --params 7B --device a100-80gb --set layout.data=64 --set layout.zero=3` ·
+    `lmworks plan --budget 1000 --price 2.5 --device h100-80gb --set layout.data=8 --set layout.zero=2` ·
     `lmworks plan --model llama2-7b --tokens 2T --device a100-80gb --utilisation 0.39 --json`
     """
-    from lmworks.config import from_mapping
-    from lmworks.train.planning.plan import PlanConfig, make_plan
+    from lmworks.train.planning.plan import make_plan
 
-    amounts = {"flops": flops, "params": params, "tokens": tokens}
-    request = from_mapping(
-        PlanConfig,
-        dict.fromkeys(amounts)
-        | assigned([f"{name}={text}" for name, text in amounts.items() if text is not None])
-        | {"hours": hours, "budget": budget, "price": price, "utilisation": utilisation}
-        | {"model": model, "law": law, "vocabulary": vocabulary, "device": device}
-        | {"numbers": numbers, "optimizer": optimizer, "layout": assigned(settings)},
-    )
-    made = make_plan(request, _measure)
+    made = make_plan(from_mapping(PlanConfig, assigned(settings)), _measure)
     if as_json:
         _print_json(made)
     else:
@@ -89,7 +56,6 @@ def _measure(config: "ModelConfig", *others: Any) -> Any:
     from rich.console import Console
 
     from lmworks.model.model_costs import count_parameters
-    from lmworks.progress import stage_progress
     from lmworks.train.planning.measured_throughput import is_measured, measured_speed
     from lmworks.train.planning.units import short
 
@@ -103,12 +69,11 @@ def _measure(config: "ModelConfig", *others: Any) -> Any:
 
 
 def _print_tables(made: "Plan") -> None:
-    from lmworks.report import Section, Table, print_sections
     from lmworks.train.planning.plan_explanation import SECTIONS
 
     for title, lines in SECTIONS.items():
         if rows := tuple((line.name, line.value, line.why) for line in lines(made)):
-            print_sections(new_console(), [Section(title, tables=(Table(("what", "value", "why"), rows),))])
+            show_sections([Section(title, tables=(Table(("what", "value", "why"), rows),))])
     if command := _command(made):
         again = "(it plans again, for the vocabulary, the length and the texts of its recipe)"
         say(f"\nTo train such a model here: {command}\n{again}")
@@ -135,7 +100,6 @@ def _print_json(made: "Plan") -> None:
     import json
     from dataclasses import asdict
 
-    from lmworks.config import to_mapping
     from lmworks.train.planning.plan_explanation import SECTIONS
 
     everything = {

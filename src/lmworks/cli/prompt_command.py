@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, new_console, read_margins, resolve_workspace
-from lmworks.cli.output import write_page
+from lmworks.artefact import hash_json
+from lmworks.cli.options import WorkspaceOption, read_margins, resolve_workspace
+from lmworks.cli.output import new_console, show_sections
+from lmworks.progress import stage_progress
+from lmworks.records import Interaction, Message
+from lmworks.report import Section, Table, harmless
 
 if TYPE_CHECKING:
     from lmworks.monitor.log import Log
@@ -72,8 +76,6 @@ def show(
     """
     from datetime import datetime
 
-    from lmworks.report import Section, Table, print_sections
-
     store, rows = open_store(workspace), []
     for each in [name] if name else store.names():
         moves = [one for label in store.labels(each) for one in store.history(each, label)]
@@ -82,7 +84,7 @@ def show(
         for moment, *rest in sorted(events):
             rows.append((each, datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M"), *rest))
     table = Table(("prompt", "when", "version", "what", "by", "why"), tuple(rows))
-    print_sections(new_console(), [Section("Prompts", tables=(table,))])
+    show_sections([Section("Prompts", tables=(table,))])
 
 
 @app.command()
@@ -93,7 +95,6 @@ def diff(old: Version, new: Version, workspace: WorkspaceOption = None) -> None:
     """
     from lmworks.prompt.prompt_file import prompt_diff
     from lmworks.prompt.prompt_grid import RUNS, version_deltas
-    from lmworks.report import harmless
 
     both = read_version(old, workspace), read_version(new, workspace)
     for part, lines in prompt_diff(*both).items():
@@ -121,7 +122,6 @@ def render(
     """
     from lmworks.adapt.adapter import load
     from lmworks.prompt.filled_prompt import check_length, fill_prompt, token_counter
-    from lmworks.report import harmless
 
     wanted = read_version(prompt, workspace)
     rows = [json.loads(line) for line in passages.read_text("utf-8").splitlines() if line] if passages else []
@@ -204,11 +204,9 @@ def test(
     """
     from lmworks.evaluate.task import read_tasks
     from lmworks.generate.remote_engine import open_engine
-    from lmworks.progress import stage_progress
     from lmworks.prompt.grid_report import grid_sections
     from lmworks.prompt.prompt_grid import RUNS, Variant, read_cases, run_grid
     from lmworks.prompt.sensitivity import sensitivity_variants, spreads
-    from lmworks.report import Section, print_sections
 
     (wanted,) = read_tasks([task])
     variants = [Variant(name, read_version(name, workspace)) for name in prompts]
@@ -225,13 +223,12 @@ def test(
     sections = list(grid_sections(grid))
     if found := spreads(grid):
         sections.append(Section("Sensitivity", "\n".join(map(str, found))))
-    print_sections(console, sections)
+    show_sections(sections, out, f"Prompts on {wanted.name}", wanted.purpose)
     if review:
         from lmworks.workspace import open_log
 
         with open_log(resolve_workspace(workspace)) as log:
             typer.echo(f"{review_cases(grid, log, review)} answers wait on the page Review")
-    write_page(out, f"Prompts on {wanted.name}", wanted.purpose, sections)
 
 
 @app.command()
@@ -256,11 +253,9 @@ def optimise(
     """
     from lmworks.evaluate.task import read_tasks
     from lmworks.generate.remote_engine import open_engine
-    from lmworks.progress import stage_progress
     from lmworks.prompt.prompt_file import prompt_hash
     from lmworks.prompt.prompt_grid import read_cases
     from lmworks.prompt.prompt_search import SEARCHES, search_prompt, search_section
-    from lmworks.report import print_sections
 
     (wanted,), begun, console = read_tasks([task]), read_version(prompt, workspace), new_console()
     cases, folder = read_cases(wanted, data, limit), resolve_workspace(workspace) / SEARCHES
@@ -269,7 +264,7 @@ def optimise(
             wanted, cases, begun, open_engine(model), folder, train, instructions or (),
             encode=open_encoder(embedder), progress=report,
         )  # fmt: skip
-    print_sections(console, [search_section(found)])
+    show_sections([search_section(found)])
     if found.comparison and reason:
         made = open_store(workspace).add(found.prompt, reason, who=by, parent=prompt_hash(begun))
         typer.echo(f"{begun.name}:{made.hash} ({made.who}: {made.reason})")
@@ -320,10 +315,8 @@ def open_encoder(name: str) -> "Encode | None":
 
 def review_cases(grid: "Grid", log: "Log", limit: int) -> int:
     """Send answers of each run to the review queue, `limit` of them, on the same cases; how many were not in it."""
-    from lmworks.artefact import hash_json
     from lmworks.evaluate.results import read_results
     from lmworks.monitor.review_sampling import enqueue
-    from lmworks.records import Interaction, Message
 
     ids = []
     for cell in grid.cells:

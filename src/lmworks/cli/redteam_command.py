@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, new_console, resolve_workspace
+from lmworks.artefact import write_json, write_rows
+from lmworks.cli.options import WorkspaceOption, resolve_workspace
+from lmworks.cli.output import show_sections
+from lmworks.config import unknown
 
 
 def redteam(
@@ -32,9 +35,7 @@ def redteam(
 
     Example: `lmworks redteam support --model smollm2-135m-instruct --spotlight mark --policy --guard leak`
     """
-    from lmworks.artefact import write_json, write_rows
     from lmworks.cli.prompt_command import open_encoder, read_version, slot_values
-    from lmworks.config import unknown
     from lmworks.generate.remote_engine import open_engine
     from lmworks.prompt.defences import POLICY, Defences, train_classifier
     from lmworks.prompt.red_team import (
@@ -50,7 +51,6 @@ def redteam(
         safety_section,
     )
     from lmworks.prompt.safety_detectors import DETECTORS
-    from lmworks.report import print_sections
 
     for name in mutations or ():
         if name not in MUTATIONS:
@@ -76,7 +76,7 @@ def redteam(
     if defences != Defences():
         runs["with defences"] = red_team(Target(wanted, engine, defences, values), asked, ways, rewrites=rewrites)
     section = safety_section(runs)
-    print_sections(new_console(), [section])
+    show_sections([section])
     write_json(folder / f"{wanted.name}.json", [section])
     hits = [one for found in runs.values() for one in found if one.hit]
     write_rows(folder / f"{wanted.name}{FINDINGS}", hits)

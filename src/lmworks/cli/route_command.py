@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lmworks.cli.options import WorkspaceOption, new_console, resolve_workspace
-from lmworks.cli.output import write_page
+from lmworks.artefact import write_json
+from lmworks.cli.options import WorkspaceOption, resolve_workspace
+from lmworks.cli.output import show_sections
+from lmworks.config import unknown
+from lmworks.records import question_of
+from lmworks.report import Section, Table
 
 if TYPE_CHECKING:
     from lmworks.prompt.router import Router
@@ -45,14 +49,12 @@ def fit(
     Example: `lmworks route fit auto --task domains`
     """
     from lmworks.adapt.adapter import load
-    from lmworks.artefact import write_json
     from lmworks.cli.prompt_command import open_store
     from lmworks.generate.text_embedding import TextEncoder
     from lmworks.prompt.prompt_grid import RUNS
     from lmworks.prompt.router import ROUTERS
     from lmworks.prompt.router_cases import logged_cases, task_cases
     from lmworks.prompt.router_fit import fit_router, fit_section
-    from lmworks.report import print_sections
     from lmworks.workspace import read_log
 
     folder = resolve_workspace(workspace)
@@ -70,8 +72,7 @@ def fit(
     found = fit_router(cases, kind, goal=goal, margin=margin, budget=budget, encoder=fingerprint)
     write_json(folder / ROUTERS / f"{name}.json", found.router)
     sections = [fit_section(found)]
-    print_sections(new_console(), sections)
-    write_page(out, f"Router {name}", "Quality over cost.", sections)
+    show_sections(sections, out, f"Router {name}", "Quality over cost.")
 
 
 @app.command("dry-run")
@@ -86,8 +87,6 @@ def dry(
     Example: `lmworks route dry-run auto since:7d`
     """
     from lmworks.prompt.router_cases import dry_run
-    from lmworks.records import question_of
-    from lmworks.report import Section, Table, print_sections
     from lmworks.workspace import read_log
 
     folder = resolve_workspace(workspace)
@@ -98,11 +97,10 @@ def dry(
     rows = tuple((target, by, count, count / len(found)) for (target, by), count in kinds.most_common())
     listed = tuple((question_of(one.messages)[:80], target, reason) for one, target, reason in found[:shown])
     tables = (Table(("target", "by", "questions", "share"), rows), Table(("question", "target", "reason"), listed))
-    print_sections(new_console(), [Section(f"{name} over {len(found)} questions of the log", tables=tables)])
+    show_sections([Section(f"{name} over {len(found)} questions of the log", tables=tables)])
 
 
 def _read(folder: Path, name: str) -> "Router":
-    from lmworks.config import unknown
     from lmworks.prompt.router import ROUTERS, read_router
 
     path = folder / ROUTERS / f"{name}.toml"

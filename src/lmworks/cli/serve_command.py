@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from lmworks.cli.options import WORKSPACES, SettingsOption, WorkspaceOption, new_console, resolve_workspace
-from lmworks.config import assigned
-
-if TYPE_CHECKING:
-    from lmworks.serve.config import ServeConfig
+from lmworks.cli.options import WORKSPACES, SettingsOption, WorkspaceOption, resolve_workspace
+from lmworks.cli.output import new_console, show_table
+from lmworks.config import ConfigError, assigned, from_mapping
+from lmworks.report import harmless, shown
+from lmworks.serve.config import ServeConfig
 
 KEYS = "keys.json"
 
@@ -27,16 +27,13 @@ def serve(
     models: Annotated[
         list[str] | None, typer.Option("--model", metavar="NAME|PATH", help="The same; repeatable.")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Where to listen. Default 8000; 0 takes a free port.")] = None,
-    host: Annotated[str | None, typer.Option(help="Default 127.0.0.1. Anything but loopback needs --keys.")] = None,
-    keys: Annotated[Path | None, typer.Option(help="Ask for API keys, kept in this file: `lmworks keys add`.")] = None,
     adapters: Annotated[
         list[str] | None,
         typer.Option(
             "--adapter", metavar="NAME=FOLDER", help="An adapter's folder, served as a model of this name; repeatable."
         ),
     ] = None,
-    overrides: SettingsOption = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Serve the last build: pages and an OpenAI-compatible API.
 
@@ -44,17 +41,14 @@ def serve(
     are served by their names. Every interaction is logged in the workspace. Ctrl-C lets running requests finish.
 
     Examples: `lmworks serve --port 9000` · `lmworks serve smollm2-135m-instruct` ·
-    `lmworks serve --set weights=int8 --adapter legal=adapters/legal`
+    `lmworks serve --weights int8 --adapter legal=adapters/legal`
     """
     from lmworks.serve.listener import check_address
     from lmworks.workspace import read_current
 
-    given: dict[str, Any] = {"port": port, "host": host, "keys": None if keys is None else str(keys)}
-    given = {key: value for key, value in given.items() if value is not None}
-    if adapters:
-        given["adapters"] = _named_folders(adapters)
+    given = {"adapters": _named_folders(adapters)} if adapters else {}
     if models := [*(names or []), *(models or [])]:
-        config = serve_config({}, given, overrides)
+        config = serve_config({}, given, settings)
         check_address(config)  # before torch is imported
         from lmworks.model.download import locate
         from lmworks.serve.served_models import served_names
@@ -64,19 +58,16 @@ def serve(
         serve_workspace(resolve_workspace(workspace, WORKSPACES / next(iter(served))), config, served)
         return
     folder = resolve_workspace(workspace)
-    config = serve_config(read_current(folder).serve, given, overrides)
+    config = serve_config(read_current(folder).serve, given, settings)
     check_address(config)
     serve_workspace(folder, config)
 
 
 def _named_folders(adapters: list[str]) -> dict[str, str]:
-    from lmworks.config import ConfigError
 
     folders: dict[str, str] = {}
     for adapter in adapters:
         name, _, folder = adapter.partition("=")
-        if not name or not folder:
-            raise ConfigError(("adapters",), f"--adapter is NAME=FOLDER, got {adapter!r}")
         if name in folders:
             raise ConfigError(("adapters",), f"--adapter gives {name!r} twice: give one of them another name")
         folders[name] = folder
@@ -84,21 +75,17 @@ def _named_folders(adapters: list[str]) -> dict[str, str]:
 
 
 def serve_config(
-    recipe: Mapping[str, Any], given: Mapping[str, Any] | None = None, overrides: list[str] | None = None
-) -> "ServeConfig":
+    recipe: Mapping[str, Any], given: Mapping[str, Any] | None = None, settings: list[str] | None = None
+) -> ServeConfig:
     """The `[serve]` table of a recipe, with what the command line says instead. Raises ConfigError."""
-    from lmworks.config import from_mapping
-    from lmworks.serve.config import ServeConfig
-
-    return from_mapping(ServeConfig, assigned(overrides, {**recipe, **(given or {})}), ("serve",))
+    return from_mapping(ServeConfig, assigned(settings, {**recipe, **(given or {})}), ("serve",))
 
 
 def serve_workspace(
-    folder: Path, config: "ServeConfig", models: dict[str, str] | None = None, building: Sequence[str] = ()
+    folder: Path, config: ServeConfig, models: dict[str, str] | None = None, building: Sequence[str] = ()
 ) -> None:
     """Serve until Ctrl-C; `building` as of `serve.server.run`. Says on stderr what is served, and where the log is."""
     from lmworks.corpus.sources.files import without_password
-    from lmworks.report import harmless, shown
     from lmworks.serve.server import run
     from lmworks.workspace import log_config, log_location
 
@@ -126,11 +113,9 @@ def add_key(
 @keys_app.command("list")
 def list_keys(file: KeysOption = WORKSPACES / KEYS) -> None:
     """Names of the keys and when they were made."""
-    from lmworks.report import Table, print_table
     from lmworks.serve.api_keys import read
 
-    rows = tuple((key.name, key.created, key.hint) for key in read(file))
-    print_table(new_console(), Table(("name", "made", "ends with"), rows))
+    show_table(("name", "made", "ends with"), [(key.name, key.created, key.hint) for key in read(file)])
 
 
 @keys_app.command("revoke")

@@ -1,13 +1,15 @@
-"""The verb `sweep`: a ladder of small models, and the scaling law custom text."""
+"""The verb `sweep`: a ladder of small models, and the scaling law of your text."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lmworks.cli.options import SettingsOption, new_console
-from lmworks.cli.output import say
-from lmworks.config import assigned
+from lmworks.artefact import StageContext, check_new
+from lmworks.cli.options import SettingsOption
+from lmworks.cli.output import new_console, say, show_sections
+from lmworks.config import assigned, from_mapping
+from lmworks.train.sweep.config import SweepConfig
 
 
 def sweep(
@@ -16,9 +18,7 @@ def sweep(
         typer.Option("--from", help="Token shards, their held-out part, and their vocabulary; may be repeated."),
     ],
     out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
-    minutes: Annotated[float | None, typer.Option(help="How long all runs together may take on this machine.")] = None,
-    flops: Annotated[str | None, typer.Option(help="How many operations they may take, such as 2e14.")] = None,
-    overrides: SettingsOption = None,
+    settings: SettingsOption = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Print what would be trained, and stop.")] = False,
 ) -> None:
     """Train several small models on your text and fit a scaling law.
@@ -37,28 +37,21 @@ def sweep(
     reads.
 
     Example, after `data.tokenize` has made `shards` and, with `part=held_out`, `held_out` by the vocabulary in `words`:
-    `lmworks sweep --from shards --from held_out --from words --minutes 10 --set length=256 --out sweep`
+    `lmworks sweep --from shards --from held_out --from words --minutes 10 --length 256 --out sweep`
     """
-    from lmworks.artefact import StageContext, check_new
     from lmworks.build import read_inputs, run_alone, stage_sections
-    from lmworks.config import from_mapping
-    from lmworks.report import print_sections
-    from lmworks.train.sweep.config import SweepConfig
     from lmworks.train.sweep.sweep_report import plan_section
 
     check_new(out)
-    settings = list(overrides or [])
-    settings += [] if minutes is None else [f"minutes={minutes}"]
-    settings += [] if flops is None else [f"flops={flops}"]
     config = from_mapping(SweepConfig, assigned(settings))
     named = {name: outcome.folder for name, outcome in read_inputs(inputs).items()}
     typer.echo("measuring this machine for some seconds for each size, unless it was before", err=True)
     from lmworks.train.sweep.stage import plan
 
     console = new_console()
-    print_sections(console, [plan_section(plan(config, StageContext(named, out, out, base=Path.cwd())))])
+    show_sections([plan_section(plan(config, StageContext(named, out, out, base=Path.cwd())))])
     if plan_only:
         return
-    outcome = run_alone("train.sweep", out, inputs, [], settings, console)
-    print_sections(console, stage_sections(outcome)[1:])
+    outcome = run_alone("train.sweep", out, inputs, [], settings or [], console)
+    show_sections(stage_sections(outcome)[1:])
     say(f"\nReport: {outcome.folder / 'report.html'}")

@@ -5,15 +5,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmworks.cli.options import SettingsOption, TextsArgument, new_console
-from lmworks.cli.output import check_choice, say, say_rejected
-from lmworks.config import assigned
+from lmworks.artefact import check_new
+from lmworks.cli.options import SettingsOption, TextsArgument
+from lmworks.cli.output import check_choice, new_console, say, say_rejected, show_sections
+from lmworks.cli.verb_settings import settings_help, with_settings
+from lmworks.config import assigned, from_mapping
+from lmworks.embeddings.config import GloveConfig, Subwords, WordVectorsConfig
+from lmworks.progress import stage_progress
+from lmworks.records import RejectedRecord
+from lmworks.report import Section, Table
 
 if TYPE_CHECKING:
     from lmworks.embeddings.analogy_evaluation import Result
     from lmworks.embeddings.word_vectors import Neighbour, WordVectors
 
-KINDS = ("skip-gram", "cbow", "glove")
+KINDS = {"skip-gram": WordVectorsConfig, "cbow": WordVectorsConfig, "glove": GloveConfig}
 FILES = (".bin", ".txt", ".vec")  # of word2vec's program; anything else is a folder
 app = typer.Typer(no_args_is_help=True, help="Word vectors: train them, ask for neighbours and analogies, draw a map.")
 
@@ -33,7 +39,7 @@ def train(
     sources: TextsArgument,
     out: Annotated[Path, typer.Option(help="Folder to make, or a file of word2vec's (.bin, .txt, .vec); no old one.")],
     kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")] = "skip-gram",
-    overrides: SettingsOption = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Learn a vector for each frequent word of a text, so that words used alike lie near to each other.
 
@@ -48,11 +54,9 @@ def train(
     """
     from lmworks.data.plain_texts import required_texts
     from lmworks.embeddings.stage import section
-    from lmworks.progress import stage_progress
-    from lmworks.records import RejectedRecord
-    from lmworks.report import print_sections
+    from lmworks.embeddings.vector_files import save_word_vectors, write_word2vec
 
-    trainer, config = _trainer(kind, overrides)
+    trainer, config = _trainer(kind, settings)
     _make_place(out)
     console = new_console()
     if out.suffix in FILES and getattr(config, "subwords", None) is not None:
@@ -60,8 +64,11 @@ def train(
     rejected: list[RejectedRecord] = []
     with stage_progress(console, f"learning {kind}") as progress:
         vectors = trainer(required_texts(sources, rejected=rejected), config, progress)
-    _write(vectors, out)
-    print_sections(console, [section(vectors)])
+    if out.suffix in FILES:
+        write_word2vec(vectors, out)
+    else:
+        save_word_vectors(vectors, out)
+    show_sections([section(vectors)])
     say_rejected(rejected)
     console.print(f"vectors -> {out}\nask them: lmworks vectors neighbours {vectors.words[0]} --vectors {out}")
 
@@ -125,23 +132,22 @@ def evaluate(
     """
     from lmworks.embeddings.analogy_evaluation import read_analogies, read_pairs, score_analogies, score_similarity
     from lmworks.embeddings.word_vectors import METHODS
-    from lmworks.report import Section, Table, print_sections
 
     if not analogies and not similarity:
         raise ValueError("name a file to evaluate on: --analogies FILE, --similarity FILE")
     check_choice("method", method, METHODS)
-    read = [(path, read_analogies(path)) for path in analogies or []]
+    questions = [(path, read_analogies(path)) for path in analogies or []]
     pairs = [(path, read_pairs(path)) for path in similarity or []]
     found = _open(vectors)
     tables: list[Table] = []
-    for path, sections in read:
+    for path, sections in questions:
         results = score_analogies(found, sections, method, restrict)  # type: ignore[arg-type]
         rows = tuple(_row(name, result) for name, result in results.items())
         tables.append(Table((path.name, "accuracy [95 % interval]", "of"), rows))
     if pairs:
         rows = tuple(_row(path.name, score_similarity(found, each, restrict)) for path, each in pairs)
         tables.append(Table(("similarity", "correlation [95 % interval]", "of"), rows))
-    print_sections(new_console(), [Section("Scores", tables=tuple(tables))])
+    show_sections([Section("Scores", tables=tuple(tables))])
 
 
 @app.command(name="map")
@@ -178,53 +184,30 @@ def map_(
     new_console().print(f"{len(shown):,} words -> {out}")
 
 
-def settings() -> str:
-    """The settings that `--set` takes, in Markdown."""
-    from lmworks.config import described
-    from lmworks.embeddings.config import GloveConfig, Subwords, WordVectorsConfig
-
-    paragraphs: list[str] = []
-    parts = {"skip-gram and cbow": WordVectorsConfig, "subwords": Subwords, "glove": GloveConfig}
-    for name, config in parts.items():
-        prefix = "subwords." if config is Subwords else ""
-        lines = [
-            f"- `{prefix}{key}={default}`: {text}" for key, (default, text) in described(config).items()
-            if (key, name) != ("objective", "skip-gram and cbow")
-        ]  # fmt: skip
-        paragraphs += [f"What `--set` takes for {name}, with the defaults:", "", *lines]
-    return "\n\n".join(paragraphs)
+app.command(
+    epilog="\n\n".join(
+        settings_help(f"What `--set NAME=VALUE` takes for {name}, or `--NAME VALUE`, with the defaults:", config)
+        for name, config in (("skip-gram and cbow", WordVectorsConfig), ("glove", GloveConfig))
+    )
+    + settings_help("\n\nWhat `subwords` takes, of which `subwords={}` takes the defaults:", Subwords)
+)(with_settings(train, WordVectorsConfig, GloveConfig))
 
 
-app.command(epilog=settings())(train)
-
-
-def _trainer(kind: str, overrides: list[str] | None) -> tuple[Any, Any]:
-    from lmworks.config import from_mapping
-    from lmworks.embeddings.config import GloveConfig, WordVectorsConfig
+def _trainer(kind: str, settings: list[str] | None) -> tuple[Any, Any]:
     from lmworks.embeddings.glove import train_glove
     from lmworks.embeddings.word2vec import train_word_vectors
 
-    check_choice("kind", kind, KINDS)
+    check_choice("kind", kind, list(KINDS))
     if kind == "glove":
-        return train_glove, from_mapping(GloveConfig, assigned(overrides))
-    return train_word_vectors, from_mapping(WordVectorsConfig, assigned(overrides, {"objective": kind}))
+        return train_glove, from_mapping(GloveConfig, assigned(settings))
+    return train_word_vectors, from_mapping(WordVectorsConfig, assigned(settings, {"objective": kind}))
 
 
 def _make_place(out: Path) -> None:
     """The folder that `out` will lie in, made before the work whose result would find none."""
-    from lmworks.artefact import check_new
 
     check_new(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _write(vectors: "WordVectors", out: Path) -> None:
-    from lmworks.embeddings.vector_files import save_word_vectors, write_word2vec
-
-    if out.suffix in FILES:
-        write_word2vec(vectors, out)
-    else:
-        save_word_vectors(vectors, out)
 
 
 def _open(source: str) -> "WordVectors":
@@ -243,10 +226,9 @@ def _open(source: str) -> "WordVectors":
 
 
 def _show(found: "list[Neighbour]") -> None:
-    from lmworks.report import Section, Table, print_sections
 
     rows = tuple((each.word, each.score) for each in found)
-    print_sections(new_console(), [Section("Nearest", tables=(Table(("word", "score"), rows),))])
+    show_sections([Section("Nearest", tables=(Table(("word", "score"), rows),))])
 
 
 def _row(name: str, result: "Result") -> tuple[str, str, str]:

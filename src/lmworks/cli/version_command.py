@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lmworks.cli.options import WorkspaceOption, moment, read_margins, resolve_workspace
+from lmworks.report import shown
 
 ByOption = Annotated[str, typer.Option("--by", help="Who does it. Default: the user of this machine.")]
 
@@ -31,7 +32,6 @@ def promote(
 
     Example: `lmworks promote candidate --reason "abstains less on leave" --margin answered=0.1`
     """
-    from lmworks.report import shown
     from lmworks.versions import MARGINS, compared, promotions, read_version, versions
     from lmworks.versions import promote as go_live
     from lmworks.workspace import read_current

@@ -18,13 +18,31 @@ def align(
     out: Source | None = None,
     settings: Settings = (),
 ) -> Outcome:
-    """Align a model with what rows prefer, as the command `lmworks align` does; the same call resumes after an
-    interruption.
+    """Align a model with preferences, labels or rewards: DPO, KTO, GRPO and others, in minutes.
 
-    `data` are rows of the method, such as `{"prompt": "...", "chosen": "...", "rejected": "..."}`, or paths of files
-    with them; the rest is as `lmworks.finetune` takes it. Of the method "reward", the `model` of what is returned
-    scores completions.
+    `dpo`, and without a reference `simpo` and `orpo`: pairs, `{"prompt": "...", "chosen": "...", "rejected": "..."}`.
+    `kto`: `{"prompt": "...", "completion": "...", "label": true}`, thumbs up or down. `reward`, a model that scores
+    completions: either of these, or `rating` in place of `label`, or `completions` and `labels`, a solution in steps
+    with a verdict on each. A prompt may be a list of messages. A tenth of the rows is held out to measure
+    the result.
 
+    `grpo`, `ppo` and `online_dpo` sample completions and learn from their rewards: `{"prompt": "...", "answer":
+    "..."}`, with `--set rewards.final-answer=1` or another metric of `lmworks eval metrics`, weighted; or from rated
+    completions, `{"prompt": "...", "completion": "...", "rating": 0.5}`.
+
+    Rows seen, batch, steps and rate follow from the method, the rows and the minutes; each is printed with its reason.
+    You can stop it: the same command resumes.
+
+    The folder holds an adapter (PEFT's files; with `--set method.kind=full` a whole model), its tokenizer,
+    `report.html` with the curve (where the model samples: reward, passes, divergence and entropy over the steps), what
+    was measured before and after, answers before and after, `log.jsonl` with every step, and `manifest.json`.
+    `--set 'suites=["safety"]'` asks base and policy a suite of `lmworks eval`: what was forgotten, item by item.
+
+    Example: `lmworks align smollm2-135m-instruct --data pairs.jsonl --method dpo --minutes 10 --out polite`, then
+    `lmworks serve --model smollm2-135m-instruct --adapter polite=polite`
+
+    In Python, `data` may be the rows themselves, and the rest is as `lmworks.finetune` takes it. Of the method
+    "reward", the `model` of what is returned scores completions.
     ConfigError for a wrong setting, ValueError for wrong rows, FileExistsError where `out` is of something else.
     """
     from lmworks.config import assigned

@@ -44,16 +44,33 @@ def compress(
     out: Source | None = None,
     settings: Settings = (),
 ) -> Outcome:
-    """Make a model smaller and measure what it lost, as the command `lmworks compress` does; the same call resumes
-    after an interruption.
+    """Make a model smaller and faster, and measure what it lost.
 
-    `data` are documents like those the model will read: paths, or rows such as `{"text": "..."}`, or of conversations
-    that the model was tuned on. `method` is that of the command (gptq with data, rtn without), or several to compare;
-    `minutes` are for methods that train, `budget` is the most bytes of the file ("80MB"), and the rest is as
-    `lmworks.finetune` takes it.
+    `rtn` rounds each weight to the nearest level. `gptq` rounds column by column and lets the columns to come make up
+    for it; `awq` scales what sees large activations first. `smoothquant` is for 8 bits of weights and activations.
+    `qat` trains the model with rounded weights, for `--minutes`, and the levels with it.
+    4 bits are the default: a third of bfloat16, and faster, as a token waits for weights to be read.
 
-    ConfigError for a wrong setting, ValueError for a model that would lose too much of its fine-tuning,
-    FileExistsError where `out` is of something else.
+    `distil` teaches a student what the model says to the documents: every other layer of it, or with `--set
+    parameters=5000000` a new model. `prune` takes a quarter of each layer's heads and a third of its neurons out, or
+    nothing but what is set (`--set method.layers=4`); what stays recovers by distillation (`recover.key=value` is of
+    that run). `wanda`, `sparsegpt` and `magnitude` set half of the weights to 0: neither the file nor the engine gains.
+
+    `--data` are documents: some 50 pages to calibrate on; a fifth of the documents is held out, to measure bits per
+    byte on before and after, with paired intervals. `--budget 80MB` gives each matrix 4, 8 or 16 bits, by how much the
+    loss suffers when it is rounded. A file of conversations among `--data`, those that the model was tuned on, is
+    calibrated on too, and answered before and after. A fine-tune of a quantised base, as the pulled ones are, may be
+    rounded away: how much of it is left is measured, and less than `minimum_survival` is refused.
+
+    The folder holds `model.gguf`, which the engine and llama.cpp run; with `--set format=compressed-tensors
+    --set grid.symmetric=true` a folder that transformers and vLLM load; `report.html` and `manifest.json`.
+
+    Example: `lmworks compress ./my-model --method gptq --data handbook/ --out small`, then
+    `lmworks serve --model small`
+
+    In Python, `data` may be rows such as `{"text": "..."}`, or of conversations that the model was tuned on, `method`
+    one or several, and the rest is as `lmworks.finetune` takes it. ConfigError for a wrong setting, ValueError for a
+    model that would lose too much of its fine-tuning, FileExistsError where `out` is of something else.
     """
     source, files = os.fspath(model), data_paths(data)
     methods = [method] if isinstance(method, str) else list(method) or ["gptq" if files else "rtn"]

@@ -22,13 +22,14 @@ def evaluate(
     critique: bool = False,
     settings: Settings = (),
 ) -> Outcome:
-    """Score a model or a whole system on suites, as the command `lmworks eval run` does.
+    """Score a model, or a whole system, on a suite; the run keeps every item.
 
-    `suite` names built-in suites or tasks, or TOML files, and `data` the folder of their files; `limit` is the rows of
-    each task (0: all), `shots` the solved rows before each prompt. `skip_missing` leaves tasks out whose files are not
-    there, `allow_code` lets tasks run what the model wrote, `critique` adds the criticism; `settings` are those of
-    `--set`, such as `{"weights": "float32"}`. The folder `out` (.lmworks/runs/MODEL-SUITE-N) keeps every item.
+    Rows are checked before weights are loaded. Safe to stop: the same command continues from there. A run holds
+    `items.jsonl`, `scores.json` and `report.html`.
 
+    Example: `lmworks eval smollm2-135m-instruct --suite mmlu --data data --limit 570`
+
+    In Python, `settings` are such as `{"weights": "float32"}`.
     ConfigError for a wrong setting, FileNotFoundError for files that are missing, FileExistsError for `out`.
     """
     from lmworks.build import run_alone, stage_sections

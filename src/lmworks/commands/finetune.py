@@ -30,12 +30,23 @@ def finetune(
     out: Source | None = None,
     settings: Settings = (),
 ) -> Outcome:
-    """Fine-tune a model on rows, as the command `lmworks finetune` does; the same call resumes after an interruption.
+    """Fine-tune a model on a file of examples, in minutes.
 
-    `data` are rows, such as `{"prompt": "...", "completion": "..."}` or `{"messages": [...]}`, or paths of files with
-    them; `minutes` is how long training may take, `out` the folder to make (DATA-METHOD), and `settings` are those of
-    `--set`, such as `{"epochs": 5, "method.r": 16}`.
+    Each line of the file is a row: `{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content":
+    "..."}]}`, or `{"prompt": "...", "completion": "..."}`, or has the columns of Alpaca or ShareGPT. What the assistant
+    says is learned. A tenth of the rows is held out to measure the result.
 
+    Rank, learning rate, batch, epochs and the rest follow from the method, the rows, the model and the minutes; each is
+    printed with its reason, and the memory that it takes, before training begins. You can stop it: the same
+    command resumes.
+
+    The folder holds the adapter (PEFT's files; of `full` a whole model), its tokenizer, `report.html` with the curve
+    and answers before and after, and `manifest.json`.
+
+    Example: `lmworks finetune smollm2-135m-instruct --data rows.jsonl --minutes 5 --out support`, then
+    `lmworks serve --model smollm2-135m-instruct --adapter support=support`
+
+    In Python, `data` may be the rows themselves, and `settings` are such as `{"epochs": 5, "method.r": 16}`.
     ConfigError for a wrong setting, ValueError for wrong rows, FileExistsError where `out` is of something else.
     """
     files = data_paths(data)

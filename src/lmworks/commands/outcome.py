@@ -33,6 +33,7 @@ class Outcome:
     folder: Path
     source: str  # what `model` loads: the folder, or the model that was evaluated
     sections: Sequence["Section"] = field(default=(), repr=False)  # of the report
+    workspace: Path | None = field(default=None, repr=False)  # where the stages that led to it are kept
 
     @cached_property
     def model(self) -> "Checkpoint":
@@ -132,4 +133,4 @@ def make_folder(recipe: "Recipe", out: Path) -> Outcome:
         shutil.copytree(tuned.folder, private)
         write_text(private / REPORT, to_html(f"{out.name}: report", f"{recipe.description}.", shown))
         publish(private, out)
-    return Outcome(out, str(out), shown)
+    return Outcome(out, str(out), shown, workspace)

@@ -25,7 +25,7 @@ from lmworks.data.document_tokens import (
 )
 from lmworks.data.duplicate_rows import find_duplicates
 from lmworks.data.row_formats import formats_read
-from lmworks.data.token_dataset import INDEX, TokenDataset, TokenWriter
+from lmworks.data.token_dataset import INDEX, SUFFIX, TokenDataset, TokenWriter
 from lmworks.excerpts import Passage, Piece
 from lmworks.records import Document, RejectedRecord
 from lmworks.report import Section, Table
@@ -199,7 +199,7 @@ def _write(
             context.progress(done, total, unit, kept)
         if not done:
             raise ValueError(f"the first exchange of no conversation fits into length={config.length}: raise it")
-    for path in [*sorted(context.work.glob("tokens-*.bin")), context.work / INDEX]:
+    for path in [*sorted(context.work.glob(f"tokens-*{SUFFIX}")), context.work / INDEX]:
         shutil.move(path, context.output / path.name)
     return TokenDataset(context.output)
 

@@ -30,12 +30,12 @@ STAGES: dict[str, Stage] = {
     "data.tokenize": Stage(
         run="lmworks.model.stage_tokenize:tokenize",
         config="lmworks.data.config:TokenizeConfig",
-        version=9,
+        version=10,
         purpose="write documents, or conversations, as token shards",
         inputs=(
             f"{DOCUMENTS}, or conversations, which ground.refusals makes; none where conversations are set",
             "a vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes; none where tokenizer is set",
         ),
-        libraries=("jinja2", "numpy", "tokenizers"),
+        libraries=("jinja2", "numpy", "safetensors", "tokenizers"),
     ),
 }

@@ -13,18 +13,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lmworks.artefact import hash_json, write_json
+from lmworks.artefact import hash_file, hash_json, write_json
 from lmworks.config import from_mapping
 from lmworks.corpus.documents import stage_folder
-from lmworks.data.token_shard import HASH_BYTES, ShardFile, TokenShard
+from lmworks.data.token_shard import HASH_BYTES, TokenizedDocument, TokenShard, token_dtype, write_shard
 
 INDEX = "shards.json"
+SUFFIX = ".safetensors"
 SHARD_TOKENS = 2**27  # 256 MiB at two bytes a token
 
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """A line of the index: a shard, and the SHA-256 of what follows its header."""
+    """A line of the index: a shard, and its SHA-256."""
 
     name: str
     documents: int
@@ -60,7 +61,8 @@ class TokenWriter:
         self.kept: list[str] = []  # the hashes of the documents that an interrupted writer left
         self._vocabulary, self._vocabulary_size, self._shard_tokens = vocabulary, vocabulary_size, shard_tokens
         self._entries: list[ShardEntry] = []
-        self._file: ShardFile | None = None
+        self._waiting: list[TokenizedDocument] = []  # of the shard that is not written yet
+        self._tokens = 0  # of these
         if (folder / INDEX).exists():
             raise ValueError(f"{folder} is a complete token dataset; write the new one into an empty folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,9 +70,9 @@ class TokenWriter:
             shard = TokenShard(path)
             if (shard.vocabulary, shard.vocabulary_size) != (vocabulary, vocabulary_size):
                 raise ValueError(f"{path} is of the vocabulary {shard.vocabulary[:12]}…: write into an empty folder")
-            self._entries.append(ShardEntry(path.name, len(shard.hashes), len(shard.tokens), shard.digest))
+            self._entries.append(ShardEntry(path.name, len(shard.hashes), len(shard.tokens), hash_file(path)))
             self.kept += [row.tobytes().hex() for row in shard.hashes]
-        for leftover in [*folder.glob(".tokens-*.tmp"), *folder.glob("tokens-*.bin")]:  # cut off, or behind a gap
+        for leftover in [*folder.glob(".tokens-*"), *folder.glob(f"tokens-*{SUFFIX}")]:  # cut off, or behind a gap
             if leftover.name not in {entry.name for entry in self._entries}:
                 leftover.unlink()
 
@@ -86,16 +88,15 @@ class TokenWriter:
             tokens.dtype.kind in "iu" and 0 <= tokens.min() <= tokens.max() < self._vocabulary_size
         ):
             raise ValueError(f"document {document_hash}: ids are integers from 0 to {self._vocabulary_size - 1:,}")
-        if self._file is not None and self._file.tokens + len(tokens) > self._shard_tokens:
-            self._finish(self._file)
-        if self._file is None:
-            self._file = ShardFile(self._path(), self._vocabulary, self._vocabulary_size)
-        self._file.add(tokens, name, learned)
+        if self._waiting and self._tokens + len(tokens) > self._shard_tokens:
+            self._write()
+        self._waiting.append(TokenizedDocument(tokens.astype(token_dtype(self._vocabulary_size)), name, learned))
+        self._tokens += len(tokens)
 
     def close(self) -> None:
         """Finish the last shard and write the index: from now on the folder is a dataset, and the writer no use."""
-        if self._file is not None:
-            self._finish(self._file)
+        if self._waiting:
+            self._write()
         write_json(self.folder / INDEX, Index(self._vocabulary, self._vocabulary_size, tuple(self._entries)))
 
     def __enter__(self) -> "TokenWriter":
@@ -104,15 +105,14 @@ class TokenWriter:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None:
             self.close()
-        elif self._file is not None:
-            self._file.discard()
 
-    def _finish(self, file: ShardFile) -> None:
-        self._entries.append(ShardEntry(file.path.name, file.documents, file.tokens, file.finish()))
-        self._file = None
+    def _write(self) -> None:
+        digest = write_shard(self._path(), self._waiting, self._vocabulary, self._vocabulary_size)
+        self._entries.append(ShardEntry(self._path().name, len(self._waiting), self._tokens, digest))
+        self._waiting, self._tokens = [], 0
 
     def _path(self) -> Path:
-        return self.folder / f"tokens-{len(self._entries):05}.bin"
+        return self.folder / f"tokens-{len(self._entries):05}{SUFFIX}"
 
 
 class TokenDataset:
@@ -134,7 +134,8 @@ class TokenDataset:
         self.index = from_mapping(Index, json.loads((folder / INDEX).read_text("utf-8")), [f"{folder / INDEX}"])
         self.shards = [TokenShard(folder / entry.name) for entry in self.index.shards]
         for shard, entry in zip(self.shards, self.index.shards, strict=True):
-            if shard.digest != entry.digest:
+            sizes = (shard.vocabulary, len(shard.hashes), len(shard.tokens))
+            if sizes != (self.index.vocabulary, entry.documents, entry.tokens):
                 raise ValueError(f"{shard.path} is not the shard that {INDEX} lists: copy the whole folder again")
         self._starts = np.cumsum([0, *(len(shard.tokens) for shard in self.shards)]).tolist()
         parts = [shard.offsets[:-1] + start for shard, start in zip(self.shards, self._starts, strict=False)]
@@ -156,7 +157,7 @@ class TokenDataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the vocabulary and the digests of all shards: equal for equal content."""
-        return hash_json([self.index.vocabulary, *(shard.digest for shard in self.shards)])
+        return hash_json([self.index.vocabulary, *(entry.digest for entry in self.index.shards)])
 
     def read(self, start: int, stop: int) -> NDArray[np.unsignedinteger]:
         """Tokens start to stop - 1: a view of the disk where they lie in one shard."""
@@ -198,8 +199,9 @@ class TokenDataset:
 
     def verify(self) -> None:
         """Read all shards and compare them with their digests; ValueError names the first that differs."""
-        for shard in self.shards:
-            shard.verify()
+        for shard, entry in zip(self.shards, self.index.shards, strict=True):
+            if hash_file(shard.path) != entry.digest:
+                raise ValueError(f"{shard.path} is damaged: it is not what was written; make it again")
 
     def _gather(self, part: Callable[[TokenShard, int, int], NDArray], start: int, stop: int) -> NDArray:
         """The results of `part` for each shard that the range touches, one behind the other."""

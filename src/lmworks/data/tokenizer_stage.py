@@ -14,13 +14,13 @@ from lmworks.tokenizer.training.trainers import Trained, train_bpe, train_unigra
 
 Config = BpeConfig | WordPieceConfig | UnigramConfig
 Trainer = Callable[[Iterable[str], Any, Report], Trained]
-_TRAINERS: dict[type, Trainer] = {BpeConfig: train_bpe, WordPieceConfig: train_wordpiece, UnigramConfig: train_unigram}
+TRAINERS: dict[type, Trainer] = {BpeConfig: train_bpe, WordPieceConfig: train_wordpiece, UnigramConfig: train_unigram}
 
 
 def train(config: Config, context: StageContext) -> StageResult:
     """Learn from the texts of the one input with documents; ValueError when they are all empty."""
     store = open_documents(context.input(DOCUMENTS))
-    trained = _TRAINERS[type(config)]((document.text for document in store), config, context.progress)
+    trained = TRAINERS[type(config)]((document.text for document in store), config, context.progress)
     write_tokenizer(context.output, trained)
     return StageResult(metrics=metrics(trained, config), sections=(section(trained, config),))
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmworks.ground.answer_shape import asks_how
-from lmworks.ground.candidate_sentences import Candidate
+from lmworks.ground.candidate_sentences import Candidate, asks_how
 from lmworks.records import Span
 from lmworks.retrieve.index import IndexedChunk
 from lmworks.retrieve.text_block import UNITS

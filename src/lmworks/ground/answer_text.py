@@ -15,8 +15,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lmworks.ground.answer_shape import lacks_subject
-from lmworks.ground.candidate_sentences import Candidate
+from lmworks.ground.candidate_sentences import Candidate, lacks_subject
 from lmworks.records import Document, Retrieved, Span, Verdict
 from lmworks.retrieve.rendered_text import flowing, rendered_quote, rendered_title
 from lmworks.retrieve.text_block import UNITS

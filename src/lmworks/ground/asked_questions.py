@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmworks.artefact import StageContext, hash_fraction, hash_json
-from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.question_set import QUESTIONS, read_questions
 from lmworks.evaluate.string_metrics import contains
 from lmworks.evaluate.task import Task, examples, read_tasks
 from lmworks.ground.config import RefusalsConfig
 from lmworks.records import Span
-from lmworks.retrieve.catalogue import CATALOGUE, open_catalogue
+from lmworks.retrieve.catalogue import CATALOGUE
 from lmworks.retrieve.index import Index, IndexedChunk
+from lmworks.tokenizer.sentence_splitter import sentence_ranges
 
 OPENING = 240  # characters of a gold span whose chunk is its passage
 
@@ -73,17 +73,13 @@ def asked_of_corpus(context: StageContext) -> Iterator[Asked]:
     """The questions of an input of ground.questions with the chunks of one of retrieve.index. Where no person wrote an
     answer, it is the first sentence of the first gold span. Twins of hidden places are left out: `other` is theirs."""
     questions = [one for one in read_questions(context.input(QUESTIONS)) if not one.hidden]
-    folder = context.input(CATALOGUE)
-    connection, meta = open_catalogue(folder)
-    connection.close()
-    with Index.open(folder, meta["encoder"], with_store=False) as index:
-        chunks = index.chunks(index.layout().keys.tolist())
+    with Index.open(context.input(CATALOGUE), None, with_store=False) as index:
+        chunks = index.chunks(index.keys)
         quotes = [index.document(one.gold[0].document).quote(one.gold[0]) if one.gold else "" for one in questions]
     of_document = defaultdict[str, list[IndexedChunk]](list)
     for chunk in chunks:
         of_document[chunk.span.document].append(chunk)
-    firsts = [next(iter(sentences(" ".join(quote.split()))), "") for quote in quotes]
-    references = [one.answer or first for one, first in zip(questions, firsts, strict=True)]
+    references = [one.answer or _first_sentence(quote) for one, quote in zip(questions, quotes, strict=True)]
 
     def bars(number: int, place: int) -> bool:
         question, chunk, reference = questions[number], chunks[place], references[number]
@@ -101,6 +97,11 @@ def asked_of_corpus(context: StageContext) -> Iterator[Asked]:
         own = max(of_document[gold.document], key=lambda chunk: chunk.span.overlap(start))
         passage = own.prefix + own.text if own.span.overlap(start) else quote
         yield Asked(name, question.text, (reference,), held_out, passage, other=other)
+
+
+def _first_sentence(quote: str) -> str:
+    text = " ".join(quote.split())
+    return "".join(text[start:end] for start, end in sentence_ranges(text)[:1])
 
 
 def _others(texts: Sequence[str], pool: Sequence[str], bars: Callable[[int, int], bool]) -> list[str]:

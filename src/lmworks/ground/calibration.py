@@ -6,7 +6,7 @@
     confidence  logistic regression on (the answer that would be shown is right), from the best sentence's features
     threshold   the lowest confidence at which a bounded share of the answers is wrong, with high probability
 
-Half of the questions fit all but the last, which the other half decides: see `risk_controlled_threshold`. Within the
+Half of the questions fit all but the last, which the other half decides: see `conformal_risk_control.py`. Within the
 first half, the relevance and confidence of a question come from models fitted on others. An answerable question also
 comes with the places hidden that answer it, so that confidence is not just closeness to the topic.
 """
@@ -21,11 +21,11 @@ import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, write_json
 from lmworks.config import from_mapping
-from lmworks.evaluate.abstention import risk_controlled_threshold, risk_coverage
+from lmworks.evaluate.abstention import risk_coverage
 from lmworks.evaluate.question_set import QUESTIONS, read_questions
 from lmworks.evaluate.span_overlap import is_right, span_f1
-from lmworks.ground.certainty import CALIBRATION, Certainty, certainty_sentence
 from lmworks.ground.config import CalibrationConfig
+from lmworks.ground.conformal_risk_control import CALIBRATION, certainty_sentence, controlled_threshold
 from lmworks.ground.features import ranking_names
 from lmworks.ground.grounded_answer import (
     Calibration,
@@ -46,8 +46,6 @@ from lmworks.statistics.logistic_regression import Logistic, cross_fit, fit
 # See docs/grounding.md for what they were made on.
 DEFAULTS = tuple(Path(__file__).with_name(f"default_calibration{kind}.json") for kind in ("", "_with_reader"))
 MINIMUM = 10  # answerable and unanswerable questions, each, in both halves, below which nothing can be calibrated
-LEVELS = (0.25, 0.35, 0.45)  # of risk, which are tried one after the other
-COVERAGE = 0.1  # of the questions must be answered for a level of risk to be worth keeping
 RELATIVE = (0.5, 0.7, 0.85)  # shares of the best sentence's relevance that are tried for further ones
 
 
@@ -84,7 +82,8 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
         return _borrowed(config, questions, context)
     outcomes = [outcome(trial, decided) for trial in guarding]
     confidences, right = [one.confidence for one in outcomes], [one.right for one in outcomes]
-    decided = guarded(decided, confidences, right, config)
+    threshold, certainty = controlled_threshold(confidences, right, config.alpha, config.delta)
+    decided = replace(decided, threshold=threshold, certainty=certainty)
     write_json(context.output / CALIBRATION, decided)
     scores = {
         name: mean_score(values, ["span F1, out of fold", name, config, [trial.question.id for trial in fitting]])
@@ -132,26 +131,6 @@ def fitted(config: CalibrationConfig, trials: Sequence["Trial"]) -> tuple[Calibr
     features, right = np.vstack([features for features, _ in shown]), [right for _, right in shown]
     confidence = fit(features, right, confidence_names(roles))
     return Calibration(config.answer, model, rules, confidence, 0.0, roles=roles), f1
-
-
-def guarded(
-    decided: Calibration, confidences: Sequence[float], right: Sequence[bool], config: CalibrationConfig
-) -> Calibration:
-    """The calibration with the threshold that these outcomes guarantee, and what they measure at it.
-
-    Where too few would be answered at risk `alpha`, the next of `LEVELS` above it is tried, each at its share of
-    `delta`. Where none has a guarantee, the system answers what is more likely right than wrong, and says so.
-    """
-    levels = [config.alpha, *(level for level in LEVELS if level > config.alpha)]
-    chosen, reached = 0.5, 0.0
-    for alpha in levels:
-        threshold = risk_controlled_threshold(confidences, right, alpha, config.delta / len(levels))
-        if threshold is not None and np.mean(np.asarray(confidences) >= threshold) >= COVERAGE:
-            chosen, reached = threshold, alpha
-            break
-    answered = [r for c, r in zip(confidences, right, strict=True) if c >= chosen]
-    certainty = Certainty(len(right), len(answered), sum(answered), reached, config.delta)
-    return replace(decided, threshold=chosen, certainty=certainty)
 
 
 def packaged(models: Collection[str]) -> Calibration:

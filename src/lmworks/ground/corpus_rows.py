@@ -20,7 +20,8 @@ from lmworks.ground.grounded_answer import Finder
 from lmworks.progress import Report, no_report
 from lmworks.records import Message
 from lmworks.retrieve.index import IndexedChunk
-from lmworks.retrieve.search import fused, read_query
+from lmworks.retrieve.query_expansion import read_queries
+from lmworks.retrieve.search import fused
 from lmworks.retrieve.text_block import UNITS
 from lmworks.train.objectives.cross_encoder_objective import Task
 
@@ -59,7 +60,7 @@ def corpus_rows(
     if task == "verifier":
         raise ValueError("passages do not say what follows from them: give labelled rows to a verifier, by --rows")
     index, chance, left_out = finder.index, random.Random(0), Counter[str]()
-    chunks = index.chunks(sorted(index.layout().keys.tolist()))
+    chunks = index.chunks(sorted(index.keys.tolist()))
     chance.shuffle(chunks)
     made = [one for chunk in chunks for one in _of_rules(chunk, task)]
     if write:
@@ -122,7 +123,7 @@ def _text(one: _Made) -> str:
 
 def _mined(finder: Finder, one: _Made, left_out: Counter[str]) -> list[IndexedChunk]:
     """The best passages that do not hold the answer; none where the question's own is not found again before them."""
-    hits = fused(finder.index, read_query(finder.index, one.text, finder.encoder), finder.config.search)
+    hits = fused(finder.index, read_queries(finder.index, [one.text], finder.encoder), finder.config.search)
     found = finder.index.chunks(hits.keys[:DEPTH])
     others = [chunk for chunk in found if not chunk.span.overlap(one.chunk.span) and _text(one) not in chunk.text]
     negatives = others[:NEGATIVES]

@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import zip_longest
 from typing import NamedTuple
 
-from lmworks.retrieve.search import STOP_WORDS
+from lmworks.retrieve.bm25 import STOP_WORDS
 
 APPROXIMATE = 0.1  # of its value, what "about" allows
 _IDIOMS = frozenset({"one", "first", "second"})  # that count nothing, most of the time

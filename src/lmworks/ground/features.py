@@ -38,14 +38,15 @@ from contextlib import closing
 
 import numpy as np
 
-from lmworks.ground.answer_shape import asks_what
 from lmworks.ground.answer_span import LOWEST, Reading
-from lmworks.ground.candidate_sentences import Candidate
+from lmworks.ground.candidate_sentences import Candidate, asks_what
+from lmworks.retrieve.bm25 import STOP_WORDS
 from lmworks.retrieve.catalogue import TOKENIZER
 from lmworks.retrieve.encoder import Encoder
 from lmworks.retrieve.index import Index, IndexedChunk
 from lmworks.retrieve.late_interaction import late_interaction
-from lmworks.retrieve.search import STOP_WORDS, WHOLE_NAME, Query
+from lmworks.retrieve.named import WHOLE_NAME
+from lmworks.retrieve.query_expansion import Query
 from lmworks.retrieve.text_block import UNITS
 
 RANKING = (  # of the sentence
@@ -148,7 +149,8 @@ def word_overlap(question: str, texts: Sequence[str], index: Index) -> np.ndarra
     shares nothing with any text.
     """
     words = {word.lower() for word in re.findall(r"\w+", question)} - STOP_WORDS
-    weights = {word: _rarity(word, index) for word in sorted(words)}
+    size = len(index)  # inverse chunk frequency, never negative
+    weights = {w: max(0.0, math.log((size + 1) / (index.document_frequency(w) + 0.5))) for w in sorted(words)}
     total = sum(weights.values())
     shares = np.zeros(len(texts))
     if not total:
@@ -160,9 +162,3 @@ def word_overlap(question: str, texts: Sequence[str], index: Index) -> np.ndarra
             for (row,) in table.execute("SELECT rowid FROM texts WHERE texts MATCH ?", (f'"{word}"',)):
                 shares[row - 1] += weight / total
     return shares
-
-
-def _rarity(word: str, index: Index) -> float:
-    """Inverse chunk frequency, ln((n + 1) / (df + 0.5)), never negative."""
-    (frequency,) = index.connection.execute("SELECT count(*) FROM words WHERE words MATCH ?", (f'"{word}"',)).fetchone()
-    return max(0.0, math.log((len(index) + 1) / (frequency + 0.5)))

@@ -7,7 +7,7 @@ about as well as rewriting it (Voskarides et al., 2020, "Query Resolution for Co
 import re
 from collections.abc import Sequence
 
-from lmworks.retrieve.search import STOP_WORDS
+from lmworks.retrieve.bm25 import STOP_WORDS
 from lmworks.retrieve.symbols import written_names
 
 _JOINS = re.compile(r"\W*(?:(?:and|but|or|so|also|then)\b|(?:what|how) about\b|why(?: not)?\W*$)", re.IGNORECASE)

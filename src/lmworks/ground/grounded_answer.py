@@ -22,12 +22,19 @@ from lmworks.config import from_mapping
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.ground.answer_record import nearest_passages
-from lmworks.ground.answer_shape import asks_how, asks_what, example_for, opening_of, with_subject
 from lmworks.ground.answer_span import Reading, read, short_answer
 from lmworks.ground.answer_text import answer_text
-from lmworks.ground.candidate_sentences import Candidate, candidate_sentences
-from lmworks.ground.certainty import CALIBRATION, Certainty
+from lmworks.ground.candidate_sentences import (
+    Candidate,
+    asks_how,
+    asks_what,
+    candidate_sentences,
+    example_for,
+    opening_of,
+    with_subject,
+)
 from lmworks.ground.config import AnswerConfig
+from lmworks.ground.conformal_risk_control import CALIBRATION, Certainty
 from lmworks.ground.features import OF_ROLE, feature_names, measure, ranking_names
 from lmworks.ground.follow_up import standalone
 from lmworks.ground.phase_timer import Listener, Phases
@@ -36,9 +43,10 @@ from lmworks.ground.written_answer import Engines, Source, Writer, answer_lines
 from lmworks.model.config import LanguageModelHead
 from lmworks.records import Answer, Question, Retrieved, Span, Verdict
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
+from lmworks.retrieve.named import WHOLE_NAME
 from lmworks.retrieve.pointwise_reranker import PointwiseReranker
 from lmworks.retrieve.query_expansion import check_model, completer, expanded
-from lmworks.retrieve.search import WHOLE_NAME, first_of, fused, read_query, rerank
+from lmworks.retrieve.search import first_of, fused, rerank
 from lmworks.statistics.logistic_regression import Logistic
 
 UNSUPPORTED = "I don't know: what was written is not in the passages, or no answer. The nearest passages may hold it."
@@ -62,9 +70,9 @@ class Calibration:
 class Evidence:
     """Passages and candidate sentences of one question, with their features; nothing is decided yet.
 
-    `features` is (candidates, features), columns as in `features.feature_names(roles)`; `query_embedding` is the
-    question's vector, (width,) float32. `readings` are the candidates' where there is a reader, `readable` the texts of
-    the passages as a model may read them, see `IndexedChunk.readable`.
+    `features` is (candidates, features), columns as in `features.feature_names(roles)`; `query_embedding` is what
+    the cosines were taken with, (width,) float32. `readings` are the candidates' where there is a reader, `readable`
+    the texts of the passages as a model may read them, see `IndexedChunk.readable`.
     """
 
     question: str
@@ -107,9 +115,8 @@ class Finder:
         phases = phases or Phases()
         question = question.encode("utf-8", "replace").decode()  # bytes that are no text cannot be tokenised
         phases.begin("search")
-        query = read_query(self.index, question, self.encoder)
-        asked, *others = expanded(self.index, query, self.encoder, self.config.search, self.heads.get("expander"))
-        hits = fused(self.index, asked, self.config.search, filters, others)
+        queries = expanded(self.index, question, self.encoder, self.config.search, self.heads.get("expander"))
+        hits = fused(self.index, queries, self.config.search, filters)
         if reranker := self.heads.get("reranker"):
             phases.begin("rerank")
             hits = rerank(self.index, question, hits, self.config.search.rerank, reranker)
@@ -122,13 +129,14 @@ class Finder:
             readings = read(question, candidates, chunks, reader, self.config.read)
         phases.begin("measure")
         roles = tuple(role for role in self.heads if role in OF_ROLE)
-        features = measure(query, candidates, chunks, hits.scores, self.encoder, self.index, roles, readings)
+        features = measure(queries[0], candidates, chunks, hits.scores, self.encoder, self.index, roles, readings)
         passages = tuple(
             Retrieved(chunk.id, chunk.span, chunk.uri, chunk.text, scores)
             for chunk, scores in zip(chunks, hits.scores, strict=True)
         )
         texts = tuple(chunk.readable for chunk in chunks)
-        return Evidence(question, passages, tuple(candidates), features, query.vector, roles, tuple(readings), texts)
+        vector = queries[0].vector
+        return Evidence(question, passages, tuple(candidates), features, vector, roles, tuple(readings), texts)
 
 
 def decide(evidence: Evidence, calibration: Calibration, is_quote: Callable[[Candidate], bool]) -> Answer:

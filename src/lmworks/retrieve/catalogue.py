@@ -1,4 +1,4 @@
-"""The catalogue of an index: one SQLite file with documents, chunks, their words (FTS5), names and token vectors."""
+"""The catalogue of an index: one SQLite file with documents, chunks, their words (FTS5), names and vectors."""
 
 import json
 import sqlite3
@@ -10,13 +10,13 @@ from lmworks.config import from_mapping, to_mapping
 from lmworks.retrieve.config import ChunkConfig
 
 CATALOGUE = "catalogue.sqlite"
-VECTORS = "vectors.f32"
-FORMAT = "3"
+FORMAT = "4"
 
 TOKENIZER = (
     "porter unicode61 remove_diacritics 2"  # of FTS5: how texts are cut into words, here and wherever words compare
 )
 
+# A document is deleted with all that came from it.
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE documents (
@@ -29,8 +29,7 @@ CREATE TABLE documents (
 CREATE INDEX documents_by_hash ON documents (hash);
 CREATE TABLE chunks (
     key INTEGER PRIMARY KEY,
-    row INTEGER NOT NULL UNIQUE,  -- of its vector in vectors.f32
-    document INTEGER NOT NULL REFERENCES documents (key),
+    document INTEGER NOT NULL REFERENCES documents (key) ON DELETE CASCADE,
     id TEXT NOT NULL,
     start INTEGER NOT NULL,
     end INTEGER NOT NULL,
@@ -42,11 +41,19 @@ CREATE TABLE chunks (
 CREATE INDEX chunks_by_document ON chunks (document);
 -- By word; rowid is the key of the chunk. "max_tokens" is the phrase "max tokens".
 CREATE VIRTUAL TABLE words USING fts5 (title, text, tokenize = '{TOKENIZER}');
+CREATE TRIGGER words_of_chunk AFTER DELETE ON chunks BEGIN DELETE FROM words WHERE rowid = old.key; END;
 -- The names that chunks define, in lower case: functools.lru_cache, lru_cache, --quiet. `part`: a member's last word.
-CREATE TABLE symbols (name TEXT NOT NULL, chunk INTEGER NOT NULL, part INTEGER NOT NULL);
+CREATE TABLE symbols (
+    name TEXT NOT NULL, chunk INTEGER NOT NULL REFERENCES chunks (key) ON DELETE CASCADE, part INTEGER NOT NULL
+);
 CREATE INDEX symbols_by_name ON symbols (name);
 CREATE INDEX symbols_by_chunk ON symbols (chunk);
-CREATE TABLE token_vectors (chunk INTEGER PRIMARY KEY, vectors BLOB NOT NULL);  -- int8, as `late_interaction.to_int8`
+CREATE TABLE vectors (  -- float32
+    chunk INTEGER PRIMARY KEY REFERENCES chunks (key) ON DELETE CASCADE, vector BLOB NOT NULL
+);
+CREATE TABLE token_vectors (  -- int8, as `late_interaction.to_int8`
+    chunk INTEGER PRIMARY KEY REFERENCES chunks (key) ON DELETE CASCADE, vectors BLOB NOT NULL
+);
 CREATE TABLE axes (width INTEGER PRIMARY KEY, axes BLOB NOT NULL);  -- of their projection: (dimensions, width) float32
 """
 
@@ -62,11 +69,10 @@ class EncoderMismatchError(UnusableIndexError):
 def create_catalogue(
     folder: Path, fingerprint: str, width: int, chunk: ChunkConfig, axes: np.ndarray
 ) -> sqlite3.Connection:
-    """A new, empty catalogue and an empty file of vectors; FileExistsError when there is one already."""
+    """A new, empty catalogue; FileExistsError when there is one already."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / CATALOGUE).exists():
         raise FileExistsError(f"{folder} holds an index already; open it, or choose another folder")
-    (folder / VECTORS).write_bytes(b"")
     connection = _connect(folder / CATALOGUE)
     meta = {
         "format": FORMAT,
@@ -114,4 +120,5 @@ def _connect(path: Path) -> sqlite3.Connection:
     """Transactions are explicit. Threads may share the connection: SQLite serialises their statements."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not merely unlinked
+    connection.execute("PRAGMA foreign_keys = ON")
     return connection

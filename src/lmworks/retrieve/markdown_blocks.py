@@ -57,7 +57,8 @@ def _leaves(tokens: list[Token]) -> list[tuple[int, int, Kind, int, str]]:
         begin, end = token.map
         if token.type == "heading_open":
             is_section = token.level == 0
-            title = _plain_title(tokens[number + 1]) if is_section else ""
+            words = "".join(child.content or " " for child in tokens[number + 1].children or ())
+            title = " ".join(words.split()) if is_section else ""
             leaves.append(
                 (begin, end, "heading" if is_section else "paragraph", int(token.tag[1:]) * is_section, title)
             )
@@ -65,10 +66,6 @@ def _leaves(tokens: list[Token]) -> list[tuple[int, int, Kind, int, str]]:
             kind = _LEAVES[token.type]
             leaves.append((begin, end, "list" if kind == "paragraph" and lists else kind, 0, ""))
     return leaves
-
-
-def _plain_title(inline: Token) -> str:
-    return " ".join("".join(child.content or " " for child in inline.children or ()).split())
 
 
 def _gap(text: str, starts: list[int], begin: int, end: int) -> list[Block]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmworks.retrieve.vector_store import BLOCK, EXPANSION, StoreError, Vectors
+from lmworks.retrieve.vector_store import EXPANSION, StoreError
 
 if TYPE_CHECKING:
     import psycopg
@@ -32,12 +32,12 @@ class PgvectorStore:
         self._connection = _connect(address)
 
     @classmethod
-    def build(cls, address: str, key: str, vectors: Vectors) -> "PgvectorStore":
+    def build(cls, address: str, key: str, matrix: np.ndarray) -> "PgvectorStore":
         """All in one transaction; a table that is there already was built from the same content, and stays."""
         from pgvector import HalfVector
 
-        width = vectors.matrix.shape[1]
-        memory = min(MOST_BUILD_MEMORY, (64 << 20) + len(vectors) * (2 * width + ELEMENT_BYTES)) >> 10
+        width = matrix.shape[1]
+        memory = min(MOST_BUILD_MEMORY, (64 << 20) + len(matrix) * (2 * width + ELEMENT_BYTES)) >> 10
         store = cls(address, key)
         with _named_errors(address), store._connection.transaction(), store._connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (SCHEMA,))
@@ -47,10 +47,8 @@ class PgvectorStore:
                 cursor.execute(f"CREATE TABLE {store.table} ({columns})".encode())
                 with cursor.copy(f"COPY {store.table} FROM STDIN (FORMAT binary)".encode()) as copy:
                     copy.set_types(["integer", "halfvec"])
-                    for start in range(0, len(vectors), BLOCK):
-                        block = vectors.matrix[vectors.rows[start : start + BLOCK]]
-                        for position, vector in enumerate(block, start):
-                            copy.write_row((position, HalfVector(vector)))
+                    for position, vector in enumerate(matrix):
+                        copy.write_row((position, HalfVector(vector)))
                 cursor.execute(f"SET LOCAL maintenance_work_mem = '{memory}kB'".encode())
                 cursor.execute(f"CREATE INDEX ON {store.table} USING hnsw (vector halfvec_ip_ops)".encode())
         return store

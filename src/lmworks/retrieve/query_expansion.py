@@ -1,4 +1,4 @@
-"""Queries that a language model adds to a question, for documents that say it in other words.
+"""A question as it is searched, and queries that a language model adds for documents that say it in other words.
 
 multi-query   the model asks the question in other words; what any of the queries finds is ranked by the mean of its
               scores under all of them (Belkin, Kantor, Fox & Shaw 1995, "Combining the evidence of multiple query
@@ -13,9 +13,8 @@ docs/measured/retrieval.md has the figures.
 
 import re
 import warnings
-from collections.abc import Callable, Container
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,9 +25,6 @@ from lmworks.retrieve.encoder import Encoder
 from lmworks.retrieve.index import Index
 from lmworks.retrieve.late_interaction import project
 
-if TYPE_CHECKING:
-    from lmworks.retrieve.search import Query
-
 Complete = Callable[[str], str]  # a prompt -> what the model writes
 REWRITE = "Ask this question in {count} other ways: the same meaning in other words, one question on each line."
 PASSAGE = "Write a short passage that answers the question."
@@ -36,27 +32,40 @@ _LONGEST = 128  # tokens that are written
 _MARKS = re.compile(r"^\W*(?:\d+\s*[.):]\s*)?\W*|[\"'*_\s]+$")  # of a list, around a line
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question as retrievers read it: `vector` (width,) float32, `tokens` (tokens, stored width) float32."""
+
+    text: str
+    vector: np.ndarray
+    tokens: np.ndarray
+
+
+def read_queries(index: Index, questions: Sequence[str], encoder: Encoder) -> list[Query]:
+    """The questions with their vectors, by the encoder of the index."""
+    vectors, tokens = encoder.encode_both(questions, "query")
+    return [
+        Query(text, np.asarray(vector, np.float32), project(rows, index.axes))
+        for text, vector, rows in zip(questions, vectors, tokens, strict=True)
+    ]
+
+
 def expanded(
-    index: Index, query: "Query", encoder: Encoder, config: SearchConfig, complete: Complete | None
-) -> "tuple[Query, ...]":
+    index: Index, question: str, encoder: Encoder, config: SearchConfig, complete: Complete | None = None
+) -> list[Query]:
     """The question as it is searched, and behind it the queries that were added.
 
     ValueError where `config` asks for more than the question, and there is no model. A warning where the model wrote
     fewer questions than were asked for.
     """
     check_model(config, {"expander": complete} if complete else {})
-    if complete is None or not config.expands:
-        return (query,)
-    others: list[Query] = []
-    if texts := rewrites(query.text, config.rewrites, complete) if config.rewrites else []:
-        for text, vector, tokens in zip(texts, *encoder.encode_both(texts, "query"), strict=True):
-            own = project(tokens, index.axes)
-            others.append(replace(query, text=text, vector=np.asarray(vector, np.float32), tokens=own))
-    if config.hypothetical:
-        passage = complete(f"{PASSAGE}\n\nQuestion: {query.text}")
+    others = rewrites(question, config.rewrites, complete) if complete and config.rewrites else []
+    query, *added = read_queries(index, [question, *others], encoder)
+    if complete and config.hypothetical:
+        passage = complete(f"{PASSAGE}\n\nQuestion: {question}")
         vector = query.vector + encoder.encode([passage], "passage")[0]
         query = replace(query, vector=(vector / np.linalg.norm(vector)).astype(np.float32))
-    return (query, *others)
+    return [query, *added]
 
 
 def completer(engine: Callable[[], EngineProtocol]) -> Complete:
@@ -79,7 +88,7 @@ def rewrites(question: str, count: int, complete: Complete) -> list[str]:
     lines = complete(f"{REWRITE.format(count=count)}\n\nQuestion: {question}").splitlines()
     texts = [_MARKS.sub("", line) for line in lines if not line.rstrip().endswith(":")]
     texts = [text for text in texts if text and text.endswith("?") >= question.rstrip().endswith("?")]  # no answers
-    found = {text.casefold(): text for text in reversed(texts) if text.casefold() != question.casefold()}
-    if len(found) < count:
-        warnings.warn(f"the model asked {question!r} in {len(found)} other ways, not in {count}", stacklevel=3)
-    return list(reversed(found.values()))[:count]
+    others = {text.casefold(): text for text in reversed(texts) if text.casefold() != question.casefold()}
+    if len(others) < count:
+        warnings.warn(f"the model asked {question!r} in {len(others)} other ways, not in {count}", stacklevel=3)
+    return list(reversed(others.values()))[:count]

@@ -10,11 +10,11 @@ from lmworks.artefact import StageContext, StageResult
 from lmworks.corpus.documents import DOCUMENTS, open_documents
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.report import Figure, Section, Table, histogram
-from lmworks.retrieve.catalogue import CATALOGUE, VECTORS, UnusableIndexError
+from lmworks.retrieve.catalogue import CATALOGUE, UnusableIndexError
 from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.encoder import Encoder
 from lmworks.retrieve.index import Index
-from lmworks.retrieve.vector_store import GRAPH, RECALL_AT, STORE, StoreRecord, build_store, check_store
+from lmworks.retrieve.vector_store import GRAPH, RECALL_AT, STORE, StoreRecord, check_store
 
 SHOWN = 30  # sentences that command a model, in the report
 
@@ -41,11 +41,11 @@ def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) ->
     with _start(context, config.chunk, encoder) as working:
         counts = working.sync(store, encoder, context.progress)
         digest = working.digest()
-        tokens = [count for (count,) in working.connection.execute("SELECT tokens FROM chunks")]
-        vector_store = build_store(working, config.store)
+        tokens = working.tokens()
+        vector_store = working.build_store(config.store)
         section = _section(working, tokens, config.chunk, vector_store)
         instructions = [*_instructions(working)]
-    files = [name for name in (CATALOGUE, VECTORS, STORE, GRAPH) if (context.work / name).is_file()]
+    files = [name for name in (CATALOGUE, STORE, GRAPH) if (context.work / name).is_file()]
     for name in files:
         shutil.copyfile(context.work / name, context.output / name)
     metrics = {
@@ -72,12 +72,10 @@ def _start(context: StageContext, chunk: ChunkConfig, encoder: Encoder) -> Index
     """The index to go on with: interrupted work, a copy of the previous artefact, or an empty one."""
     if (resumed := _usable(context.work, chunk, encoder)) is not None:
         return resumed
-    for name in (CATALOGUE, f"{CATALOGUE}-journal", VECTORS):
+    for name in (CATALOGUE, f"{CATALOGUE}-journal"):
         (context.work / name).unlink(missing_ok=True)
     if context.previous is not None and (previous := _usable(context.previous, chunk, encoder)) is not None:
         previous.close()
-        # The catalogue comes last: with it the copy counts as an index.
-        shutil.copyfile(context.previous / VECTORS, context.work / VECTORS)
         shutil.copyfile(context.previous / CATALOGUE, context.work / f"{CATALOGUE}.copy")
         (context.work / f"{CATALOGUE}.copy").rename(context.work / CATALOGUE)
         return Index.open(context.work, encoder.fingerprint, with_store=False)
@@ -85,26 +83,20 @@ def _start(context: StageContext, chunk: ChunkConfig, encoder: Encoder) -> Index
 
 
 def _usable(folder: Path, chunk: ChunkConfig, encoder: Encoder) -> Index | None:
-    """The index in a folder, when it is whole and made by the same encoder from chunks of the same kind."""
+    """The index in a folder, when it was made by the same encoder from chunks of the same kind."""
     try:
-        found = Index.open(folder, encoder.fingerprint, with_store=False)
+        index = Index.open(folder, encoder.fingerprint, with_store=False)
     except (FileNotFoundError, UnusableIndexError):
         return None
-    try:
-        if found.chunk_config == chunk:
-            found.layout()
-            return found
-    except UnusableIndexError:  # an index that lacks vectors is built again
-        pass
-    found.close()
+    if index.chunk_config == chunk:
+        return index
+    index.close()
     return None
 
 
 def _instructions(working: Index) -> Iterator[tuple[str, str]]:
     """(uri, text) of what commands a language model."""
-    query = "SELECT key FROM chunks WHERE units LIKE '%\"instruction\"%' ORDER BY document, start"
-    keys = [key for (key,) in working.connection.execute(query)]
-    for one in working.chunks(keys):
+    for one in working.chunks(working.keys_with("instruction")):
         for start, end, kind in one.units:
             if kind == "instruction":
                 yield one.uri, one.text[start - one.span.start : end - one.span.start]
@@ -122,11 +114,12 @@ def _warning(instructions: Sequence[tuple[str, str]]) -> Iterator[Section]:
 
 def _section(working: Index, tokens: Sequence[int], chunk: ChunkConfig, store: StoreRecord | None) -> Section:
     """For the report: the sizes of the chunks, and what each source gave."""
-    rows = working.connection.execute(
-        "SELECT json_extract(d.record, '$.source') AS source, count(*), sum(c.chunks) FROM documents d "
-        "JOIN (SELECT document, count(*) AS chunks FROM chunks GROUP BY document) c ON c.document = d.key "
-        "GROUP BY source ORDER BY min(d.uri)"  # each record is parsed once, however many chunks it has
-    ).fetchall()
+    sources: dict[str, tuple[int, int]] = {}  # documents that have chunks, and these
+    for document in working.summary():
+        documents, chunks = sources.get(document["source"], (0, 0))
+        if document["chunks"]:
+            sources[document["source"]] = documents + 1, chunks + document["chunks"]
+    rows = [(source, *counts) for source, counts in sources.items()]
     drawing = histogram(
         tokens,
         x="tokens of a chunk, headings included",

@@ -6,7 +6,7 @@ STAGES: dict[str, Stage] = {
     "retrieve.index": Stage(
         run="lmworks.retrieve.stage:index",
         config="lmworks.retrieve.config:IndexConfig",
-        version=18,
+        version=19,
         purpose="cut documents into chunks; index them by embedding and by words",
         inputs=(DOCUMENTS,),
         libraries=("markdown-it-py", "numpy", "tokenizers", "torch"),

@@ -22,14 +22,14 @@ def written_names(text: str) -> list[str]:
     return list(dict.fromkeys(name.rstrip("()").lower() for name in found if name.strip("()")))
 
 
-def defined_names(heading_path: tuple[str, ...], own: int, extractor: str) -> list[tuple[str, bool]]:
-    """The names that the last `own` headings of a path define, in lower case, and whether each is but a part.
+def defined_names(heading_path: tuple[str, ...], own_headings: int, extractor: str) -> list[tuple[str, bool]]:
+    """The names that the last `own_headings` of a path define, in lower case, and whether each is but a part.
 
     A docstring's heading is a definition; any other defines what it writes as code. Of `functools.lru_cache` the whole
     name and `lru_cache` are defined; of a member, `Counter.most_common`, `most_common` is a part.
     """
     names: dict[str, bool] = {}
-    for heading in heading_path[len(heading_path) - own :]:
+    for heading in heading_path[len(heading_path) - own_headings :]:
         if extractor != "python-docstrings":
             names |= dict.fromkeys(written_names(heading), False)
         elif found := _DEFINITION.match(heading):

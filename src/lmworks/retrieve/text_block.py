@@ -38,14 +38,10 @@ def mark_leads(text: str, blocks: Sequence[Block]) -> list[Block]:
         leads = after is not None and (
             block.kind == "heading"
             or (block.kind in ("paragraph", "list") and text[block.end - 1] == ":")
-            or (_is_line(text, block) and _indent(text, after) > _indent(text, block))
+            or (text.find("\n", block.start, block.end) == -1 and _indent(text, after) > _indent(text, block))
         )
         result.append(replace(block, leads=leads))
     return result
-
-
-def _is_line(text: str, block: Block) -> bool:
-    return text.find("\n", block.start, block.end) == -1
 
 
 def _indent(text: str, block: Block) -> int:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmworks.retrieve.vector_store import BLOCK, EXPANSION, GRAPH, StoreError, Vectors
+from lmworks.retrieve.vector_store import BLOCK, EXPANSION, GRAPH, StoreError
 
 if TYPE_CHECKING:
-    from usearch.index import Index as Graph
+    from usearch.index import Index
 
 FIRST = 1_024  # vectors that one thread adds: those that are added at once do not see each other
 
@@ -17,32 +17,33 @@ FIRST = 1_024  # vectors that one thread adds: those that are added at once do n
 class UsearchStore:
     """A graph; several threads may search it at once."""
 
-    def __init__(self, graph: "Graph") -> None:
+    def __init__(self, graph: "Index") -> None:
         self._graph = graph
 
     @classmethod
-    def build(cls, folder: Path, vectors: Vectors) -> "UsearchStore":
-        graph_type = import_usearch()
-        graph = graph_type(ndim=vectors.matrix.shape[1], metric="ip", dtype="bf16")
-        edges = [0, *range(min(FIRST, len(vectors)), len(vectors), BLOCK), len(vectors)]
-        for start, end in itertools.pairwise(edges):
-            positions = np.arange(start, end)
-            graph.add(positions, vectors.matrix[vectors.rows[positions]], threads=1 if end <= FIRST else 0)
+    def build(cls, folder: Path, matrix: np.ndarray) -> "UsearchStore":
+        from usearch.index import Index
+
+        size, width = matrix.shape
+        graph = Index(ndim=width, metric="ip", dtype="bf16")
+        for start, end in itertools.pairwise([0, *range(min(FIRST, size), size, BLOCK), size]):
+            graph.add(np.arange(start, end), matrix[start:end], threads=1 if end <= FIRST else 0)
         graph.save(str(folder / f"{GRAPH}.part"))
         graph.reset()
         (folder / f"{GRAPH}.part").replace(folder / GRAPH)
-        return cls.open(folder, vectors)
+        return cls.open(folder, size, width)
 
     @classmethod
-    def open(cls, folder: Path, vectors: Vectors) -> "UsearchStore":
-        graph_type = import_usearch()
-        path, width = folder / GRAPH, vectors.matrix.shape[1]
+    def open(cls, folder: Path, size: int, width: int) -> "UsearchStore":
+        from usearch.index import Index
+
+        path = folder / GRAPH
         try:
-            graph = graph_type.restore(str(path), view=True)
+            graph = Index.restore(str(path), view=True)
         except (OSError, RuntimeError, ValueError) as error:
             raise StoreError(f"cannot read {path} ({error}); rebuild the index") from error
-        if graph is None or (len(graph), graph.ndim) != (len(vectors), width):
-            raise StoreError(f"{path} does not hold {len(vectors)} vectors of width {width}; rebuild the index")
+        if graph is None or (len(graph), graph.ndim) != (size, width):
+            raise StoreError(f"{path} does not hold {size} vectors of width {width}; rebuild the index")
         graph.expansion_search = EXPANSION
         return cls(graph)
 
@@ -51,10 +52,3 @@ class UsearchStore:
 
     def close(self) -> None:
         self._graph.reset()
-
-
-def import_usearch() -> "type[Graph]":
-    """The library's index."""
-    from usearch.index import Index
-
-    return Index

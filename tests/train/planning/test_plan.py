@@ -346,7 +346,8 @@ def test_the_help_teaches():
 
 
 def test_the_command_prints_every_section_and_json():
-    arguments = ("--params", "124M", "--model", "gpt2", "--device", "a100-80gb", "--set", "data=8", "--set", "zero=1")
+    settings = ("--set", "layout.data=8", "--set", "layout.zero=1")
+    arguments = ("--params", "124M", "--model", "gpt2", "--device", "a100-80gb", *settings)
     table = lmworks(*arguments)
     assert table.returncode == 0, table.stderr
     for title in SECTIONS:
@@ -370,7 +371,7 @@ def test_how_long_a_measurement_takes_is_told_by_the_size(size, time, monkeypatc
     [
         ((), "give one or two of"),
         (("--params", "big"), "such as 7e9, 7B"),
-        (("--params", "7B", "--set", "tensors=2"), 'did you mean "tensor"'),
+        (("--params", "7B", "--set", "layout.tensors=2"), 'did you mean "tensor"'),
         (("--params", "7B", "--law", "x"), "besiroglu, chinchilla-1"),
     ],
 )

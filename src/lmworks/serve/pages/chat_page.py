@@ -16,7 +16,6 @@ from lmworks.evaluate.span_overlap import is_right
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.ground.grounding_evaluation import GROUPS
 from lmworks.records import Interaction
-from lmworks.retrieve.index import Index
 from lmworks.serve.events import BusyError, DeadlineError, FailedError, NotReadyError, UnknownModelError
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.pages.chat_turns import calibrated, messages_of, view_turns
@@ -191,7 +190,7 @@ async def _facts(service: Service, names: Sequence[str]) -> list[tuple[str, str,
     """The extent of the system's knowledge, as (name, value, where to read more)."""
     if service.state != "ready" or ASSISTANT not in names:
         return []
-    documents, passages = await service.read_index(lambda index: (_documents(index), len(index)))
+    documents, passages = await service.read_index(lambda index: (index.document_count(), len(index)))
     facts = [("Documents", count(documents), "/documents"), ("Passages", count(passages), "/documents")]
     decided = calibrated(service)
     if decided is not None:
@@ -202,10 +201,6 @@ async def _facts(service: Service, names: Sequence[str]) -> list[tuple[str, str,
             facts.append(("Measured right", f"{measured}{where}", "/evaluation"))
     languages = [model.name for model in service.models if model.kind == "language"]
     return [*facts, *(("Language model", name, "/system") for name in languages)]
-
-
-def _documents(index: Index) -> int:
-    return index.connection.execute("SELECT count(*) FROM documents").fetchone()[0]
 
 
 def _examples(service: Service) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lmworks.artefact import read_manifest
 from lmworks.ground.answer_record import nearest_passages, removed_statements
 from lmworks.ground.answer_text import Part, answer_parts, short_answer
-from lmworks.ground.certainty import CALIBRATION, Certainty, read_certainty
+from lmworks.ground.conformal_risk_control import CALIBRATION, Certainty, read_certainty
 from lmworks.records import Document, Feedback, Interaction, Message, Retrieved, Span, Verdict, question_of
 from lmworks.retrieve.rendered_text import flowing, rendered, rendered_quote, rendered_title, shortened
 from lmworks.serve.pages.cited_documents import cited_documents

@@ -12,11 +12,12 @@ from typing import Literal
 from lmworks.config import from_mapping
 from lmworks.corpus.documents import REJECTED
 from lmworks.records import Document, RejectedRecord, Retrieved
+from lmworks.retrieve.bm25 import STOP_WORDS
 from lmworks.retrieve.config import SearchConfig
 from lmworks.retrieve.encoder import Encoder
 from lmworks.retrieve.index import Index
 from lmworks.retrieve.rendered_text import rendered, rendered_title
-from lmworks.retrieve.search import STOP_WORDS, search
+from lmworks.retrieve.search import search
 from lmworks.serve.pages.cited_documents import document_link
 from lmworks.serve.pages.document_text import ChunkRange
 
@@ -65,36 +66,23 @@ class Reason:
 
 def entries(index: Index) -> tuple[Entry, ...]:
     """All documents, by uri."""
-    rows = index.connection.execute(
-        """SELECT d.hash, d.uri, json_extract(d.record, '$.title'), json_extract(d.record, '$.media_type'),
-                  count(c.key), coalesce(sum(c.tokens), 0), json_extract(d.record, '$.extractor')
-           FROM documents d LEFT JOIN chunks c ON c.document = d.key GROUP BY d.key ORDER BY d.uri"""
-    )
     return tuple(
-        Entry(digest, uri, rendered_title(title, extractor), *others) for digest, uri, title, *others, extractor in rows
+        Entry(
+            row["hash"],
+            row["uri"],
+            rendered_title(row["title"], row["extractor"]),
+            *(row[name] for name in ("media_type", "chunks", "tokens")),
+        )
+        for row in index.summary()
     )
 
 
 def open_document(index: Index, document_hash: str) -> Opened:
     """The document with this text; KeyError when the index holds none."""
     document = index.document(document_hash)
-    uris = [
-        uri
-        for (uri,) in index.connection.execute(
-            "SELECT uri FROM documents WHERE hash = ? AND uri <> ? ORDER BY uri LIMIT 100",
-            (document_hash, document.uri),
-        )
-    ]
-    rows = index.connection.execute(
-        """SELECT c.start, c.end, c.headings FROM chunks c JOIN documents d ON d.key = c.document
-           WHERE d.uri = ? ORDER BY c.start, c.end""",
-        (document.uri,),
-    )
-    chunks = tuple(
-        ChunkRange(number, start, end, tuple(json.loads(headings)))
-        for number, (start, end, headings) in enumerate(rows, start=1)
-    )
-    return Opened(document, chunks, tuple(uris))
+    uris = tuple(uri for uri in index.uris(document_hash) if uri != document.uri)[:100]
+    chunks = tuple(ChunkRange(number, *place) for number, place in enumerate(index.ranges(document.uri), start=1))
+    return Opened(document, chunks, uris)
 
 
 def matching(listed: Sequence[Entry], words: str) -> tuple[Entry, ...]:

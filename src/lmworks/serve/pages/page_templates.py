@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.types import Receive, Scope, Send
 
-from lmworks.ground.certainty import certainty_phrase, certainty_sentence
+from lmworks.ground.conformal_risk_control import certainty_phrase, certainty_sentence
 from lmworks.monitor.filter import in_quotes
 from lmworks.serve.remaining_stages import unfinished_notice
 from lmworks.serve.service import Service

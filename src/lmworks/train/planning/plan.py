@@ -44,12 +44,21 @@ _ROUNDS, _CLOSE = 3, 0.15  # of budget → model → speed → time, or until th
 class PlanConfig:
     """The known quantities of a run: one or two of `flops`, `hours`, `budget`, `params`, `tokens`; the others follow.
 
-    flops         operations; `hours` on all devices at once; `budget` in money, at `price` for a device and an hour.
-    params        parameters, embeddings included; a `model` of a published size says them by itself.
-    model         a family whose shape is chosen (`model_shape.FAMILIES`), or the name of a published size.
-    law           a name of `scaling_laws.LAWS`.
-    device        "this" machine, or a name of `compute.DEVICES`, which reaches `utilisation` of its peak.
-    numbers       a name of `layout.NUMBERS`; `optimizer` one of `layout.OPTIMIZERS`.
+    flops        Operations to spend, such as 1e21.
+    hours        Hours on all devices to spend, such as 8, or 0.5 for 30 minutes.
+    budget       Money to spend, at `price`.
+    params       Parameters, embeddings included, such as 7e9, 7B or 300M; a `model` of a published size says them by
+                 itself.
+    tokens       Tokens to train on, such as 20B or 1.4T.
+    model        A family whose shape is chosen: llama, qwen3, gpt2, gpt_neox; or a size of `lmworks model list`.
+    law          The scaling law that decides: the plan lists all by name; or the folder of a sweep.
+    vocabulary   Tokens of the vocabulary, for a family.
+    device       `this` machine, which is measured, or v100-32gb, a100-40gb, a100-80gb, h100-80gb, h200.
+    utilisation  Share of a named device's peak that is reached.
+    price        Of one device for an hour.
+    numbers      mixed, float32 or bfloat16.
+    optimizer    adamw, lion, momentum or sgd.
+    layout       How the devices share the work.
     """
 
     flops: float | None = None

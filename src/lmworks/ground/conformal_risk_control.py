@@ -1,12 +1,18 @@
-"""The measured risk of the answers, as a calibration holds it and as it is said to readers."""
+"""The threshold below which to abstain, with a guarantee on the risk above it, and what readers are told of that.
+
+Learn then Test (Angelopoulos et al. 2021): a distribution-free guarantee, from questions that nothing was fitted on.
+"""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmworks.config import from_mapping
 
 CALIBRATION = "calibration.json"
+LEVELS = (0.25, 0.35, 0.45)  # of risk, which are tried one after the other
+COVERAGE = 0.1  # of the questions must be answered for a level of risk to be worth keeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,27 @@ class Certainty:
     alpha: float = 0.0
     delta: float = 0.0
     borrowed: bool = False
+
+
+def controlled_threshold(
+    confidences: Sequence[float], right: Sequence[bool], alpha: float, delta: float
+) -> tuple[float, Certainty]:
+    """The confidence below which to abstain that these outcomes guarantee, and what they measure at it.
+
+    Where too few would be answered at risk `alpha`, the next of `LEVELS` above it is tried, each at its share of
+    `delta`. Where none has a guarantee, the system answers what is more likely right than wrong, and says so.
+    """
+    from lmworks.evaluate.abstention import risk_controlled_threshold  # and numpy, which readers do without
+
+    levels = [alpha, *(level for level in LEVELS if level > alpha)]
+    chosen, reached = 0.5, 0.0
+    for level in levels:
+        threshold = risk_controlled_threshold(confidences, right, level, delta / len(levels))
+        if threshold is not None and sum(c >= threshold for c in confidences) >= COVERAGE * len(confidences):
+            chosen, reached = threshold, level
+            break
+    answered = [is_right for confidence, is_right in zip(confidences, right, strict=True) if confidence >= chosen]
+    return chosen, Certainty(len(right), len(answered), sum(answered), reached, delta)
 
 
 def certainty_sentence(certainty: Certainty) -> str:

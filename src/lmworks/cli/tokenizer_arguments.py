@@ -9,39 +9,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmworks.model.tokenizer_lookup import Found, find_tokenizer
+from lmworks.records import RejectedRecord
 
 if TYPE_CHECKING:
-    from lmworks.records import RejectedRecord
+    from lmworks.model.checkpoint import Checkpoint
     from lmworks.tokenizer.fertility import Text
     from lmworks.tokenizer.vocabulary_report import EmbeddingRows
 
 
 def find_tokenizers(names: Sequence[str]) -> list[Found]:
-    """`find_tokenizer` of each; two that would be called the same are called as they were given."""
+    """`find_tokenizer` of each. ValueError for two of one name."""
     found = [find_tokenizer(name) for name in names]
     called = [each.name for each in found]
-    unique = [
-        Found(name, each.tokenizer, each.path) if called.count(each.name) > 1 else each
-        for name, each in zip(names, found, strict=True)
-    ]
-    if len({each.name for each in unique}) < len(names):
-        raise ValueError("a tokenizer was named twice")
-    return unique
+    if twice := [name for name in called if called.count(name) > 1]:
+        raise ValueError(f"two tokenizers are called {twice[0]}, as their folders are: rename one of these")
+    return found
+
+
+def model_beside(found: Found) -> "Checkpoint | None":
+    """The model that a tokenizer belongs to, its weights as they are stored; None where there are none next to it.
+
+    ValueError for adapters, which are of another model, and what `load` refuses.
+    """
+    path = found.path.parent if found.path.name == "tokenizer.json" else found.path
+    weights = [*path.glob("model*.safetensors*"), *path.glob("pytorch_model*.bin*"), *path.glob("adapter_config.json")]
+    if path.suffix in (".json", ".model", ".tiktoken") or (path.is_dir() and not weights):
+        return None
+    from lmworks.model.checkpoint import load
+
+    return load(path, dtype="stored")
 
 
 def embedding_rows(found: Found) -> "EmbeddingRows | None":
-    """The embedding of the model that a tokenizer belongs to; None where there are no weights next to it.
-
-    ValueError for weights that are not read here.
-    """
-    path = found.path.parent if found.path.name == "tokenizer.json" else found.path
-    if path.suffix in (".json", ".model", ".tiktoken") or (path.is_dir() and not (path / "config.json").exists()):
+    """The embedding of the model that a tokenizer belongs to; None where there are no weights next to it."""
+    if (checkpoint := model_beside(found)) is None:
         return None
-    from lmworks.model.checkpoint import load
     from lmworks.model.config import LanguageModelHead, MaskedLanguageModelHead
     from lmworks.tokenizer.vocabulary_report import EmbeddingRows
 
-    checkpoint = load(path, dtype="stored")
     head = checkpoint.config.head
     tied = isinstance(head, MaskedLanguageModelHead) or (isinstance(head, LanguageModelHead) and head.tied)
     return EmbeddingRows(checkpoint.weights["embedding.tokens.weight"].float().numpy(), tied)
@@ -76,34 +81,24 @@ def find_texts(
     return texts
 
 
-def _contents(source: str, rejected: "list[RejectedRecord]") -> dict[Path, tuple[str, ...]]:
-    """The contents of the files of a source, in order: one text, or those of the rows of a .jsonl file."""
-    from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files
+def _contents(source: str, rejected: list[RejectedRecord]) -> dict[Path, tuple[str, ...]]:
+    """The contents of the files of a source, in order: one text, or those of the rows of a .jsonl file.
+    FileNotFoundError where none of it is a text, with the reasons."""
+    from lmworks.corpus.sources.files import FoundFile, find_files
     from lmworks.data.plain_texts import plain_texts
 
-    named = Path(source).expanduser()
     contents: dict[Path, tuple[str, ...]] = {}
     skipped: list[RejectedRecord] = []
-    try:
-        for found in find_files([source], (), Path.cwd()):
-            if not isinstance(found, FoundFile):
-                skipped.append(found)
-                continue
+    for file in find_files([source], (), Path.cwd()):
+        if isinstance(file, FoundFile):
             problems: list[RejectedRecord] = []
-            texts = tuple(plain_texts([str(found.path)], problems))
-            skipped += [replace(problem, uri=found.uri) for problem in problems]
-            if problems and not named.is_dir():
-                raise ValueError(f"{found.path} is {problems[0].reason}; convert it, for example with iconv")
-            if not problems:
-                contents[named if named.is_file() else found.path] = (
-                    texts if found.path.suffix == ".jsonl" else ("".join(texts),)
-                )
-    except NoSourceError:
-        raise FileNotFoundError(
-            f"no file or folder is {source!r}, or matches it; in a shell, quote a pattern: --text 'NAME=folder/*.txt'"
-        ) from None
+            if texts := tuple(plain_texts([str(file.path)], problems)):
+                contents[file.path] = texts if file.path.suffix == ".jsonl" else ("".join(texts),)
+            skipped += [replace(problem, uri=file.uri) for problem in problems]
+        else:
+            skipped.append(file)
     if not contents:
-        reasons = ", ".join(dict.fromkeys(each.reason for each in skipped)) or "it is empty"
+        reasons = ", ".join(dict.fromkeys(record.reason for record in skipped)) or "it is empty"
         raise FileNotFoundError(f"there is no text in {source!r}: {reasons}")
     rejected += skipped
     return contents

@@ -1,15 +1,17 @@
 """The verb `tokenizer preview`: a conversation as the model reads it, token by token, and what it is trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from lmworks.cli.options import TOKENIZER_FORMS, new_console
+from lmworks.cli.options import TOKENIZER_FORMS
+from lmworks.cli.output import new_console, say
 from lmworks.data.config import Learn
 from lmworks.records import Message
+from lmworks.report import harmless, shown
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -18,24 +20,17 @@ if TYPE_CHECKING:
     from lmworks.tokenizer.chat import ChatRenderer, Rendered
 
 _SPACES = {" ": "·", "\t": "⇥", "\n": "⏎\n"}
-# Neighbouring tokens take turns in two shades, so that their border is seen without a sign between them.
-_STYLES = {"learnt": ("black on green", "black on bright_green"), "read": ("", "on grey23")}
-_SPECIAL = {"learnt": "bold magenta on green", "read": "bold magenta"}
-_UNKNOWN = {"learnt": "bold red on green", "read": "bold red"}
+# Styles of a token where there are colours; signs say the same everywhere.
+_LEARNT, _SPECIAL, _UNKNOWN = "black on green", "bold magenta", "bold red"
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     """`special`: the template wrote it as a special token; `unknown`: it stands for text that the vocabulary lacks."""
 
     text: str
     learnt: bool
     special: bool
     unknown: bool
-
-    @property
-    def style(self) -> Mapping[str, str] | None:
-        return _SPECIAL if self.special else _UNKNOWN if self.unknown else None
 
 
 def preview(
@@ -67,14 +62,13 @@ def preview(
 
     Spaces are shown as · and line breaks as ⏎. Names of special tokens in a message are letters, as everything that is
     said; only the template writes special tokens. Other signs that cannot be seen are shown as Python writes them
-    (`\\r`). Without colours (`NO_COLOR`, or a pipe), signs say the same.
+    (`\\r`).
 
     Examples: `lmworks tokenizer preview smollm2-135m-instruct` · `lmworks tokenizer preview ./mine --conversation
     rows.jsonl --row 7` · `lmworks tokenizer preview ./base --family llama3 --tools functions.json`
     """
     from lmworks.data.conversations import turns_of
     from lmworks.data.document_tokens import learned_mask
-    from lmworks.report import shown
 
     if conversation is None and row != 1:
         raise ValueError("--row chooses a row of the file given with --conversation")
@@ -87,11 +81,11 @@ def preview(
         mask = learned_mask(rendered, messages, given, renderer, learn, functions)
         rendered = replace(rendered, training_mask=tuple(mask.tolist()))
     console = new_console()
-    plain = console.no_color or not console.is_terminal
     tokens = list(_tokens(rendered, renderer))
     unknown = sum(token.unknown for token in tokens)
-    console.print(_legend(plain, unknown > 0), soft_wrap=True)
-    console.print(_body(tokens, plain), soft_wrap=True, end="\n\n")
+    lacks = "⟨unknown to the vocabulary⟩  " if unknown else ""
+    say(f"« trained »  ⟦special token⟧  {lacks}│ between tokens  · space  ⏎ line break  ⇥ tab\n")
+    console.print(_body(tokens), soft_wrap=True, end="\n\n")
     console.print(_counts(rendered, renderer, source, unknown), soft_wrap=True, highlight=False)
     notes: list[tuple[str, str]] = []
     if prompt and messages[-1].role == "assistant":
@@ -154,38 +148,28 @@ def _tokens(rendered: "Rendered", renderer: "ChatRenderer") -> Iterator[_Token]:
         yield _Token(rendered.text[start:end], learnt, special, index in unknown and not special)
 
 
-def _body(tokens: "Sequence[_Token]", plain: bool) -> "Text":
-    from rich.text import Text
-
-    if plain:
-        return Text("".join(_signs(tokens)).rstrip("\n"))
-    body, shade = Text(), 0
-    for token in tokens:
-        kind = "learnt" if token.learnt else "read"
-        shade = 1 - shade
-        body.append(_visible(token.text), token.style[kind] if token.style else _STYLES[kind][shade])
-    body.rstrip()
-    return body
-
-
-def _signs(tokens: "Sequence[_Token]") -> Iterator[str]:
+def _body(tokens: "Sequence[_Token]") -> "Text":
     """`│` between tokens, ⟦ ⟧ around special ones, ⟨ ⟩ around unknown ones, « » around what is learnt; no sign at the
     beginning of a line."""
-    learnt, fresh = False, True
+    from rich.text import Text
+
+    body, learnt, fresh = Text(), False, True
     for token in tokens:
         if token.learnt != learnt:
-            yield "«" if token.learnt else "»"
+            body.append("«" if token.learnt else "»")
         elif not fresh:
-            yield "│"
+            body.append("│")
         text = _visible(token.text)
         if token.special or token.unknown:
             name = text.rstrip("\n·⏎⇥") if token.special else text.rstrip("\n")
             opening, closing = "⟦⟧" if token.special else "⟨⟩"
             text = f"{opening}{name}{closing}{text[len(name) :]}"
-        yield text
+        style = _SPECIAL if token.special else _UNKNOWN if token.unknown else ""
+        body.append(text, f"{style} on green".strip() if token.learnt and style else style or _LEARNT * token.learnt)
         learnt, fresh = token.learnt, text.endswith("\n")
-    if learnt:
-        yield "»"
+    body.append("»" * learnt)
+    body.rstrip()
+    return body
 
 
 def _visible(text: str) -> str:
@@ -194,25 +178,8 @@ def _visible(text: str) -> str:
     return "".join(c if c == "\n" or c.isprintable() else repr(c)[1:-1] for c in signs)
 
 
-def _legend(plain: bool, unknown: bool) -> "Text":
-    from rich.text import Text
-
-    if plain:
-        lacks = "⟨unknown to the vocabulary⟩  " if unknown else ""
-        return Text(f"« trained »  ⟦special token⟧  {lacks}│ between tokens  · space  ⏎ line break  ⇥ tab\n")
-    parts = [("trained", _STYLES["learnt"][0]), ("special token", _SPECIAL["read"]), ("read only", "on grey23")]
-    parts += [("unknown to the vocabulary", _UNKNOWN["read"])] if unknown else []
-    legend = Text()
-    for word, style in parts:
-        legend.append(f" {word} ", style)
-        legend.append("  ")
-    return legend.append("shades change from token to token  · space  ⏎ line break  ⇥ tab\n")
-
-
 def _counts(rendered: "Rendered", renderer: "ChatRenderer", source: str, unknown: int) -> "Text":
     from rich.text import Text
-
-    from lmworks.report import harmless
 
     total, learnt, written = len(rendered.ids), sum(rendered.training_mask), sum(rendered.special)
     share = f" ({learnt / total:.0%})" if total else ""

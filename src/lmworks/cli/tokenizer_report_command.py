@@ -5,17 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmworks.cli.options import TOKENIZER_FORMS, new_console
-from lmworks.cli.output import say_rejected, write_page
+from lmworks.artefact import check_new, write_json, write_text
+from lmworks.cli.options import TOKENIZER_FORMS
+from lmworks.cli.output import new_console, say_rejected, show_table
+from lmworks.config import to_mapping
+from lmworks.progress import stage_progress
+from lmworks.records import RejectedRecord, Scored
+from lmworks.report import shown, to_html
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lmworks.records import RejectedRecord
     from lmworks.tokenizer.vocabulary_report import Comparison
 
 _TITLE = "Vocabularies"
-_GENERATOR = b'name="generator"content="lmworks"'  # without its spaces
 
 
 def report(
@@ -37,9 +40,7 @@ def report(
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Read the models' embeddings, too, and look for untrained rows.")
     ] = False,
-    out: Annotated[
-        Path, typer.Option(help="The page to write: HTML with everything inside. Only such a page is overwritten.")
-    ] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="The page to write: HTML with everything inside.")] = Path("report.html"),
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every number with its interval, n and signature here, as well.")
     ] = None,
@@ -59,12 +60,12 @@ def report(
             "a vocabulary is good or bad for a text: name some, for example --text english=english.txt --text "
             "'code=src/**/*.py' (one that the vocabulary was not trained on; a megabyte of each says most)"
         )
-    from lmworks.artefact import write_json
-    from lmworks.cli.tokenizer.arguments import embedding_rows, find_texts, find_tokenizers
-    from lmworks.progress import stage_progress
+    from lmworks.cli.tokenizer_arguments import embedding_rows, find_texts, find_tokenizers
     from lmworks.tokenizer.vocabulary_report import compare, sections
 
-    _check_outputs(out, json_file)
+    check_new(out)
+    if json_file is not None:
+        check_new(json_file)
     rejected: list[RejectedRecord] = []
     texts = find_texts(text, by_file, rejected)
     if reference is not None and reference not in texts:
@@ -84,30 +85,12 @@ def report(
     say_rejected(rejected)
     for name in rows.keys() - judged.keys():
         console.print(f"{name}: no weights next to this tokenizer, so no embedding was judged", highlight=False)
-    write_page(out, _TITLE, lead, sections(comparison))
-
-
-def _check_outputs(out: Path, json_file: Path | None) -> None:
-    """FileExistsError for a file that no earlier report can have written."""
-    if json_file is not None and json_file.resolve() == out.resolve():
-        raise ValueError(f"--out and --json are both {out}: the page and the numbers are two files")
-    begin = f"<title>{_TITLE}</title>", '[{"vocabulary":'
-    for path, holds in zip((out, json_file), begin, strict=True):
-        if path is None or not path.exists():
-            continue
-        if path.is_dir():
-            raise FileExistsError(f"{path} is a folder; name a file in it")
-        with path.open("rb") as stream:
-            head = b"".join(stream.read(1 << 16).split())
-        own = b"".join(holds.encode().split()) in head and (path is json_file or _GENERATOR in head)
-        if not own:
-            raise FileExistsError(f"{path} exists already, and is no report on vocabularies; name another file")
+    write_text(out, to_html(_TITLE, lead, sections(comparison)))
+    typer.echo(f"report -> {out}")
 
 
 def _summarise(console: "Console", comparison: "Comparison") -> None:
     """A line for each text, a column for each vocabulary; the page has the rest."""
-    from lmworks.records import Scored
-    from lmworks.report import Table, print_table, shown
 
     measures = ["bytes per token", "fertility", *(["parity"] if comparison.reference is not None else [])]
     rows = []
@@ -117,7 +100,7 @@ def _summarise(console: "Console", comparison: "Comparison") -> None:
             scores = [comparison.scores[name, text].get(measure) for measure in measures]
             cells.append(" / ".join(f"{score.value:.2f}" if isinstance(score, Scored) else "–" for score in scores))
         rows.append((text, *cells))
-    print_table(console, Table(("text", *comparison.vocabularies), tuple(rows), " / ".join(measures)))
+    show_table(("text", *comparison.vocabularies), tuple(rows), " / ".join(measures))
     for name, reach in comparison.reaches.items():
         used, lost = int((comparison.uses(name) > 0).sum()), len(reach.ids("unreachable"))
         line = f"{shown(name)}: {len(reach.kinds):,} ids, of which {used:,} occur and {lost:,} are unreachable"
@@ -125,7 +108,6 @@ def _summarise(console: "Console", comparison: "Comparison") -> None:
 
 
 def _numbers(comparison: "Comparison") -> list[dict[str, object]]:
-    from lmworks.config import to_mapping
 
     return [
         {

@@ -80,7 +80,17 @@ def find_targets(config: BalanceConfig, amounts: Mapping[Stratum, Fraction]) -> 
             raise ValueError(f"{scarcest.source} gives nothing within its max_epochs: raise it, or set its weight to 0")
     # Outward, by less than one: bounds that can be met by shares can be met by whole numbers then.
     whole = {name: (math.floor(low * total), math.ceil(high * total)) for name, (low, high) in bounds.items()}
-    _check_enough(config, caps, whole, total)
+    there = Counter[str]()  # within the caps, of each language
+    for stratum, cap in caps.items():
+        there[stratum.language] += cap
+    reach = sum(min(cap, whole.get(name, (0, cap))[1]) for name, cap in there.items())
+    asked = [(f"languages.{name}.at_least asks for", low, there[name]) for name, (low, _) in whole.items()]
+    for what, wanted, amount in [*asked, ("total asks for", total, reach)]:
+        if amount < wanted:
+            raise ValueError(
+                f"{what} {wanted:,} {config.unit}, there are {amount:,} within max_epochs and the bounds of languages: "
+                "raise these, add a source, or ask for less"
+            )
     return Targets(total, shares, caps, _within_bounds(list(weights), whole, total, allocated), scarcest)
 
 
@@ -109,23 +119,6 @@ def _weights(config: BalanceConfig, amounts: Mapping[Stratum, Fraction]) -> dict
         for each in sorted(amounts)
         if weights[each.source]
     }
-
-
-def _check_enough(
-    config: BalanceConfig, caps: Mapping[Stratum, int], bounds: Mapping[str, tuple[int, int]], total: int
-) -> None:
-    """ValueError where the caps leave too little for the least of a language, or, within the most, for the total."""
-    there = Counter[str]()
-    for each, cap in caps.items():
-        there[each.language] += cap
-    asked = [(f"languages.{name}.at_least asks for", low, there[name]) for name, (low, _) in bounds.items()]
-    reach = sum(min(cap, bounds.get(name, (0, cap))[1]) for name, cap in there.items())
-    for what, wanted, given in [*asked, ("total asks for", total, reach)]:
-        if given < wanted:
-            raise ValueError(
-                f"{what} {wanted:,} {config.unit}, there are {given:,} within max_epochs and the bounds of languages: "
-                "raise these, add a source, or ask for less"
-            )
 
 
 def _within_bounds(

@@ -47,28 +47,25 @@ def survey_part(shard: CorpusShard, path: Path, equal: bool) -> None:
     with pq.ParquetWriter(path, schema, compression="zstd") as writer, shard.path.open("rb") as stream:
         rows = []
         for line in stream:
-            rows.append(_row(json.loads(line), equal))
+            document = json.loads(line)
+            text, uri, metadata = document["text"], document["uri"], document["metadata"]
+            rows.append(
+                {
+                    **{name: document[name] for name in ("uri", "hash", "source")},
+                    "language": base_language(document["language"]) or UNKNOWN,
+                    "kind": document["kind"] or "text",
+                    "sizes": len(text.encode("utf-8", "surrogatepass")),
+                    "hashed": int(document["hash"][16:32], 16),  # other bits than those that the held-out rule goes by
+                    "keys": key_of(uri, document["hash"]),
+                    "extracted": key_of(uri, metadata.get(EXTRACTED, document["hash"])),
+                    "equal": int.from_bytes(text_digest(text)[:8], "little") if equal else 0,
+                    "copy": origin_of(metadata) is not None,
+                }
+            )
             if len(rows) == _ROWS:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows = []
         writer.write_table(pa.Table.from_pylist(rows, schema))
-
-
-def _row(document: dict[str, Any], equal: bool) -> dict[str, Any]:
-    text, uri, metadata = document["text"], document["uri"], document["metadata"]
-    return {
-        "uri": uri,
-        "hash": document["hash"],
-        "source": document["source"],
-        "language": base_language(document["language"]) or UNKNOWN,
-        "kind": document["kind"] or "text",
-        "sizes": len(text.encode("utf-8", "surrogatepass")),
-        "hashed": int(document["hash"][16:32], 16),  # other bits than those that the held-out rule goes by
-        "keys": key_of(uri, document["hash"]),
-        "extracted": key_of(uri, metadata.get(EXTRACTED, document["hash"])),
-        "equal": int.from_bytes(text_digest(text)[:8], "little") if equal else 0,
-        "copy": origin_of(metadata) is not None,
-    }
 
 
 def key_of(uri: str, text_hash: str) -> int:

@@ -150,7 +150,13 @@ def _gathered(
 
 def _places(text: NDArray[np.uint8], stretches: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """(n, 4) int64: group, document, start and end in bytes, in the order of groups, documents and starts."""
-    windows, owners = _windows_of_several(text, length)
+    owners = first_occurrences(text, length)  # the first place of each window's bytes
+    separators = np.cumsum(text == SEPARATOR, dtype=np.int32)
+    whole = separators[length - 1 :] == separators[: len(owners)] if len(owners) else np.empty(0, bool)
+    whole &= text[: len(owners)] != SEPARATOR
+    counts = np.bincount(owners[whole], minlength=len(owners))
+    windows = np.flatnonzero(whole & (counts[owners] > 1))  # within one stretch, of bytes that stand in several places
+    owners = owners[windows]
     if not len(windows):
         return np.empty((0, 4), np.int64)
     continues = _continues_alike(windows, owners)
@@ -164,19 +170,15 @@ def _places(text: NDArray[np.uint8], stretches: NDArray[np.int64], length: int) 
     table = np.stack(
         (owners[first], stretches[rows, 0], windows[first] + shift, windows[last] + length + shift), axis=1
     )
-    return _without_overlaps(table[np.lexsort((table[:, 2], table[:, 1], table[:, 0]))], length)
-
-
-def _windows_of_several(text: NDArray[np.uint8], length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(places, owners): the windows within one stretch whose bytes stand in several places, in order, and the first
-    place of each one's bytes."""
-    owners = first_occurrences(text, length)
-    separators = np.cumsum(text == SEPARATOR, dtype=np.int32)
-    whole = separators[length - 1 :] == separators[: len(owners)] if len(owners) else np.empty(0, bool)
-    whole &= text[: len(owners)] != SEPARATOR
-    counts = np.bincount(owners[whole], minlength=len(owners))
-    windows = np.flatnonzero(whole & (counts[owners] > 1))
-    return windows, owners[windows]
+    # Places of one group and document, the next less than `length` bytes behind the one before, are one place.
+    places: list[list[int]] = []
+    for row in table[np.lexsort((table[:, 2], table[:, 1], table[:, 0]))].tolist():
+        if places and places[-1][:2] == row[:2] and row[2] - places[-1][2] < length:
+            places[-1][3] = max(places[-1][3], row[3])
+        else:
+            places.append(row)
+    several = Counter(row[0] for row in places)
+    return np.array([row for row in places if several[row[0]] > 1], np.int64).reshape(-1, 4)
 
 
 def first_occurrences(text: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
@@ -201,19 +203,6 @@ def _continues_alike(windows: NDArray[np.int64], owners: NDArray[np.int64]) -> N
     return alike[numbers]
 
 
-def _without_overlaps(table: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Places of one group and document, the next less than `length` bytes behind the one before, as one place; then
-    without groups of a single place."""
-    kept: list[list[int]] = []
-    for row in table.tolist():
-        if kept and kept[-1][:2] == row[:2] and row[2] - kept[-1][2] < length:
-            kept[-1][3] = max(kept[-1][3], row[3])
-        else:
-            kept.append(row)
-    counts = Counter(row[0] for row in kept)
-    return np.array([row for row in kept if counts[row[0]] > 1], np.int64).reshape(-1, 4)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Bytes into words
 
@@ -222,7 +211,9 @@ def _as_words(texts: Sequence[str], table: NDArray[np.int64]) -> Places:
     order = np.argsort(table[:, 1], kind="stable")
     borders = np.flatnonzero(np.diff(table[order, 1])) + 1
     for rows in np.split(order, borders) if len(order) else ():
-        table[rows, 2:] = _within_words(texts[int(table[rows[0], 1])], table[rows, 2:])
+        text = texts[int(table[rows[0], 1])]
+        in_code_points = as_code_points(encoded(text), table[rows, 2:]).tolist()
+        table[rows, 2:] = [_trimmed(text, start, end) for start, end in in_code_points]
     table = table[table[:, 2] < table[:, 3]]
     groups, counts = np.unique(table[:, 0], return_inverse=True, return_counts=True)[1:]
     several = counts[groups] > 1
@@ -241,12 +232,6 @@ def as_code_points(text: NDArray[np.uint8], ranges: NDArray[np.int64]) -> NDArra
     first = before[starts]
     last = before[ends] - ~border[ends]  # a character that continues behind the end is not in it
     return np.stack((first, np.maximum(first, last)), axis=1)
-
-
-def _within_words(text: str, ranges: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n, 2) ranges of bytes of a text as those of code points of its whole words."""
-    found = as_code_points(encoded(text), ranges)
-    return np.array([_trimmed(text, start, end) for start, end in found.tolist()], np.int64).reshape(-1, 2)
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from lmworks.corpus.attributes import LABEL, SCORE, AttributeTable
 from lmworks.corpus.dedup.kept_duplicates import RankedCorpus, best_of_groups, check_similarity, equal_texts, linked
 from lmworks.corpus.dedup.match_tables import CORPUS, Pairs, Places, read_matches, read_repositories
 from lmworks.corpus.dedup.repositories import copied_files
-from lmworks.corpus.filtering.filter_policy import LICENCES, Choice, OnSpan, Policy, Step, in_scope
+from lmworks.corpus.filtering.filter_policy import LICENCES, OnSpan, Policy, Step, in_scope
 from lmworks.corpus.languages import MEASURED
 from lmworks.corpus.licence_expressions import verdict as licence_verdict
 from lmworks.corpus.taggers.pii.metadata import field_of
@@ -91,7 +91,13 @@ def _decide_step(step: Step, table: AttributeTable, with_cuts: bool) -> Decision
                     found.reasons[place].append(Reason("score", name, float(values[place]), threshold))
     for name, choice in step.labels.items():
         labels = table.labels.get(name) or [None] * len(table)
-        goes = {label: _goes(name, choice, label) for label in set(labels)}
+        goes = dict.fromkeys(labels, choice.unknown != "keep")
+        for label in goes.keys() - {None}:
+            if name in LICENCES:  # expressions of SPDX; one that the lists do not decide goes where any are allowed
+                verdict = licence_verdict(label, choice.allow, choice.deny)
+                goes[label] = verdict == "denied" or (verdict == "unknown" and bool(choice.allow))
+            else:
+                goes[label] = label in choice.deny or (bool(choice.allow) and label not in choice.allow)
         for place in np.flatnonzero(found.in_scope).tolist():
             if goes[labels[place]]:
                 found.reasons[place].append(Reason("label", name, label=labels[place]))
@@ -111,21 +117,6 @@ def _decide_step(step: Step, table: AttributeTable, with_cuts: bool) -> Decision
             else:
                 found.cuts[place].append(edit)
     return found
-
-
-def _goes(name: str, choice: Choice, label: str | None) -> bool:
-    """Whether a document goes whose label of this name is `label`, or which has none; one that is refused does.
-
-    Labels of licences are expressions of SPDX, such as "MIT OR GPL-2.0-only"; one that the lists do not decide goes
-    where any are allowed, since it is none of them; and stays otherwise, since it is none of those denied. Other labels
-    are compared as they are.
-    """
-    if label is None:
-        return choice.unknown != "keep"
-    if name in LICENCES:
-        verdict = licence_verdict(label, choice.allow, choice.deny)
-        return verdict == "denied" or (verdict == "unknown" and bool(choice.allow))
-    return label in choice.deny or (bool(choice.allow) and label not in choice.allow)
 
 
 def type_in_place(rule: str) -> str:
@@ -176,7 +167,15 @@ def decide_duplicates(
             raise ValueError(f"the step {step.name} needs a stage data.duplicates among the inputs, or goes by nothing")
         if step.duplicates == "paragraphs" or step.duplicates == "passages":
             assert duplicates is not None
-            _cut_places(step, read_matches(Places, duplicates, step.duplicates), documents, there, of_step)
+            places = read_matches(Places, duplicates, step.duplicates)
+            usable = np.flatnonzero(there[places.document])
+            ranked = np.lexsort((places.start[usable], documents.rank[places.document[usable]], places.group[usable]))
+            rows = usable[ranked]  # of each group the first place of the best document stays
+            groups = places.group[rows]
+            for row in rows[1:][groups[1:] == groups[:-1]].tolist():
+                shard, place = documents.place(int(places.document[row]))
+                cut = Edit(int(places.start[row]), int(places.end[row]), "", step.duplicates)
+                of_step[shard].cuts[place].append(cut)
         elif step.duplicates:
             for document, reason in _dropped_duplicates(step, documents, there, duplicates):
                 shard, place = documents.place(document)
@@ -211,15 +210,3 @@ def _dropped_duplicates(
     for document in np.flatnonzero(kept != np.arange(len(kept))).tolist():
         uri, value = documents.uris[int(kept[document])], float(similarity[document]) or 1.0
         yield document, Reason(kind, kind, value, threshold, kept_duplicate=uri)
-
-
-def _cut_places(
-    step: Step, places: Places, documents: RankedCorpus, there: NDArray[np.bool_], of_step: Sequence[Decisions]
-) -> None:
-    """Cut all places of each group but one: the first of the document that stays before the others."""
-    usable = np.flatnonzero(there[places.document])
-    order = usable[np.lexsort((places.start[usable], documents.rank[places.document[usable]], places.group[usable]))]
-    groups = places.group[order]
-    for row in order[1:][groups[1:] == groups[:-1]].tolist():
-        shard, place = documents.place(int(places.document[row]))
-        of_step[shard].cuts[place].append(Edit(int(places.start[row]), int(places.end[row]), "", step.duplicates))

@@ -89,7 +89,7 @@ class NgramConfig:
 
     order: int = 3
     vocabulary: int = 500_000
-    held_out: float = 0.05
+    held_out: float = 0.1
 
     def __post_init__(self) -> None:
         if self.vocabulary < 1:

@@ -9,13 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.artefact import hash_json
+from lmworks.artefact import hash_fraction, hash_json
 from lmworks.corpus.taggers.config import NgramConfig
 from lmworks.corpus.taggers.words import tokens
 from lmworks.progress import Report, no_report
@@ -29,7 +28,6 @@ UNKNOWN, FIRST_WORD = 1, 2  # numbers of words; 0 is the beginning of a text
 _DIGITS = re.compile("[1-9]")
 QUANTILES = (0.1, 0.33, 0.5, 0.67, 0.9, 0.95, 0.99)
 SUGGESTED = 0.95  # the quantile of held-out perplexities that is the threshold suggested
-_ENOUGH, _MOST = 100, 2000  # documents that are held out, at least where that is no more than a fifth, and at most
 _LONGEST = 1 << 20  # characters of a held-out document that are scored
 _LEAST_DISCOUNT, _MOST_DISCOUNT = 0.1, 0.9  # where there are too few n-grams to tell
 
@@ -163,24 +161,22 @@ def learn_ngrams(
 ) -> LearnedNgrams:
     """Learn from texts, all of which are held in memory; the same texts give the same model.
 
-    Which are held out is a matter of their hashes: copies of a text are on one side. ValueError where there are fewer
-    than two different texts with something in them, or n-grams of so many words do not fit into 64 bits.
+    Which are held out is a matter of their hashes: copies of a text are on one side. ValueError where there are too few
+    different texts to have some on both sides, or n-grams of so many words do not fit into 64 bits.
     """
     config = config or NgramConfig()
-    kept: list[str] = []
+    learning, held_out = list[str](), list[str]()
     for number, text in enumerate(texts, start=1):
-        kept += [text] if text.strip() else []
+        if text.strip():
+            side = held_out if hash_fraction(hash_json(text)) < config.held_out else learning
+            side.append(text)
         progress(number, None, "documents")
-    different = sorted(set(kept), key=lambda text: sha256(text.encode("utf-8", "surrogatepass")).digest())
-    if len(different) < 2:
+    if not learning or not held_out:
         raise ValueError(
-            f"there {'is one text' if different else 'are no texts'} to learn from, and some are held out to say how "
-            "well it does: give more documents"
+            f"there are {len(learning)} texts to learn from and {len(held_out)} that are held out to say how well it "
+            "does: give more documents"
         )
-    number = max(round(config.held_out * len(different)), min(_ENOUGH, len(different) // 5), 1)
-    apart = set(different[: min(number, _MOST, len(different) - 1)])
-    learning = [text for text in kept if text not in apart]
-    held_out = sorted(text[:_LONGEST] for text in kept if text in apart)  # so that no interval depends on their order
+    held_out = sorted(text[:_LONGEST] for text in held_out)  # so that no interval depends on their order
     model = train_ngrams(learning, config)
     costs = [cost for text in held_out for cost in model.score([text])]
     values = [float(np.exp(nats / count)) for nats, count in costs if count]

@@ -56,21 +56,17 @@ def find_footnotes(text: str) -> list[Footnote]:
     candidates = _candidates(text)
     notes = _without_lists(candidates, text)
     references = _references(text, notes, candidates) if notes else {}
-    is_open: set[str] = set()  # markers that the latest note would have begun emphasis with, having no reference
     found: list[Footnote] = []
     taken = Counter[str]()  # of a marker's references those behind a note already
     for marker, start, end, _ in notes:
         places = references.get(marker, [])
-        first = taken[marker] + (marker in is_open)  # an open one is closed by the first reference
-        is_open.discard(marker)
+        first = taken[marker]
         while taken[marker] < len(places) and places[taken[marker]][0] < start:
             taken[marker] += 1
         limit = {"^": len(text), "[": _REACH}.get(marker[0], _NEAR)
         near = tuple(place for place in places[first : taken[marker]] if start - place[0] <= limit)
         if len(near) == 1 or (near and marker[0] in "^["):
             found.append(Footnote(marker, start, end, near))
-        elif not near and marker.startswith("**"):
-            is_open.add(marker)
     # Without those whose symbol is a bullet of lists: most of its lines, but for those in emphasis, have no reference.
     matched = Counter(note.marker for note in found)
     lines = Counter(note.marker for note in candidates if text.count("*", *note[1:3]) <= len(note.marker) - 1)

@@ -7,7 +7,7 @@ typographic quotation mark is an end of a sentence to C4 here, and so is the end
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import regex
@@ -81,9 +81,15 @@ def c4(text: Text) -> Attributes:
         if not (stripped := line.strip()):
             continue
         bare = _CITATION.sub("", stripped).rstrip() if "[" in stripped else stripped
-        if rules := _broken_rules(stripped, bare, phrases):
-            spans += [TaggedSpan(rule, start, min(end, len(text.text))) for rule in rules]
-        else:
+        lowered_line = bare.lower() if phrases else ""
+        broken = {
+            "c4.no_terminal_punctuation": not bare.endswith(_ENDS) or bare.endswith(_NO_END),
+            "c4.few_words": len(stripped.split(None, _FEWEST_WORDS)) < _FEWEST_WORDS,
+            "c4.long_word": len(stripped) > _LONGEST_WORD and max(map(len, stripped.split())) > _LONGEST_WORD,
+            **{rule: any(phrase in lowered_line for phrase in words) for rule, words in phrases.items()},
+        }
+        spans += [TaggedSpan(rule, start, min(end, len(text.text))) for rule, is_broken in broken.items() if is_broken]
+        if not any(broken.values()):
             kept.append(bare)
     scores: dict[str, float] = {
         "lorem_ipsum": lowered.count(_PLACEHOLDER),
@@ -92,21 +98,6 @@ def c4(text: Text) -> Attributes:
     }
     citations = _CITATION.finditer(text.text) if "[" in text.text else ()
     return Attributes(scores, (*spans, *(TaggedSpan("c4.citation", *match.span()) for match in citations)))
-
-
-def _broken_rules(line: str, bare: str, phrases: Mapping[str, Sequence[str]]) -> list[str]:
-    """The rules that cut the line. `bare` is the line without citations."""
-    rules: list[str] = []
-    if not bare.endswith(_ENDS) or bare.endswith(_NO_END):
-        rules.append("c4.no_terminal_punctuation")
-    if len(line.split(None, _FEWEST_WORDS)) < _FEWEST_WORDS:
-        rules.append("c4.few_words")
-    if len(line) > _LONGEST_WORD and max(map(len, line.split())) > _LONGEST_WORD:
-        rules.append("c4.long_word")
-    if phrases:
-        lowered = bare.lower()
-        rules += [rule for rule, words in phrases.items() if any(phrase in lowered for phrase in words)]
-    return rules
 
 
 C4 = built_in("c4", c4)

@@ -3,14 +3,13 @@
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
 from lmworks.config import from_mapping, to_mapping
-from lmworks.corpus.attributes import Attributes, DocumentAttributes, TaggedSpan
+from lmworks.corpus.attributes import Attributes, DocumentAttributes
 from lmworks.corpus.dedup.decontamination import RULE as CONTAMINATION
 from lmworks.corpus.dedup.decontamination import ContaminationIndex, find_overlaps, index_items, read_items
 from lmworks.corpus.dedup.hashes import text_digest
@@ -78,7 +77,15 @@ def tag_document(
     if config.personal:
         parts.append(Attributes(spans=tuple(metadata.metadata_spans(document))))
     own = {EQUAL: text_digest(text.text).hex()[:32]} | ({DECLARED: declared} if declared else {})
-    attributes = with_source(joined([*parts, Attributes(labels=own)]), document.licence)
+    scores: dict[str, float] = {}
+    labels: dict[str, str] = {}
+    for part in (*parts, Attributes(labels=own)):
+        if twice := (scores.keys() & part.scores.keys()) | (labels.keys() & part.labels.keys()):
+            raise ValueError(f"two taggers give {', '.join(sorted(twice))}")
+        scores |= part.scores
+        labels |= part.labels
+    spans = tuple(sorted(span for part in parts for span in part.spans))
+    attributes = with_source(Attributes(scores, spans, labels), document.licence)
     sizes = len(text.text), len(text.text.encode("utf-8", "surrogatepass"))
     return DocumentAttributes(document.uri, document.hash, kind, *sizes, attributes, tuple(edits), document.source)
 
@@ -151,17 +158,3 @@ def _files(config: AnnotateConfig, base: Path) -> dict[str, dict[str, Path]]:
     found = {key: {name: named_file(name, base, key) for name in names} for key, names in settings.items()}
     named = {name: named_file(file, base, "classifiers", name) for name, file in sorted(config.classifiers.items())}
     return found | {"classifiers": named}
-
-
-def joined(parts: Iterable[Attributes]) -> Attributes:
-    """Several attributes as one; ValueError where two of them give one score or label, of which one would be lost."""
-    scores: dict[str, float] = {}
-    labels: dict[str, str] = {}
-    spans: list[TaggedSpan] = []
-    for part in parts:
-        if twice := (scores.keys() & part.scores.keys()) | (labels.keys() & part.labels.keys()):
-            raise ValueError(f"two taggers give {', '.join(sorted(twice))}")
-        scores |= part.scores
-        labels |= part.labels
-        spans += part.spans
-    return Attributes(scores, tuple(sorted(spans)), labels)

@@ -6,28 +6,20 @@ change comes back as it is.
 """
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from random import Random
 
 from lmworks.corpus.dedup.hashes import UNSPACED
 from lmworks.corpus.documents import Kind
+from lmworks.corpus.patterns import read_patterns
 from lmworks.corpus.taggers.tagger import Text
 
 PROSE: tuple[Kind, ...] = ("web", "manual", "book", "mail", "text")  # a chat's marks of turns are its sense
-_BLANK = re.compile(r"(\n[^\S\n]*(?:\n[^\S\n]*)*\n)")  # between blocks
-_FENCE = re.compile(r"^(?:```|~~~)", re.M)
-# At the beginning of a line.
-_STRUCTURE = re.compile(r"[\s#>|<`~=+*\-\u2022\\$%]|\d{1,9}[.)]\s|\[\^?[^\]]*\]:|:::|\.\. ")
-_TABLE = re.compile(r"\|.*\||[=\-*_~]{4,}|\t|  \n|\\\n")  # anywhere in a block: a table, a rule, a break that is meant
-_LETTERS = re.compile(r"[^\W\d_]{2}")
+PATTERNS = read_patterns(__file__, unspaced=UNSPACED)
 
 _NARROWEST, _WIDEST = 60, 100  # columns of a line
 _SHORTEST = 40  # characters of a line that was wrapped
 _EVEN = 0.6  # of the longest line, for the shortest: verse and addresses vary more
-_UNSPACED = re.compile(f"[{UNSPACED}]")  # scripts without spaces between words, where a line break is none either
-# Letters, with an apostrophe or a hyphen between two of them, and the punctuation around them.
-_WORD = re.compile(r"(?<!\S)[^\w\s/\\@#$~]*+[^\W\d_](?:['’\-]?[^\W\d_])*+[^\w\s/\\@]*+(?!\S)")
 _PLAIN = str.maketrans(
     {
         **dict.fromkeys("“”„‟", '"'),
@@ -67,13 +59,13 @@ def _rewrapped(block: str, width: int | None) -> str:
     full = [len(line) for line in lines[:-1]]
     is_wrapped = bool(full) and min(full) >= max(_SHORTEST, _EVEN * max(full))
     divides_words = any(line.rstrip()[-1:] in "-\u2010\u00ad" for line in lines[:-1])
-    if (full and not is_wrapped) or divides_words or _UNSPACED.search(block):
+    if (full and not is_wrapped) or divides_words or PATTERNS["unspaced"].search(block):
         return block
     words = [word for line in lines for word in line.split(" ")]
     rows = [words[0]]
     for word in words[1:]:
         fits = width is None or len(rows[-1]) + 1 + len(word) <= width
-        if fits or not word or _STRUCTURE.match(word + " "):  # at the beginning of a line it would be markup
+        if fits or not word or PATTERNS["structure"].match(word + " "):  # at the beginning of a line it would be markup
             rows[-1] += f" {word}"
         else:
             rows.append(word)
@@ -85,7 +77,7 @@ def _lowercase(text: Text, numbers: Random) -> str:
     Azerbaijani, whose small letter of I is another one."""
     if text.language in ("tr", "az"):
         return text.text
-    return _paragraphs(text.text, lambda block: _WORD.sub(lambda match: match[0].lower(), block))
+    return _paragraphs(text.text, lambda block: PATTERNS["word"].sub(lambda match: match[0].lower(), block))
 
 
 def _plain_punctuation(text: Text, numbers: Random) -> str:
@@ -102,14 +94,14 @@ AUGMENTATIONS: Mapping[str, Callable[[Text, Random], str]] = {
 
 def _paragraphs(text: str, rewrite: Callable[[str], str]) -> str:
     """`rewrite` applied to each paragraph; all else, and the gaps between them, as it is."""
-    parts = _BLANK.split(text)
+    parts = PATTERNS["blank"].split(text)
     fenced = False
     for place in range(0, len(parts), 2):
         block = parts[place]
-        fences = len(_FENCE.findall(block))
+        fences = len(PATTERNS["fence"].findall(block))
         has_end = block[:1] == "\n" or block[-1:] == "\n"  # the newlines at the ends of a text are no lines of it
-        marked = has_end or _TABLE.search(block) or any(map(_STRUCTURE.match, block.split("\n")))
-        if not fenced and not fences and not marked and _LETTERS.search(block):
+        marked = has_end or PATTERNS["table"].search(block) or any(map(PATTERNS["structure"].match, block.split("\n")))
+        if not fenced and not fences and not marked and PATTERNS["letters"].search(block):
             parts[place] = rewrite(block)
         fenced ^= fences % 2 == 1
     return "".join(parts)

@@ -32,9 +32,9 @@ ReasonKind = Literal["score", "label", "span", "exact", "near", "repositories"]
 @dataclass(frozen=True, slots=True)
 class Reason:
     """One rule against one document: what was measured, and the threshold that it does not meet. Of a label the `label`
-    that the document has, None for none. Of a duplicate the value is its highest similarity to any of its group, of
-    which the `kept_duplicate`, a uri, stays; of a file of a repository, the share of the copy's files that the original
-    has, whose name is the label."""
+    that the document has, None for none. Of a duplicate the value is its similarity to the `kept_duplicate`, a uri, or,
+    where these were not compared, its highest one to any of its group; of a file of a repository, the share of the
+    copy's files that the original has, whose name is the label."""
 
     kind: ReasonKind
     rule: str
@@ -189,17 +189,14 @@ def _dropped_duplicates(
 ) -> Iterator[tuple[int, Reason]]:
     """The documents that go, and why: of each group all but the best, or the files of a copied repository."""
     first, second = equal_texts(documents.keys)
-    similarity, kind, threshold = np.ones(len(documents)), "exact", 1.0
+    pairs, kind, threshold = None, "exact", 1.0
     if duplicates is not None and step.duplicates != "exact":
         pairs, searched = read_matches(Pairs, duplicates, "near"), read_json(duplicates / CORPUS)["threshold"]
         kind, threshold = "near", step.similarity if step.duplicates == "near" else searched
         check_similarity(threshold, searched)
         alike = pairs.similarity >= threshold
-        near = pairs.first[alike], pairs.second[alike]
-        similarity = np.zeros(len(documents))
-        for end in near:
-            np.maximum.at(similarity, end, pairs.similarity[alike])
-        first, second = (np.concatenate(both) for both in zip(near, (first, second), strict=True))
+        pairs = Pairs(pairs.first[alike], pairs.second[alike], pairs.similarity[alike])
+        first, second = np.concatenate((pairs.first, first)), np.concatenate((pairs.second, second))
     groups = linked(first, second, len(documents))
     if duplicates is not None and step.duplicates == "repositories":
         for file in copied_files(read_repositories(duplicates), groups, documents, there, step.similarity):
@@ -207,6 +204,14 @@ def _dropped_duplicates(
             yield file.document, Reason("repositories", "repositories", copy.share, step.similarity, copy.original, uri)
         return
     kept = best_of_groups(groups, documents.rank, there)
+    similarity = np.ones(len(documents))  # to the one that stays; where they were not compared, the highest to any
+    if pairs is not None:
+        ends, others = np.concatenate((pairs.first, pairs.second)), np.concatenate((pairs.second, pairs.first))
+        values = np.tile(pairs.similarity, 2)
+        similarity[ends] = 0
+        np.maximum.at(similarity, ends, values)
+        compared = kept[ends] == others
+        similarity[ends[compared]] = values[compared]
     for document in np.flatnonzero(kept != np.arange(len(kept))).tolist():
-        uri, value = documents.uris[int(kept[document])], float(similarity[document]) or 1.0
+        uri, value = documents.uris[int(kept[document])], float(similarity[document])
         yield document, Reason(kind, kind, value, threshold, kept_duplicate=uri)

@@ -13,40 +13,28 @@ that stand unbroken in the document:
 The line is broken before the word instead, as it would have been had no word been broken, for what looks at lengths.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 
 from lmworks.corpus.modifiers.text_lines import HYPHENS
+from lmworks.corpus.patterns import read_patterns
 from lmworks.records import Edit
 
 _LONGEST = 48  # characters that are looked back for the first half of a word
 _KNOWN = 2  # times that a half stands alone, for a word, or before another hyphen
 
-_BREAK = re.compile(
-    """(?<=[^\\W_])(?P<hyphen>\u00ad++|\u00ad*+[-\u2010\u00ac]\u00ad*+)
-    (?P<gap>[ \\t]*+\\r?\\n[ \\t\u00ad]*+|[ \\t]*+\\r?\\n?\\s*?\\f\\s*+\u00ad*+)
-    (?=[^\\W_])""",
-    re.X,
-)
-_LEFT = re.compile("[^\\W_][\\w'’\u00ad-]*+\\Z")
-_RIGHT = re.compile("[^\\W_]++(?:['’\u00ad-]++[^\\W_]++)*+")
-_BEFORE = re.compile(r"(?<=\S)(?P<space>[ \t]++)\S*+\Z")
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_UNBROKEN = re.compile("[^\\W_]+(?:['’\0][^\\W_]+)*")
-_SOFT_HYPHENS = re.compile("\u00ad+")
-_SUSPENDED = re.compile(r"(?:(?P<sure>and|und|oder|bzw)|or|to|bis|et|ou|y|e|o|i|en|of|och|og|eller)\b")
+PATTERNS = read_patterns(__file__)
 
 
 def repair_hyphenation(text: str) -> list[Edit]:
     """Join words broken at ends of lines, and of pages that end with a form feed. Rule: `line.hyphen`."""
-    breaks = [(match, _left(text, match.start())) for match in _BREAK.finditer(text)]
+    breaks = [(match, _left(text, match.start())) for match in PATTERNS["break"].finditer(text)]
     if not breaks:
         return []
-    counts = Counter(map(str.casefold, _WORD.findall(text)))
+    counts = Counter(map(str.casefold, PATTERNS["word"].findall(text)))
     for match, left in breaks:  # halves are no words
         counts[left.casefold()] -= 1
-        if half := _WORD.match(text, match.end()):
+        if half := PATTERNS["word"].match(text, match.end()):
             counts[half[0].replace("\u00ad", "").casefold()] -= 1
     counts = +counts
     firsts = Counter[str]()  # what stands before hyphens
@@ -55,7 +43,7 @@ def repair_hyphenation(text: str) -> list[Edit]:
             firsts[word.partition("-")[0]] += count
     edits: list[Edit] = []
     for match, left in breaks:
-        right = _RIGHT.match(text, match.end())
+        right = PATTERNS["right"].match(text, match.end())
         printed = match["hyphen"].strip("\u00ad")
         if right is None:
             continue
@@ -63,7 +51,7 @@ def repair_hyphenation(text: str) -> list[Edit]:
         if keeps is None:
             continue
         start = match.start()
-        before = _BEFORE.search(text, max(0, start - _LONGEST), start)
+        before = PATTERNS["before"].search(text, max(0, start - _LONGEST), start)
         if before and text[before.start() - 1] not in HYPHENS:
             edits.append(Edit(*before.span("space"), match["gap"].replace("\u00ad", ""), "line.hyphen"))
         if keeps and printed == match["hyphen"]:
@@ -75,22 +63,22 @@ def repair_hyphenation(text: str) -> list[Edit]:
 
 def repair_soft_hyphens(text: str) -> list[Edit]:
     """Remove those that are left. Rule: `character.soft_hyphen`."""
-    return [Edit(*match.span(), "", "character.soft_hyphen") for match in _SOFT_HYPHENS.finditer(text)]
+    return [Edit(*match.span(), "", "character.soft_hyphen") for match in PATTERNS["soft_hyphens"].finditer(text)]
 
 
 def unbroken_counts(text: str) -> Counter[str]:
     """Count the words of a text that may be printed in lines, casefolded: a hyphen parts two words, and one that is
     broken at the end of a line does not count, since its halves are none."""
-    marked = _BREAK.sub("\0", text.replace("\0", " ")).replace("\u00ad", "")
+    marked = PATTERNS["break"].sub("\0", text.replace("\0", " ")).replace("\u00ad", "")
     counts: Counter[str] = Counter()
-    for word, count in Counter(_UNBROKEN.findall(marked)).items():
+    for word, count in Counter(PATTERNS["unbroken"].findall(marked)).items():
         if "\0" not in word:
             counts[word.casefold()] += count
     return counts
 
 
 def _left(text: str, end: int) -> str:
-    match = _LEFT.search(text, max(0, end - _LONGEST), end)
+    match = PATTERNS["left"].search(text, max(0, end - _LONGEST), end)
     return match[0].replace("\u00ad", "") if match else ""
 
 
@@ -108,7 +96,7 @@ def _keeps_hyphen(
     hyphenated = counts.get(f"{left}-{right}") or counts.get(f"{left}-{first}", 0)
     if joined or hyphenated:
         return hyphenated > joined
-    suspended = _SUSPENDED.match(right)
+    suspended = PATTERNS["suspended"].match(right)
     if suspended and (suspended["sure"] or counts.get(left)):  # else "workm-en" in a text without "workmen"
         return None
     if "-" in left or min(len(left), len(first)) < 3:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.patterns import read_patterns
 from lmworks.corpus.taggers.pii.keys import PASSWORD
 
 IP, IP_SPECIAL, MAC = "pii.ip", "pii.ip_special", "pii.mac"
@@ -33,22 +34,9 @@ def before(text: str, start: int, width: int = 40) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 # Of machines
 
-_V4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w|\.[0-9])")
-_VERSION = re.compile(r"(?:\bv|(?:version|release|build|\bsection|chapter)s?|firmware|§)[^\w<>]{0,3}\Z", re.IGNORECASE)
+PATTERNS = read_patterns(__file__)
 # What numbers a section: in a heading, at a line's start before a point and a title, behind a word with a no-break
 # space; or a version, behind a name with a hyphen; and three such numbers, which the fourth is a part of.
-_QUAD = r"[0-9]{1,2}(?:\.[0-9]{1,2}){3}(?!\w|\.[0-9])"
-_SECTION = re.compile(
-    rf"(?:^[ \t]*(?:#{{1,6}}[ \t]+|(?:[*+-][ \t]+)?\[?(?=[0-9.]+\.[ \t\u00a0]+[^\W\d_]))"
-    rf"|(?<=\w[\u00a0\u202f]|[^\W\d_]-)){_QUAD}"
-    r"|(?<![\w.])[0-9]{1,2}(?:\.[0-9]{1,2}){2}(?!\w|\.[0-9])",
-    re.MULTILINE,
-)
-_HEXADECIMAL_BACKWARDS = re.compile(r"[0-9A-Fa-f:]{1,6}")
-_V6 = re.compile(r"[0-9A-Fa-f:]{2,45}+(?:(?<=[0-9])(?:\.[0-9]{1,3}){3})?")
-_V6_GROUP = re.compile(r"(?=[0-9A-Fa-f]*[0-9])[0-9A-Fa-f]{3,4}")
-_MAC = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?!\w|[:-][0-9A-Fa-f])")
-_LENGTH = re.compile(r"/([0-9]{1,3})(?!\w)")  # of a prefix, in bits (RFC 4632, section 3.1)
 _DOCUMENTATION = "00005e0053"  # RFC 7042, section 2.1.2
 _SURE, _EVEN, _UNLIKELY, _NOBODY = 0.9, 0.5, 0.3, 0.1
 
@@ -59,7 +47,7 @@ def find_ipv4(text: str, regions: Regions) -> Iterator[TaggedSpan]:
     """Spans in regions of digits and separators. Four numbers that are rather a version or a section score 0.3."""
     sections: set[str] | None = None
     for start, end in regions:
-        for match in _V4.finditer(text, start, end + 2):
+        for match in PATTERNS["v4"].finditer(text, start, end + 2):
             try:
                 address = ipaddress.IPv4Address(match[0])
             except ValueError:
@@ -68,11 +56,11 @@ def find_ipv4(text: str, regions: Regions) -> Iterator[TaggedSpan]:
             is_low = address.packed[3] == 0 or max(address.packed) < 10  # like a version
             if rule == IP and _is_prefix(address, text, match.end()):
                 score = _NOBODY
-            elif rule == IP and (is_low or _VERSION.search(before(text, match.start(), 12))):
+            elif rule == IP and (is_low or PATTERNS["version"].search(before(text, match.start(), 12))):
                 score = _UNLIKELY
             elif rule == IP and max(address.packed) < 100:  # of one address in forty
                 if sections is None:
-                    sections = {found[0].lstrip(" \t#*+-[") for found in _SECTION.finditer(text)}
+                    sections = {found[0].lstrip(" \t#*+-[") for found in PATTERNS["section"].finditer(text)}
                 if match[0] in sections or match[0].rpartition(".")[0] in sections:
                     score = _UNLIKELY
             yield TaggedSpan(rule, *match.span(), score)
@@ -81,7 +69,7 @@ def find_ipv4(text: str, regions: Regions) -> Iterator[TaggedSpan]:
 def find_colon_addresses(text: str, regions: Regions) -> Iterator[TaggedSpan]:
     """Spans of IPv6 and MAC addresses; each region begins with the first colon that has a second one behind it."""
     for colon, _ in regions:
-        backwards = _HEXADECIMAL_BACKWARDS.match(text[max(0, colon - 6) : colon][::-1])
+        backwards = PATTERNS["hexadecimal_backwards"].match(text[max(0, colon - 6) : colon][::-1])
         if backwards is None or backwards.end() > 5:
             continue
         start = colon - backwards.end()
@@ -95,13 +83,13 @@ def find_hyphen_addresses(text: str, regions: Regions) -> Iterator[TaggedSpan]:
 
 
 def _ipv6(text: str, start: int) -> list[TaggedSpan]:
-    run = _V6.match(text, start, start + 64)
+    run = PATTERNS["v6"].match(text, start, start + 64)
     if run is None or (start and (text[start - 1].isalnum() or text[start - 1] in "_.")):
         return []
     written = run[0][:-1] if run[0].endswith(":") and not run[0].endswith("::") else run[0]
     after = text[start + len(written) : start + len(written) + 1]
     # `a[1::2]` and `abc::def` are code.
-    if after.isalnum() or after == "_" or (written.count(":") < 3 and not _V6_GROUP.search(written)):
+    if after.isalnum() or after == "_" or (written.count(":") < 3 and not PATTERNS["v6_group"].search(written)):
         return []
     try:
         address = ipaddress.IPv6Address(written)
@@ -114,7 +102,7 @@ def _ipv6(text: str, start: int) -> list[TaggedSpan]:
 
 
 def _mac(text: str, start: int) -> list[TaggedSpan]:
-    match = _MAC.match(text, start, start + 19) if start >= 0 else None
+    match = PATTERNS["mac"].match(text, start, start + 19) if start >= 0 else None
     if match is None:
         return []
     digits = match[0].replace(match[1], "").lower()
@@ -134,7 +122,7 @@ def _is_prefix(address: Address, text: str, end: int) -> bool:
     """Whether an address that ends at `end` is that of a network."""
     if address.version == 6 and not int(address) & (2**64 - 1):
         return True
-    length = _LENGTH.match(text, end, end + 5)
+    length = PATTERNS["length"].match(text, end, end + 5)
     bits = address.max_prefixlen - int(length[1]) if length else 0
     return bits > 0 and not int(address) & (2**bits - 1)
 
@@ -145,12 +133,7 @@ def _is_prefix(address: Address, text: str, end: int) -> bool:
 _LONGEST_NAME = 64  # RFC 5321, section 4.5.3.1.1
 _WINDOW = 600  # at least eight labels of 63 characters, and a top-level domain
 
-_LABEL = r"[^\W_][\w-]{0,62}+"
 # A top-level domain that begins with a capital and continues without is the next sentence: `a@b.com.This`.
-_TOP = r"(?:xn--[a-z0-9-]{2,59}|[a-z]{2,24}|[A-Z]{2,24}|[^\W\d_A-Za-z]{2,24})(?!\w|-\w)"
-_DOMAIN = re.compile(rf"(?:{_LABEL}\.){{1,8}}{_TOP}")
-_DOT = r"(?:\.| ?[(\[{] ?(?i:dot) ?[)\]}] ?)"
-_SPELLED = re.compile(rf"[(\[{{] ?(?i:at) ?[)\]}}] ?(?P<domain>(?:{_LABEL}{_DOT}){{1,8}}{_TOP})")
 # The name, backwards: letters of scripts that put spaces between words, so that a Chinese sentence in front of an
 # address is not part of it; a name wholly of other letters is the second try.
 _NAME = re.compile(rf"(?:[^\W\u0530-\U0010ffff]|[.+%'&-]){{1,{_LONGEST_NAME + 1}}}")
@@ -161,8 +144,6 @@ _FILES = frozenset(
     {"bmp", "css", "gif", "gz", "htm", "html", "ico", "jpeg", "jpg", "js", "json", "jsx", "pdf", "php", "png", "scss"}
     | {"svg", "ts", "tsx", "webp", "xml", "zip"}
 )
-# RFC 2606 and 6761: names that belong to nobody.
-_RESERVED = re.compile(r"(?:.*\.)?(?:example(?:\.(?:com|net|org))?|test|invalid|localhost|local)", re.IGNORECASE)
 _ROLES = frozenset(
     {"abuse", "admin", "billing", "contact", "enquiries", "feedback", "hello", "help", "hostmaster", "info", "jobs"}
     | {"mail", "marketing", "media", "news", "newsletter", "no-reply", "noreply", "office", "orders", "postmaster"}
@@ -177,7 +158,7 @@ def find_emails(text: str, regions: Regions) -> Iterator[TaggedSpan]:
     Addresses of roles (`info@`) score 0.6; those that are no one's, in domains for examples or `git@`, 0.2.
     """
     for at, _ in regions:
-        domain = _DOMAIN.match(text, at + 1, at + 1 + _WINDOW)
+        domain = PATTERNS["domain"].match(text, at + 1, at + 1 + _WINDOW)
         if domain is not None:
             yield from _email(text, at, domain.end(), domain[0])
 
@@ -185,10 +166,10 @@ def find_emails(text: str, regions: Regions) -> Iterator[TaggedSpan]:
 def find_spelled_emails(text: str, regions: Regions) -> Iterator[TaggedSpan]:
     """Spans of the addresses whose `[at]`, `(at)` or `{at}` each region begins with."""
     for bracket, _ in regions:
-        spelled = _SPELLED.match(text, bracket, bracket + _WINDOW)
+        spelled = PATTERNS["spelled"].match(text, bracket, bracket + _WINDOW)
         if spelled is not None:
             at = bracket - 1 if text[bracket - 1 : bracket] == " " else bracket
-            yield from _email(text, at, spelled.end(), re.sub(_DOT, ".", spelled["domain"]))
+            yield from _email(text, at, spelled.end(), PATTERNS["dot"].sub(".", spelled["domain"]))
 
 
 def _email(text: str, at: int, end: int, domain: str) -> Iterator[TaggedSpan]:
@@ -197,7 +178,7 @@ def _email(text: str, at: int, end: int, domain: str) -> Iterator[TaggedSpan]:
     length = len(run[0].rstrip(_NO_BEGINNING)) if run and run.end() <= _LONGEST_NAME else 0
     if length and domain.rpartition(".")[2].casefold() not in _FILES:  # `icon@2x.png`
         name = text[at - length : at].casefold()
-        is_example = name == "git" or _RESERVED.fullmatch(domain)
+        is_example = name == "git" or PATTERNS["reserved"].fullmatch(domain)
         yield TaggedSpan(EMAIL, at - length, end, _EXAMPLE if is_example else _ROLE if name in _ROLES else _PERSON)
 
 
@@ -205,17 +186,7 @@ def _email(text: str, at: int, end: int, domain: str) -> Iterator[TaggedSpan]:
 # Of the web
 
 _LONGEST = 2000
-_SCHEME = re.compile(
-    r"(?<![^\W_])(?i:https?|s?ftps?|wss?|ssh|git|svn|smb|postgres(?:ql)?|mysql|mongodb(?:\+srv)?|rediss?|amqps?|smtps?"
-    r"|imaps?|ldaps?)\Z"
-)
-_BODY = re.compile(
-    r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[^\W_])[^\s<>\"{}|\\^`\[\]\u3000-\u3002\u300c-\u3011\uff08\uff09\uff0c]"
-    rf"{{0,{_LONGEST}}}+"
-)
 _PUNCTUATION = ".,;:!?'*_~"
-_LOGIN = re.compile(r"[^\s/?#@:<>\[\]\"']{1,64}:([^\s/?#@<>\[\]\"']{1,128})@")
-_NO_PASSWORD = re.compile(r"(?:pass(?:word|wd|phrase)?|pwd|secret|user|x{3,}|\*{2,}|\.{3}|[$%].*)", re.IGNORECASE)
 
 _LOGGED_IN, _NO_LOGIN, _PLAIN = 0.9, 0.2, 0.2
 
@@ -227,18 +198,18 @@ def find_urls(text: str, regions: Regions) -> Iterator[TaggedSpan]:
         if sign < done:  # one address inside another
             continue
         if text[sign] == ":":
-            scheme = _SCHEME.search(text, max(0, sign - 16), sign)
+            scheme = PATTERNS["scheme"].search(text, max(0, sign - 16), sign)
             begin, start = (scheme.start(), sign + 3) if scheme else (sign, len(text))
         else:
             begin = start = sign - 3
             if begin and (text[begin - 1].isalnum() or text[begin - 1] in ".-_@"):
                 continue
-        body = _BODY.match(text, start, start + _LONGEST)
+        body = PATTERNS["body"].match(text, start, start + _LONGEST)
         if body is None:
             continue
-        login = _LOGIN.match(text, start, body.end()) if begin < start else None
+        login = PATTERNS["login"].match(text, start, body.end()) if begin < start else None
         if login is not None:
-            score = _NO_LOGIN if _NO_PASSWORD.fullmatch(login[1]) else _LOGGED_IN
+            score = _NO_LOGIN if PATTERNS["no_password"].fullmatch(login[1]) else _LOGGED_IN
             yield TaggedSpan(PASSWORD, login.start(), login.end() - 1, score)
         done = body.end()
         yield TaggedSpan(URL, begin, start + len(trimmed(body[0])), _PLAIN)

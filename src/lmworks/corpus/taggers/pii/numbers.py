@@ -17,6 +17,7 @@ from stdnum.it import codicefiscale
 from stdnum.us import itin, ssn
 
 from lmworks.corpus.attributes import TaggedSpan
+from lmworks.corpus.patterns import read_patterns
 from lmworks.corpus.taggers.pii.addresses import Regions, before
 
 CARD, IBAN, SSN, NATIONAL = "pii.card", "pii.iban", "pii.ssn", "pii.national_id"
@@ -24,17 +25,7 @@ CARD, IBAN, SSN, NATIONAL = "pii.card", "pii.iban", "pii.ssn", "pii.national_id"
 # ---------------------------------------------------------------------------------------------------------------------
 # Payment cards
 
-# Looked for at every start of a group, since what stands in front may look like a group as well.
-_CARD_WRITTEN = re.compile(
-    r"(?<![\w+])(?<![0-9]\.)(?=(?P<number>[0-9]{12,19}"
-    r"|[0-9]{4}(?P<gap>[ \u00a0-])[0-9]{4}(?P=gap)[0-9]{4}(?P=gap)[0-9]{4}"
-    r"|[0-9]{4}(?P<wide>[ \u00a0-])[0-9]{6}(?P=wide)[0-9]{4,5})(?!\w|\.[0-9]))"
-)
-_LAST_THREE = re.compile(r"[ \u00a0-][0-9]{3}(?!\w)")
-_GROUP_BEFORE = re.compile(r"(?<![0-9])[0-9]{4}[ \u00a0-]\Z")
-_GROUP_AFTER = re.compile(r"[ \u00a0-][0-9]{4}(?![0-9])")
-_CARD_WORDS = re.compile(r"\b(?:cards?|credit|debit|visa|mastercard|amex|maestro|cc|pan)\b", re.IGNORECASE)
-_NO_DIGIT = re.compile(r"[^0-9]")
+PATTERNS = read_patterns(__file__)
 
 # First and last prefix, shortest and longest number, score.
 _NETWORKS: tuple[tuple[str, str, int, int, float], ...] = (
@@ -59,7 +50,7 @@ _NETWORKS: tuple[tuple[str, str, int, int, float], ...] = (
 def find_cards(text: str, regions: Regions) -> Iterator[TaggedSpan]:
     """Spans of card numbers in regions of digits and what separates them."""
     for region_start, region_end in regions:
-        for match in _CARD_WRITTEN.finditer(text, region_start, region_end + 2):
+        for match in PATTERNS["card_written"].finditer(text, region_start, region_end + 2):
             start, end = match.span("number")
             score, end = _longest(text, start, end, grouped=match["gap"] is not None)
             if score:
@@ -81,10 +72,10 @@ def card_score(digits: str) -> float:
 
 def _longest(text: str, start: int, end: int, grouped: bool) -> tuple[float, int]:
     """Score and end. Three digits behind four groups are part of a long number, or the code from the back of a card."""
-    more = _LAST_THREE.match(text, end, end + 5) if grouped else None
-    is_called = bool(_CARD_WORDS.search(before(text, start)))
+    more = PATTERNS["last_three"].match(text, end, end + 5) if grouped else None
+    is_called = bool(PATTERNS["card_words"].search(before(text, start)))
     for stop in (*((more.end(),) if more else ()), end):
-        digits = _NO_DIGIT.sub("", text[start:stop])
+        digits = PATTERNS["no_digit"].sub("", text[start:stop])
         score = card_score(digits)
         if not score and is_called and len(digits) == 16 and luhn.is_valid(digits):
             return 0.6, stop
@@ -92,22 +83,20 @@ def _longest(text: str, start: int, end: int, grouped: bool) -> tuple[float, int
             if is_called:
                 return 0.95, stop
             # Groups of four that go on on either side: a row of a table has such groups.
-            before_it, behind = _GROUP_BEFORE.search(text, max(0, start - 6), start), _GROUP_AFTER.match(text, stop)
-            return (min(score, 0.5) if grouped and (before_it or behind) else score), stop
+            group_before = PATTERNS["group_before"].search(text, max(0, start - 6), start)
+            in_series = group_before or PATTERNS["group_after"].match(text, stop)
+            return (min(score, 0.5) if grouped and in_series else score), stop
     return 0.0, end
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Bank accounts
 
-_IBAN = re.compile(r"[A-Za-z]{2}[0-9]{2}(?:[ \u00a0-]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])")
-_GAP = re.compile("[ \u00a0-]")
-
 
 def find_ibans(text: str, regions: Regions) -> Iterator[TaggedSpan]:
     """Spans of account numbers, upper or lower case, whose first check digit each region begins with."""
     for digit, _ in regions:
-        if digit >= 2 and (written := _IBAN.match(text, digit - 2, digit + 70)):
+        if digit >= 2 and (written := PATTERNS["iban"].match(text, digit - 2, digit + 70)):
             for end, compact in whole_groups(text, *written.span()):
                 if iban.is_valid(compact, check_country=False):
                     yield TaggedSpan(IBAN, digit - 2, end, 0.99)
@@ -117,8 +106,8 @@ def find_ibans(text: str, regions: Regions) -> Iterator[TaggedSpan]:
 def whole_groups(text: str, start: int, end: int) -> Iterator[tuple[int, str]]:
     """The end of each group of a number and the number up to there, without gaps, the longest first: what stands behind
     a number may look like a further group."""
-    for stop in (end, *(start + gap.start() for gap in reversed([*_GAP.finditer(text[start:end])]))):
-        yield stop, _GAP.sub("", text[start:stop])
+    for stop in (end, *(start + gap.start() for gap in reversed([*PATTERNS["gap"].finditer(text[start:end])]))):
+        yield stop, PATTERNS["gap"].sub("", text[start:stop])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -133,7 +122,7 @@ def find_numbers(text: str, regions: Regions) -> Iterator[TaggedSpan]:
     for start, end in regions:
         for match in _WRITTEN.finditer(text, max(0, start - 2), end + 4):
             rule, is_valid, words, _, score = _STATES[(match.lastindex or 0) - 1]
-            if is_valid(_GAPS.sub("", match[0])):
+            if is_valid(PATTERNS["gaps"].sub("", match[0])):
                 score = _NAMED if words.search(before(text, match.start())) else score
                 if score:
                     yield TaggedSpan(rule, *match.span(), score)
@@ -146,7 +135,7 @@ def find_lettered_numbers(text: str, regions: Regions) -> Iterator[TaggedSpan]:
     """
     for digit, _ in regions:
         for start in (digit - 2, digit - 3, digit - 6):
-            match = _LETTERED.match(text, start, start + 20) if start >= 0 else None
+            match = PATTERNS["lettered"].match(text, start, start + 20) if start >= 0 else None
             if match is None or (start and (text[start - 1].isalnum() or text[start - 1] == "_")):
                 continue
             if match.lastgroup == "nino" and match[0][:2] not in _NO_PREFIX:
@@ -186,9 +175,4 @@ _STATES: tuple[tuple[str, Callable[[str], bool], re.Pattern[str], str, float], .
 )
 _WRITTEN = re.compile(
     r"(?<![\w+])(?<![0-9][.,-])(?:" + "|".join(f"({form})" for *_, form, _ in _STATES) + r")(?!\w|[.,-][0-9])"
-)
-_GAPS = re.compile("[ .+-]")
-_LETTERED = re.compile(
-    r"(?P<nino>[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D])(?!\w)"
-    r"|(?P<fiscale>[A-Z]{6}[0-9]{2}[A-EHLMPRST][0-9]{2}[A-Z][0-9]{3}[A-Z])(?!\w)"
 )

@@ -12,7 +12,7 @@ which fits a source that holds a repository in each folder.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -101,23 +101,15 @@ def copied_repositories(repositories: Sequence[Repository], share: float) -> lis
     return sorted(copies, key=lambda copy: copy.copy)
 
 
-@dataclass(frozen=True, slots=True)
-class CopiedFile:
-    """A document that goes with its repository, and the one that stays in its place."""
-
-    document: int
-    kept: int
-    repository: Copy
-
-
 def copied_files(
     repositories: Sequence[str | None],
     groups: NDArray[np.int64],
     corpus: RankedCorpus,
     there: NDArray[np.bool_],
     share: float,
-) -> list[CopiedFile]:
-    """The files that go of repositories at least that `share` of whose files another one has.
+) -> Iterator[tuple[int, int, Copy]]:
+    """The documents that go with copies, each with the one that stays in its place: copies are repositories of whose
+    files another one has at least that `share`.
 
     `repositories` has the repository of each document, None for what is no file of one; `groups` (n,) which documents
     are alike. Only documents that are `there` count. Files of few characters say nothing of a repository, and go all
@@ -133,9 +125,7 @@ def copied_files(
     for name, files in sorted(members.items()):
         distinctive = frozenset(int(groups[file]) for file in files if corpus.characters[file] >= LEAST_CHARACTERS)
         known.append(Repository(name, distinctive, bool(corpus.licensed[files].any())))
-    return [
-        CopiedFile(document, kept, copy)
-        for copy in copied_repositories(known, share)
-        for document in members[copy.copy]
-        if (kept := best.get((copy.original, int(groups[document])))) is not None
-    ]
+    for copy in copied_repositories(known, share):
+        for document in members[copy.copy]:
+            if (kept := best.get((copy.original, int(groups[document])))) is not None:
+                yield document, kept, copy

@@ -199,9 +199,10 @@ def _dropped_duplicates(
         first, second = np.concatenate((pairs.first, first)), np.concatenate((pairs.second, second))
     groups = linked(first, second, len(documents))
     if duplicates is not None and step.duplicates == "repositories":
-        for file in copied_files(read_repositories(duplicates), groups, documents, there, step.similarity):
-            copy, uri = file.repository, documents.uris[file.kept]
-            yield file.document, Reason("repositories", "repositories", copy.share, step.similarity, copy.original, uri)
+        names = read_repositories(duplicates)
+        for document, original, copy in copied_files(names, groups, documents, there, step.similarity):
+            limits, uri = (copy.share, step.similarity), documents.uris[original]
+            yield document, Reason("repositories", "repositories", *limits, copy.original, uri)
         return
     kept = best_of_groups(groups, documents.rank, there)
     similarity = np.ones(len(documents))  # to the one that stays; where they were not compared, the highest to any

@@ -42,31 +42,31 @@ _LIMITS = (
 )
 
 
-def card(found: Filtered, raised: Sequence[Alarm], funnel: Sequence[Section]) -> str:
+def card(filtered: Filtered, raised: Sequence[Alarm], funnel: Sequence[Section]) -> str:
     """The card as the README.md of a dataset, with the tables of the funnel."""
-    steps = tally(found.flows, "step")
+    steps = tally(filtered.flows, "step")
     came, left = steps[REPAIR], steps[EMPTY]
-    stay = tally((flow for flow in found.flows if flow.step == EMPTY), "source")
+    stay = tally((flow for flow in filtered.flows if flow.step == EMPTY), "source")
     title = _listed(sorted(stay, key=lambda source: (-stay[source].left_bytes, source))) or "Documents"
-    every = zip(found.labels("licence"), found.stays, strict=True)
+    every = zip(filtered.labels("licence"), filtered.stays, strict=True)
     licences = Counter(licence or "" for licence, stays in every if stays)
     details = (
         f"{left.left:,} documents of {left.left_bytes:,} bytes from {title}, of {came.came:,} documents of "
-        f"{came.came_bytes:,} bytes that were read, cleaned by lmworks by a policy of {len(found.policy.steps)} steps; "
-        f"a ledger says of every document what each step did with it, and why. Licences: {_counted(licences)}."
+        f"{came.came_bytes:,} bytes that were read, cleaned by lmworks by a policy of {len(filtered.policy.steps)} "
+        f"steps; a ledger says of every document what each step did with it, and why. Licences: {_counted(licences)}."
     )
     rejected = Counter[str]()
-    for record in read_rows(RejectedRecord, found.folder / REJECTED):  # a reason without what is true of one alone
+    for record in read_rows(RejectedRecord, filtered.folder / REJECTED):  # a reason without what is true of one alone
         rejected[re.sub(r"(?: \([^()]*\))+$|[:;].*", "", record.reason)] += record.count
     lost = Table(("files and records that became no document", "number"), tuple(rejected.most_common()))
-    limits = "\n".join(f"- {each}" for each in (*_limits(found, raised, licences), *_LIMITS))
-    with_manifest = {name: folder for name, folder in found.inputs.items() if (folder / MANIFEST).is_file()}
+    limits = "\n".join(f"- {each}" for each in (*_limits(filtered, raised, licences), *_LIMITS))
+    with_manifest = {name: folder for name, folder in filtered.inputs.items() if (folder / MANIFEST).is_file()}
     versions = (
         ("lmworks", library_versions(["lmworks"])["lmworks"]),
         *((f"input {name}", read_manifest(folder).content_hash) for name, folder in with_manifest.items()),
-        ("policy", hash_json(found.policy)),
-        ("documents", hash_json([hash_file(path) for path in shard_paths(found.folder)])),
-        ("ledger", hash_file(found.folder / LEDGER)),
+        ("policy", hash_json(filtered.policy)),
+        ("documents", hash_json([hash_file(path) for path in shard_paths(filtered.folder)])),
+        ("ledger", hash_file(filtered.folder / LEDGER)),
     )
     sections = (
         Section("Dataset Details", details, (shortened(lost),) if rejected else ()),
@@ -75,7 +75,7 @@ def card(found: Filtered, raised: Sequence[Alarm], funnel: Sequence[Section]) ->
         Section("Bias, Risks, and Limitations", limits),
         Section("Versions and Hashes", "", (Table(("what", "version or SHA-256"), versions),)),
     )
-    return f"{_head(found, title, licences)}\n# {_escaped(title)}\n" + "".join(map(_section, sections))
+    return f"{_head(filtered, title, licences)}\n# {_escaped(title)}\n" + "".join(map(_section, sections))
 
 
 def renamed(text: str, title: str) -> str:
@@ -86,36 +86,36 @@ def renamed(text: str, title: str) -> str:
     return f"---\n{head}\n---\n{body}"
 
 
-def _limits(found: Filtered, raised: Sequence[Alarm], licences: Mapping[str, int]) -> Iterator[str]:
+def _limits(filtered: Filtered, raised: Sequence[Alarm], licences: Mapping[str, int]) -> Iterator[str]:
     """Sentences that a user of the corpus has to know, which differ from corpus to corpus."""
     yield from (f"{alarm}: the policy may be wrong for this source." for alarm in raised)
-    scores = {name for step in found.policy.steps for name in step.all_limits} - {CONTAMINATION}
-    labels = {name.partition("_")[0] for step in found.policy.steps for name in step.labels}
-    languages = tally((flow for flow in found.flows if flow.step == EMPTY), "language")
+    scores = {name for step in filtered.policy.steps for name in step.all_limits} - {CONTAMINATION}
+    labels = {name.partition("_")[0] for step in filtered.policy.steps for name in step.labels}
+    languages = tally((flow for flow in filtered.flows if flow.step == EMPTY), "language")
     for name, unknown in (("licence", licences.get("", 0)), ("language", languages[""].left)):
         known = "decide" if name in labels else "do not decide"
         yield f"Documents of unknown {name}: {unknown:,}; the steps {known} by it."
-    if not scores & found.scores.keys():
+    if not scores & filtered.scores.keys():
         yield "No step decides by the quality of texts."
-    if (places := found.scores.get(PERSONAL_DATA)) is None:
+    if (places := filtered.scores.get(PERSONAL_DATA)) is None:
         yield "Personal data were not looked for (`personal` of data.annotate)."
     else:
         cut = Counter[str]()
-        for cuts in found.cut_rules:  # a rule may cut in several steps
+        for cuts in filtered.cut_rules:  # a rule may cut in several steps
             if cuts["rule"].startswith("pii."):
                 cut[cuts["rule"]] += cuts["places"]
-        there, stay = int(np.nansum(places)), int(np.nansum(places[found.stays]))
+        there, stay = int(np.nansum(places)), int(np.nansum(places[filtered.stays]))
         said = f"Personal data in texts: {there:,} places, {stay:,} of them in documents that stay"
         yield f"{said}; cut or redacted: {_counted(cut) or 'none'}."
     looked_for: dict[str, Counter[str]] = {}  # status → items; two stages that looked for the same ones count once
-    for folder in found.inputs.values():
+    for folder in filtered.inputs.values():
         if (folder / ATTRIBUTES).is_dir() and (folder / MANIFEST).is_file():
             manifest = read_manifest(folder)
             asked = hash_json(manifest.config.get("evaluation"))
             looked_for[asked] = Counter(manifest.metrics.get(EVALUATION_ITEMS))
     if items := sum(looked_for.values(), Counter[str]()):
         undecided = sum(count for status, count in items.items() if status.endswith("to decide"))
-        held = [stays for item, stays in zip(found.labels("evaluation_item"), found.stays, strict=True) if item]
+        held = [stays for item, stays in zip(filtered.labels("evaluation_item"), filtered.stays, strict=True) if item]
         yield (
             f"Evaluation items that were looked for: {items.total():,}, of them too short or too common to decide: "
             f"{undecided:,}. Documents that hold some of one: {len(held):,}, of which {sum(held):,} stay."
@@ -138,11 +138,11 @@ def _listed(names: Sequence[str]) -> str:
 # YAML and Markdown
 
 
-def _head(found: Filtered, title: str, licences: Counter[str]) -> str:
+def _head(filtered: Filtered, title: str, licences: Counter[str]) -> str:
     """One licence by the name that the hub has for it, or "other" for those of each document."""
     names = {re.sub("-(only|or-later)$", "", licence.lower()) or "unknown" for licence in licences}
     own = len(names) == 1 and " " not in min(names)
-    flows = [flow for flow in found.flows if flow.step == EMPTY and flow.verdict == "kept"]
+    flows = [flow for flow in filtered.flows if flow.step == EMPTY and flow.verdict == "kept"]
     lists = {
         "license": sorted(names) if own else ["other"],
         "language": sorted({flow.language for flow in flows if re.fullmatch("(?!und)[a-z]{2,3}", flow.language)}),

@@ -43,19 +43,20 @@ class Example:
         return None if self.reason is None else self.reason.kept_duplicate
 
 
-def examples_section(found: Filtered) -> Section:
+def examples_section(filtered: Filtered) -> Section:
     """A part for each rule that opens, each text with what went of it marked."""
-    order = {name: number for number, name in enumerate(found.policy.names)}
-    cut = [Example(each["step"], each["rule"], "cut", found.uris[each["first"]].as_py()) for each in found.cut_rules]
-    examples = [*_dropped(found), *_nearly_dropped(found), *cut]
+    order = {name: number for number, name in enumerate(filtered.policy.names)}
+    uris_of_documents, rules = filtered.uris, filtered.cut_rules
+    cut = [Example(rule["step"], rule["rule"], "cut", uris_of_documents[rule["first"]].as_py()) for rule in rules]
+    examples = [*_dropped(filtered), *_nearly_dropped(filtered), *cut]
     examples.sort(key=lambda each: (order[each.step], each.rule))
     uris = {uri for each in examples for uri in (each.document, each.kept_duplicate) if uri is not None}
     entries: dict[str, list[Entry]] = {}
-    for entry in read_ledger(found.folder / LEDGER, document=sorted(uris)):
+    for entry in read_ledger(filtered.folder / LEDGER, document=sorted(uris)):
         entries.setdefault(entry.document, []).append(entry)
     folds = []
     for (step, rule), members in groupby(examples, lambda each: (each.step, each.rule)):
-        passages = tuple(passage for each in members for passage in _passages(found, each, entries))
+        passages = tuple(passage for each in members for passage in _passages(filtered, each, entries))
         folds.append(Fold(f"{step}: {rule}", passages=passages))
     text = (
         "Of each rule what it dropped, nearest to the threshold first and furthest last; what it cut (struck through, "
@@ -67,10 +68,10 @@ def examples_section(found: Filtered) -> Section:
     return Section("Examples", text if folds else "No rule took anything.", folds=tuple(folds), page_only=True)
 
 
-def _dropped(found: Filtered) -> Iterator[Example]:
+def _dropped(filtered: Filtered) -> Iterator[Example]:
     pc = compute()
     names = ["document", "hash", "step", "rule", "value", "threshold", "reasons"]
-    table = found.rows(names, verdict=["dropped"])
+    table = filtered.rows(names, verdict=["dropped"])
     distance = pc.fill_null(pc.abs(pc.subtract(table["value"], table["threshold"])), 0.0)
     order = [(name, "ascending") for name in ("step", "rule", "distance", "hash", "document")]
     table = table.append_column("distance", distance).sort_by(order).select(["document", "step", "rule", "reasons"])
@@ -83,24 +84,24 @@ def _dropped(found: Filtered) -> Iterator[Example]:
         start += size
 
 
-def _nearly_dropped(found: Filtered) -> Iterator[Example]:
+def _nearly_dropped(filtered: Filtered) -> Iterator[Example]:
     """With a threshold of 0 all that stay are at it, and none is near."""
-    for step, rule, side, threshold, values in thresholds(found):
-        margins = np.where(found.stays, margin(side, threshold, values), np.nan)
+    for step, rule, side, threshold, values in thresholds(filtered):
+        margins = np.where(filtered.stays, margin(side, threshold, values), np.nan)
         near = np.flatnonzero((margins >= 0) & (margins <= NEAR)) if threshold else np.empty(0, np.int64)
         for place in near[np.argsort(margins[near], kind="stable")][:SHOWN].tolist():
             reason = Reason("score", rule, float(values[place]), threshold)
-            yield Example(step.name, rule, "nearly dropped", found.uris[place].as_py(), reason)
+            yield Example(step.name, rule, "nearly dropped", filtered.uris[place].as_py(), reason)
 
 
-def _passages(found: Filtered, example: Example, entries: dict[str, list[Entry]]) -> Iterator[Passage]:
+def _passages(filtered: Filtered, example: Example, entries: dict[str, list[Entry]]) -> Iterator[Passage]:
     mine = entries[example.document]
-    text = repaired_text(found, mine)
+    text = repaired_text(filtered, mine)
     if example.how == "cut":
-        cuts = cut_passages(found, mine, example.step, example.rule, SHOWN, CONTEXT, EXCERPT)
+        cuts = cut_passages(filtered, mine, example.step, example.rule, SHOWN, CONTEXT, EXCERPT)
         yield from (Passage(example.document, pieces, example.note) for pieces in cuts)
     elif example.kept_duplicate is not None:
-        other = repaired_text(found, entries[example.kept_duplicate])
+        other = repaired_text(filtered, entries[example.kept_duplicate])
         first, second = side_by_side(other, text)
         yield Passage(example.kept_duplicate, first, example.note, example.document, second)
     else:
@@ -111,18 +112,18 @@ def _passages(found: Filtered, example: Example, entries: dict[str, list[Entry]]
 # Excerpts
 
 
-def repaired_text(found: Filtered, entries: Sequence[Entry]) -> str:
+def repaired_text(filtered: Filtered, entries: Sequence[Entry]) -> str:
     """The repaired text of a document with these entries, of which the first has the repairs."""
-    return apply_edits(found.text(entries[0].document), entries[0].cuts).text
+    return apply_edits(filtered.text(entries[0].document), entries[0].cuts).text
 
 
 def cut_passages(
-    found: Filtered, entries: Sequence[Entry], step: str, rule: str, most: int, context: int, size: int
+    filtered: Filtered, entries: Sequence[Entry], step: str, rule: str, most: int, context: int, size: int
 ) -> list[tuple[Piece, ...]]:
     """Some places that a rule of a step cut, with what stood around them: repairs in the extracted text, others in the
     repaired one. What other rules cut there is shown otherwise."""
     number, entry = next((at, each) for at, each in enumerate(entries) if each.step == step)
-    text = found.text(entry.document) if step == REPAIR else repaired_text(found, entries)
+    text = filtered.text(entry.document) if step == REPAIR else repaired_text(filtered, entries)
     cuts = [cut for each in entries[min(number, 1) : number + 1] for cut in each.cuts]
     places = [Place(c.start, c.end, c.replacement, "removed" if c.rule == rule else "other") for c in cuts]
     chosen = list[Edit]()

@@ -14,8 +14,8 @@ LISTED = 20  # rows of what may be long; the rest is counted
 TAIL = 0.005  # of the values at each end of a histogram are drawn at the end
 
 
-def funnel_sections(found: Filtered, raised: list[Alarm]) -> list[Section]:
-    steps = tally(found.flows, "step")
+def funnel_sections(filtered: Filtered, raised: list[Alarm]) -> list[Section]:
+    steps = tally(filtered.flows, "step")
     came, left = steps[REPAIR], steps[EMPTY]
     text = (
         f"{came.came:,} documents of {came.came_bytes:,} bytes came in, {left.left:,} documents of {left.left_bytes:,} "
@@ -23,17 +23,17 @@ def funnel_sections(found: Filtered, raised: list[Alarm]) -> list[Section]:
         "bytes: this was checked."
     )
     reports = [f"{alarm}. Look at the examples before you train on what is left." for alarm in raised]
-    of_rules = rule_tables(found)
+    of_rules = rule_tables(filtered)
     if not left.left:
         rules = ", ".join(f"{step} {rule} {number:,}" for step, rule, number, _ in of_rules[1].rows[:10])
         reports.insert(0, f"No document is left: {rules}. Give these steps looser limits, or other kinds and sources.")
     tables = [table for table in of_rules if table.rows]
     folds = (Fold(f"All {len(table.rows):,}", tables=(table,)) for table in tables if len(table.rows) > LISTED)
     return [
-        Section("What stays", text, (steps_table(found),), alarms=tuple(reports)),
-        *(section_by(found, name) for name in ("source", "language", "kind")),
+        Section("What stays", text, (steps_table(filtered),), alarms=tuple(reports)),
+        *(section_by(filtered, name) for name in ("source", "language", "kind")),
         Section("Rules", "", tuple(map(shortened, tables)), folds=tuple(folds)),
-        _histograms(found),
+        _histograms(filtered),
     ]
 
 
@@ -45,9 +45,9 @@ def shortened(table: Table) -> Table:
     return Table(table.columns, (*table.rows[:LISTED], more), table.caption)
 
 
-def steps_table(found: Filtered) -> Table:
-    steps, rows = tally(found.flows, "step"), []
-    for name in found.policy.names:
+def steps_table(filtered: Filtered) -> Table:
+    steps, rows = tally(filtered.flows, "step"), []
+    for name in filtered.policy.names:
         step = steps[name]
         taken = (step.dropped_bytes, step.taken_bytes - step.dropped_bytes)
         rows.append((name, step.came, step.dropped, step.cut, step.came_bytes, *taken))
@@ -55,20 +55,20 @@ def steps_table(found: Filtered) -> Table:
     return Table(header, tuple(rows), "In this order; steps on duplicates look only at documents that are left")
 
 
-def rule_tables(found: Filtered) -> list[Table]:
+def rule_tables(filtered: Filtered) -> list[Table]:
     """The policy; what each rule dropped and cut; and the documents in whose place others went; those of the most
     first."""
 
     def sorted_by(column: int, rows: Iterable[tuple]) -> tuple[tuple, ...]:
         return tuple(sorted(rows, key=lambda row: (-row[column], row[:column])))
 
-    scopes = [", ".join((*step.sources, *step.kinds, *step.languages)) or "all" for step in found.policy.steps]
-    steps = tuple((step.name, scope, str(step)) for step, scope in zip(found.policy.steps, scopes, strict=True))
-    gone = tally((flow for flow in found.flows if flow.verdict == "dropped"), "step", "rule")
+    scopes = [", ".join((*step.sources, *step.kinds, *step.languages)) or "all" for step in filtered.policy.steps]
+    steps = tuple((step.name, scope, str(step)) for step, scope in zip(filtered.policy.steps, scopes, strict=True))
+    gone = tally((flow for flow in filtered.flows if flow.verdict == "dropped"), "step", "rule")
     dropped = ((*key, of_rule.dropped, of_rule.dropped_bytes) for key, of_rule in gone.items())
     names = ("step", "rule", "documents", "places", "characters", "written")
-    cut = (tuple(of_rule[name] for name in names) for of_rule in found.cut_rules)
-    by_duplicate = found.rows(["kept_duplicate", "value"], verdict=["dropped"]).group_by("kept_duplicate")
+    cut = (tuple(of_rule[name] for name in names) for of_rule in filtered.cut_rules)
+    by_duplicate = filtered.rows(["kept_duplicate", "value"], verdict=["dropped"]).group_by("kept_duplicate")
     sums = by_duplicate.aggregate([("value", "count"), ("value", "min")]).to_pylist()
     kept = [(row["kept_duplicate"], row["value_count"], row["value_min"]) for row in sums if row["kept_duplicate"]]
     caption = "Dropped, by the first reason of each document"
@@ -80,10 +80,10 @@ def rule_tables(found: Filtered) -> list[Table]:
     ]
 
 
-def thresholds_table(found: Filtered) -> Table:
+def thresholds_table(filtered: Filtered) -> Table:
     """For each limit how many documents are beyond it, and the values next to it on both sides."""
     rows = []
-    for step, rule, side, threshold, values in thresholds(found):
+    for step, rule, side, threshold, values in thresholds(filtered):
         is_beyond = values < threshold if side == "at least" else values > threshold
         stay, beyond = values[~is_beyond & np.isfinite(values)], values[is_beyond]
         nearest = [f"{each[np.argmin(abs(each - threshold))]:.4g}" if len(each) else "" for each in (stay, beyond)]
@@ -93,9 +93,9 @@ def thresholds_table(found: Filtered) -> Table:
     return Table(header, tuple(rows), "Of the documents that came to the step and that it looks at")
 
 
-def section_by(found: Filtered, name: str) -> Section:
+def section_by(filtered: Filtered, name: str) -> Section:
     """Documents and bytes that came and that stay of each source, language or kind, the largest first."""
-    steps, rows, folds = tally(found.flows, name, "step"), [], []
+    steps, rows, folds = tally(filtered.flows, name, "step"), [], []
     sizes = {value: steps[value, REPAIR].came_bytes for value in {value for value, _ in steps}}
     largest = sorted(sizes, key=lambda value: (-sizes[value], value))
     for value in largest:
@@ -108,16 +108,16 @@ def section_by(found: Filtered, name: str) -> Section:
         ("Bytes that each step took", lambda step: step.taken_bytes),
         ("Bytes that each step left", lambda step: step.left_bytes),
     ):
-        names = found.policy.names
+        names = filtered.policy.names
         of_steps = tuple((value or "unknown", *(taken(steps[value, step]) for step in names)) for value in largest)
         folds.append(Fold(f"{title}, by {name}", tables=(Table((name, *names), of_steps),)))
     return Section(f"By {name}", "", (shortened(table),), folds=tuple(folds))
 
 
-def _histograms(found: Filtered) -> Section:
+def _histograms(filtered: Filtered) -> Section:
     """A histogram for each limit that drops any, of the documents that came to its step and that it looks at."""
     figures = []
-    for step, rule, side, threshold, values in thresholds(found):
+    for step, rule, side, threshold, values in thresholds(filtered):
         there = values[np.isfinite(values)]
         beyond = int((there < threshold if side == "at least" else there > threshold).sum())
         if beyond:
@@ -128,4 +128,4 @@ def _histograms(found: Filtered) -> Section:
                 (-beyond, Figure(drawing, f"{step.name}: {rule}, {len(there):,} documents, {beyond:,} beyond"))
             )
     drawn = tuple(figure for _, figure in sorted(figures, key=lambda each: each[0]))
-    return Section("Scores and thresholds", "", (thresholds_table(found),), drawn, page_only=True)
+    return Section("Scores and thresholds", "", (thresholds_table(filtered),), drawn, page_only=True)

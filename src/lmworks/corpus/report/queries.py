@@ -132,14 +132,14 @@ def sides(step: Step) -> Iterator[tuple[str, str, float]]:
         yield from ((name, side, threshold) for side, threshold in both if threshold is not None)
 
 
-def thresholds(found: Filtered) -> Iterator[tuple[Step, str, str, float, NDArray[np.float64]]]:
+def thresholds(filtered: Filtered) -> Iterator[tuple[Step, str, str, float, NDArray[np.float64]]]:
     """The same of all steps, each with (n,) the values of the documents that came to the step and that it looks at, NaN
     for the others."""
-    for number, step in enumerate(found.policy.steps, start=1):
+    for number, step in enumerate(filtered.policy.steps, start=1):
         for name, side, threshold in sides(step):
-            if name in found.scores:
-                looked_at = found.verdicts[:, number] < VERDICTS.index("gone")
-                yield step, name, side, threshold, np.where(looked_at, found.scores[name], np.nan)
+            if name in filtered.scores:
+                looked_at = filtered.verdicts[:, number] < VERDICTS.index("gone")
+                yield step, name, side, threshold, np.where(looked_at, filtered.scores[name], np.nan)
 
 
 def margin(side: str, threshold: float, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -165,14 +165,14 @@ class Alarm:
         return f"{self.step} took {shares} of {self.source}"
 
 
-def alarms(found: Filtered) -> list[Alarm]:
+def alarms(filtered: Filtered) -> list[Alarm]:
     """Every step that took more than the policy's share of what a source had in the beginning; all steps together where
     they did and no single one; and all steps where they took it of kinds and languages that matter in a source."""
     raised, wholes = list[Alarm](), dict[str, Tally]()
 
     def add(name: str, step: str, taken: Tally, whole: Tally) -> None:
         alarm = Alarm(name, step, taken.dropped / whole.came, taken.taken_bytes / max(whole.came_bytes, 1))
-        if max(alarm.documents, alarm.bytes) > found.policy.alarm:
+        if max(alarm.documents, alarm.bytes) > filtered.policy.alarm:
             raised.append(alarm)
 
     def all_steps(steps: Mapping[Any, Tally], *key: str) -> Tally:
@@ -180,15 +180,15 @@ def alarms(found: Filtered) -> list[Alarm]:
         first, last = steps[*key, REPAIR], steps[*key, EMPTY]
         return Tally(first.came, first.came_bytes, last.left, last.left_bytes)
 
-    steps = tally(found.flows, "source", "step")
+    steps = tally(filtered.flows, "source", "step")
     for source in sorted({source for source, _ in steps}):
         wholes[source] = all_steps(steps, source)
-        for name in found.policy.names:
+        for name in filtered.policy.names:
             add(source, name, steps[source, name], wholes[source])
         if source not in {alarm.source for alarm in raised}:
             add(source, "all steps", wholes[source], wholes[source])
     for by in ("kind", "language"):
-        steps = tally(found.flows, "source", by, "step")
+        steps = tally(filtered.flows, "source", by, "step")
         for source, name in sorted({(source, name) for source, name, _ in steps}):
             part, whole = all_steps(steps, source, name), wholes[source]
             matters = part.dropped > _LEAST * whole.came or part.taken_bytes > _LEAST * whole.came_bytes

@@ -139,18 +139,18 @@ def _meant(folder: Path, name: str, rejected: Sequence[RejectedRecord]) -> list[
 # The explanation
 
 
-def _explain(found: Filtered, uri: str, missing: str) -> Explanation:
-    entries = tuple(read_ledger(found.folder / LEDGER, document=[uri]))
-    dropped = read_ledger(found.folder / LEDGER, kept_duplicate=[uri])
+def _explain(filtered: Filtered, uri: str, missing: str) -> Explanation:
+    entries = tuple(read_ledger(filtered.folder / LEDGER, document=[uri]))
+    dropped = read_ledger(filtered.folder / LEDGER, kept_duplicate=[uri])
     went = tuple(entry for entry in dropped if entry.verdict == "dropped")
-    explanation = Explanation(entries, tuple(_kept_duplicates(found, entries, missing)), went)
+    explanation = Explanation(entries, tuple(_kept_duplicates(filtered, entries, missing)), went)
     if missing:
         return replace(explanation, missing=missing)
-    number, place = found.place(uri)
-    columns = {SCORE + rule for step in found.policy.steps for rule in step.all_limits}
-    table = found.attributes.only(*columns, LABEL + ITEM)[number]
+    number, place = filtered.place(uri)
+    columns = {SCORE + rule for step in filtered.policy.steps for rule in step.all_limits}
+    table = filtered.attributes.only(*columns, LABEL + ITEM)[number]
     passed = []
-    for step, entry in zip(found.policy.steps, entries[1:-1], strict=True):
+    for step, entry in zip(filtered.policy.steps, entries[1:-1], strict=True):
         for rule, side, threshold in sides(step) if entry.verdict != "out_of_scope" else ():
             value = float(table.scores[rule][place]) if rule in table.scores else float("nan")
             distance = float(margin(side, threshold, np.array(value)))
@@ -158,18 +158,20 @@ def _explain(found: Filtered, uri: str, missing: str) -> Explanation:
                 passed.append(Passed(step.name, rule, value, side, threshold, distance))
     passed.sort(key=lambda each: each.margin)
     rules = dict.fromkeys((entry.step, cut.rule) for entry in entries for cut in entry.cuts)
-    excerpts = ((*rule, pieces) for rule in rules for pieces in cut_passages(found, entries, *rule, *EXCERPTS))
+    excerpts = ((*rule, pieces) for rule in rules for pieces in cut_passages(filtered, entries, *rule, *EXCERPTS))
     items = table.labels.get(ITEM) or [None] * len(table)
     return replace(explanation, excerpts=tuple(excerpts), passed=tuple(passed[:NEAR]), evaluation_item=items[place])
 
 
-def _kept_duplicates(found: Filtered, entries: Sequence[Entry], missing: str) -> Iterator[KeptDuplicate]:
+def _kept_duplicates(filtered: Filtered, entries: Sequence[Entry], missing: str) -> Iterator[KeptDuplicate]:
     for step, reason in ((entry.step, reason) for entry in entries for reason in entry.reasons):
         then, difference, last = list[Entry](), None, reason.kept_duplicate
         while last is not None:
-            others = list(read_ledger(found.folder / LEDGER, document=[last]))
+            others = list(read_ledger(filtered.folder / LEDGER, document=[last]))
             if not (then or missing) and reason.kind != "exact":
-                difference = side_by_side(repaired_text(found, others), repaired_text(found, entries), *DIFFERENCE)
+                difference = side_by_side(
+                    repaired_text(filtered, others), repaired_text(filtered, entries), *DIFFERENCE
+                )
             dropped = [entry for entry in others if entry.verdict == "dropped"]
             then += dropped
             last = dropped[0].reasons[0].kept_duplicate if dropped else None

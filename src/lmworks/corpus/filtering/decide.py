@@ -92,7 +92,7 @@ def _decide_step(step: Step, table: AttributeTable, with_cuts: bool) -> Decision
     for name, choice in step.labels.items():
         labels = table.labels.get(name) or [None] * len(table)
         goes = dict.fromkeys(labels, choice.unknown != "keep")
-        for label in goes.keys() - {None}:
+        for label in [label for label in goes if label is not None]:
             if name in LICENCES:  # expressions of SPDX; one that the lists do not decide goes where any are allowed
                 verdict = licence_verdict(label, choice.allow, choice.deny)
                 goes[label] = verdict == "denied" or (verdict == "unknown" and bool(choice.allow))

@@ -34,7 +34,7 @@ STAGES: dict[str, Stage] = {
     "ground.refusals": Stage(
         run="lmworks.ground.refusal_rows:refusals",
         config="lmworks.ground.config:RefusalsConfig",
-        version=1,
+        version=2,
         purpose="ask a model what it knows, and write rows that teach it to answer that and to refuse the rest",
         inputs=(f"{QUESTIONS}, and {INDEX}; none where tasks are set",),
         libraries=("numpy", "scikit-learn", "tokenizers", "torch"),

@@ -28,12 +28,11 @@ from hypothesis import settings
 from tokenizers import pre_tokenizers
 
 from hashing_encoder import HashingEncoder, make_document
-from lmworks.corpus.read.config import SandboxConfig
-from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.kernels.library import set_threads
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.download import PullError, pull
 from lmworks.records import Document
+from lmworks.sandbox import Sandbox, SandboxConfig
 from lmworks.tokenizer.byte_level import CONTROL, byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
 from postgres_server import running_server
@@ -79,7 +78,7 @@ def one_thread() -> None:
 def one_process() -> Iterator[None]:
     """Stages over documents work in this process where a test asks for no more: each other one imports all anew."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lmworks.corpus.execution.execution.cores", lambda: 1)
+        patch.setattr("lmworks.corpus.work_parts.cores", lambda: 1)
         yield
 
 

@@ -258,7 +258,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """Sync a finished folder to the disk and rename it to its final name; FileExistsError rather than overwrite.
+    """Sync a finished file or folder to the disk, and rename it to its final name; FileExistsError where there is one.
 
     Its files become as readable as the folder: some libraries write theirs for the owner alone.
     """

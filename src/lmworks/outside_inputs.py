@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.artefact import hash_file, hash_json
-from lmworks.corpus.named_files import named_file
+from lmworks.config import named_file
 from lmworks.data.conversations import conversation_files, pair_files
 from lmworks.evaluate import suite
 from lmworks.model.download import digest_of_model, located

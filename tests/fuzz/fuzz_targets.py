@@ -18,7 +18,7 @@ import reader_samples as samples
 from mutations import Mutate, either, inside, inside_zip, mutated, with_tar_checksums, with_warc_lengths
 
 from kit.containers import zipped
-from lmworks.corpus.documents import Extracted, Extractor, UnusableError, document_to_json, rejected_to_json
+from lmworks.corpus.documents import Extracted, Extractor, UnusableError, rejected_to_json
 from lmworks.corpus.extract.charset import decode, decode_html
 from lmworks.corpus.extract.docx import extract_docx
 from lmworks.corpus.extract.epub import extract_epub
@@ -29,15 +29,14 @@ from lmworks.corpus.extract.markup import extract_markdown, extract_plain, extra
 from lmworks.corpus.extract.pdf import extract_pdf
 from lmworks.corpus.extract.wikitext import extract_wikitext
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import Request
-from lmworks.corpus.read.reader import read_files, read_stream
+from lmworks.corpus.read.reader import Request, read_files, read_stream
 from lmworks.corpus.read.record import Record, Row
-from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.corpus.sources.docstrings import extract_docstrings
 from lmworks.corpus.sources.files import FoundFile
 from lmworks.corpus.sources.source_code import extract_source_code
 from lmworks.data.plain_texts import plain_texts
-from lmworks.records import Document, RejectedRecord
+from lmworks.records import RejectedRecord
+from lmworks.sandbox import Sandbox, SandboxError
 
 CONFIG = ReadConfig(max_bytes=100_000)
 _BUGS = ("AssertionError", "AttributeError", "KeyError", "NameError", "TypeError")  # that no damaged file has to raise
@@ -92,7 +91,7 @@ def read_checked_apart(name: str, raw: bytes) -> None:
     """What may end its process, as pyarrow does at some footers, costs no more than that."""
     try:
         _APART.call(_read_checked, (name, raw))
-    except UnusableError as error:
+    except SandboxError as error:
         assert "failed" not in str(error), error
 
 
@@ -115,8 +114,9 @@ def documents_checked(raw: bytes) -> None:
         path.write_bytes(raw[1:])
         config = ReadConfig(sources=(name,), max_bytes=100_000, source_code="whole")
         request = Request((FoundFile(path, name, Path(name), "fuzz"),), config)
-        for _, item in chain.from_iterable(batch for _, batch in read_files(request, lambda place: None)):
-            (document_to_json(item) if isinstance(item, Document) else rejected_to_json(item)).encode()
+        for _, item in chain.from_iterable(batch for _, batch in read_files(request, lambda *place: None)):
+            if isinstance(item, RejectedRecord):
+                rejected_to_json(item).encode()
 
 
 def texts_checked(raw: bytes) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lmworks.align.config import CritiqueConfig
 from lmworks.artefact import StageContext, StageResult, hash_json, read_rows, write_rows
-from lmworks.corpus.named_files import named_file
+from lmworks.config import named_file
 from lmworks.data.conversations import CONVERSATIONS, as_messages, conversation_files
 from lmworks.data.training_rows import read_preference_rows, write_preference_rows
 from lmworks.generate.protocol import Completion, EngineProtocol, Request, SamplingParameters

@@ -16,14 +16,12 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from lmworks.align.rewards import CLOCK, SECONDS, START_SECONDS
-from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.read.config import SandboxConfig
-from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.evaluate.metric import Item
 from lmworks.evaluate.step_metrics import arithmetic
 from lmworks.generate.constraint import Constraint, FunctionCalls
 from lmworks.generate.rollouts import Environment
 from lmworks.records import Message
+from lmworks.sandbox import Sandbox, SandboxConfig, SandboxError
 from lmworks.tokenizer.tool_calls import Tool, ToolForm
 
 # Name → its description for the chat template, and the function that takes its arguments by name.
@@ -65,7 +63,7 @@ def limited_environment(name: str, form: ToolForm | None, seconds: float = SECON
             if not sandbox.alive:
                 sandbox.call(_prepare, (name, form), START_SECONDS)
             return sandbox.call(_answer, (name, form, tuple(messages), completion, item))
-        except UnusableError:
+        except SandboxError:
             return (), math.nan, True
 
     return environment

@@ -6,7 +6,7 @@
         reward.parts                                           # name → the same, without the weight
 
 A weight of 0 reports and does not count. Rules run in a process of their own, which a hanging one cannot outlast
-(`corpus/read/sandbox.py`); what could not be measured is `Unscored` with the reason, and has no reward. Programs
+(`lmworks/sandbox.py`); what could not be measured is `Unscored` with the reason, and has no reward. Programs
 that a model wrote have processes and limits of their own (`evaluate/code_sandbox.py`): one that hangs has failed.
 """
 
@@ -21,12 +21,10 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
-from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.read.config import SandboxConfig
-from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.evaluate.metric import Item, Metric, Response, Value, check_items, each, item_value
 from lmworks.evaluate.registry import METRICS, metric
 from lmworks.records import Unscored, Verifiable
+from lmworks.sandbox import Sandbox, SandboxConfig, SandboxError
 
 VERIFIER = "verifier"  # in the weights: the verifier that each row names
 _PROGRAMS = "unit-tests"  # runs its programs next to each other, in processes with limits
@@ -125,10 +123,10 @@ class RewardSum(AbstractContextManager["RewardSum"]):
                 self._prepared.clear()
             if name not in self._prepared:  # an empty response makes it import what it needs
                 self._prepared.add(name)
-                with suppress(UnusableError):
+                with suppress(SandboxError):
                     self._sandbox.call(_verify, (name, items[:1], [Response()]), START_SECONDS)
             return self._sandbox.call(_verify, (name, items, responses), len(items) * self._seconds)
-        except UnusableError as error:
+        except SandboxError as error:
             return [Unscored(str(error))] * len(items)
 
     def _total(self, row: Sequence[Reward]) -> Reward:

@@ -17,7 +17,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lmworks.corpus.documents import CorpusShard, Kind, Shard, corpus_shards, in_order
+from lmworks.corpus.documents import Kind, Shard, corpus_shards, in_order
 from lmworks.corpus.edits import apply_edits
 from lmworks.corpus.languages import DECLARED, MEASURED, languages_of
 from lmworks.records import Edit
@@ -319,7 +319,7 @@ class CorpusAttributes(Sequence[AttributeTable]):
         return replace(self, names=names)
 
 
-def open_corpus(inputs: Mapping[str, Path]) -> tuple[list[CorpusShard], CorpusAttributes]:
+def open_corpus(inputs: Mapping[str, Path]) -> tuple[list[Shard], CorpusAttributes]:
     """The shards of documents of the inputs, and the attributes of these. ValueError where they are of others."""
     shards, attributes = corpus_shards(inputs), CorpusAttributes(attribute_files(inputs))
     if [shard.name for shard in shards] != [paths[0].stem for paths in attributes.files]:
@@ -334,8 +334,8 @@ class CorpusTexts(Sequence[str]):
     """The repaired texts of a corpus by their numbers. Each is read when it is asked for; the edits of a few shards
     stay in memory."""
 
-    def __init__(self, shards: Sequence[CorpusShard], tables: CorpusAttributes) -> None:
-        self._shards = [Shard(shard.path) for shard in shards]
+    def __init__(self, shards: Sequence[Shard], tables: CorpusAttributes) -> None:
+        self._shards = shards
         self._edits = lru_cache(maxsize=4)(lambda shard: tables.only("edits")[shard].edits)
         self._starts = [0, *accumulate(map(len, tables.only()))]
 

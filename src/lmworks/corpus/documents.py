@@ -59,6 +59,15 @@ class Extracted:
 Extractor = Callable[[bytes], Extracted]  # raises UnusableError
 
 
+def document_of(extracted: Extracted, raw: bytes, **others: Any) -> Document:
+    """The document of what was extracted from some bytes; `others` are its further fields."""
+    fields = {"title": extracted.title, "metadata": extracted.metadata, **others}
+    source_hash, version = hashlib.sha256(raw).hexdigest(), extracted.extractor_version
+    return Document(
+        extracted.text, extractor=extracted.extractor, extractor_version=version, source_hash=source_hash, **fields
+    )
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Writing
 
@@ -176,9 +185,11 @@ def _is_as_written(row: Any) -> bool:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of documents."""
+    """One file of documents; of a corpus of several inputs, its `number` over all of them, and its input."""
 
     path: Path
+    number: int = 0
+    input: str = ""
 
     def __len__(self) -> int:
         return len(self.index[1])
@@ -187,6 +198,16 @@ class Shard:
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 yield document_from_json(line, f"{self.path}, line {number}")
+
+    @property
+    def bytes(self) -> int:
+        """The size of the file, which work on it takes as long as."""
+        return self.path.stat().st_size
+
+    @property
+    def name(self) -> str:
+        """The name of files made from this shard: its number, and the digest in its own name."""
+        return f"{self.number:05d}-{self.path.stem.partition('-')[2]}"
 
     @cached_property
     def index(self) -> "tuple[NDArray[np.uint8], NDArray[np.int64]]":
@@ -339,29 +360,7 @@ def _is_store(folder: Path) -> bool:
 # The documents of several artefacts as one corpus: their shards in an order, each document at a place in it
 
 
-@dataclass(frozen=True, slots=True)
-class CorpusShard:
-    """A shard of an input, `number` counted over all of them."""
-
-    number: int
-    input: str
-    path: Path
-
-    def __iter__(self) -> Iterator[Document]:
-        return iter(Shard(self.path))
-
-    @property
-    def bytes(self) -> int:
-        """The size of the file, which work on it takes as long as."""
-        return self.path.stat().st_size
-
-    @property
-    def name(self) -> str:
-        """The name of files made from this shard: its number, and the digest in its own name."""
-        return f"{self.number:05d}-{self.path.stem.partition('-')[2]}"
-
-
-def corpus_shards(inputs: Mapping[str, Path]) -> list[CorpusShard]:
+def corpus_shards(inputs: Mapping[str, Path]) -> list[Shard]:
     """The shards of those inputs (name → folder) that hold documents, by their order; ValueError where none does."""
     stores = {name: folder for name, folder in inputs.items() if (folder / DOCUMENTS).is_dir()}
     found = [(name, path) for name, folder in stores.items() for path in shard_paths(folder)]
@@ -369,10 +368,10 @@ def corpus_shards(inputs: Mapping[str, Path]) -> list[CorpusShard]:
         raise ValueError("; ".join(map(no_documents_message, stores.values())))
     if not found:
         raise ValueError(f"none of the inputs holds a document: {', '.join(inputs) or 'there are no inputs'}")
-    return [CorpusShard(number, name, path) for number, (name, path) in enumerate(found)]
+    return [Shard(path, number, name) for number, (name, path) in enumerate(found)]
 
 
-def check_sources(shards: Sequence[CorpusShard]) -> None:
+def check_sources(shards: Sequence[Shard]) -> None:
     """ValueError where two inputs have a source of one name, which the ledger could not distinguish."""
     owner: dict[str, str] = {}
     for shard in shards if len({shard.input for shard in shards}) > 1 else ():

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from lmworks.corpus.licence_expressions import LicenceError, is_plain, normalised
@@ -40,11 +41,17 @@ def statements(text: str) -> Iterator[Statement]:
     small = in_small_letters(text)
     if _TAG in small:
         for match in _TAGGED.finditer(small):  # in the letters of the text: names that are in no list keep theirs
-            if found := _longest_expression(text[match.start(1) : match.end(1)]):
-                yield Statement(match.start(), match.start(1) + found[1], "tag", found[0])
-    for anchors, pattern, read in _RULES:
-        if any(anchor in small for anchor in anchors):  # much faster to see than a pattern
-            yield from filter(None, (read(small, match) for match in pattern.finditer(small)))
+            if longest := _longest_expression(text[match.start(1) : match.end(1)]):
+                yield Statement(match.start(), match.start(1) + longest[1], "tag", longest[0])
+    for anchors, kind, says, pattern in _RULES:
+        if not any(anchor in small for anchor in anchors):  # much faster to see than a pattern
+            continue
+        for match in pattern.finditer(small):
+            said = says.format(*match.groups()) if isinstance(says, str) else says(small, match)
+            if isinstance(said, Statement):
+                yield said
+            elif said and (kind != "stated" or _is_stated(small, match.start())):
+                yield Statement(*match.span(), "name" if kind == "stated" else kind, said)
 
 
 def in_small_letters(text: str) -> str:
@@ -58,7 +65,6 @@ def plain_words(text: str) -> str:
 
 
 _NO_WORD = re.compile(r"[^\w+]+")
-Read = Callable[[str, re.Match[str]], Statement | None]  # of a text in small letters and a match in it
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tags and fields that hold an expression
@@ -81,10 +87,10 @@ def _longest_expression(text: str, accept: Callable[[str], bool] = bool) -> tupl
     return None
 
 
-def _read_field(small: str, match: re.Match[str]) -> Statement | None:
+def _field(small: str, match: re.Match[str]) -> Statement | None:
     """An expression of well-known names, since `license:` may be before any word."""
-    found = _longest_expression(match[1].rstrip("."), is_plain)
-    return Statement(match.start(), match.start(1) + found[1], "name", found[0]) if found else None
+    longest = _longest_expression(match[1].rstrip("."), is_plain)
+    return Statement(match.start(), match.start(1) + longest[1], "name", longest[0]) if longest else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -101,35 +107,15 @@ def _is_stated(small: str, start: int) -> bool:
     return _CUE.search(plain_words(small[max(0, start - 100) : start])) is not None
 
 
-def _named(expression_of: Callable[[re.Match[str]], str]) -> Read:
-    """A rule for a name that says all, where it is stated."""
-
-    def read(small: str, match: re.Match[str]) -> Statement | None:
-        if _is_stated(small, match.start()):
-            return Statement(*match.span(), "name", expression_of(match))
-        return None
-
-    return read
+def _own_words(otherwise: str, within: int, names: dict[str, str], small: str, match: re.Match[str]) -> str:
+    """The first licence of several that begin alike whose words come `within` characters, or `otherwise`."""
+    after = plain_words(small[match.end() : match.end() + within]).split("redistributions of source code")[0]
+    return next((name for name, words in names.items() if words in after), otherwise)
 
 
-def _always(kind: Kind, expression: str) -> Read:
-    return lambda small, match: Statement(*match.span(), kind, expression)
-
-
-def _words_of(otherwise: str, within: int, names: dict[str, str]) -> Read:
-    """A licence by its own words; of several that begin alike, the first one whose words come `within` characters."""
-
-    def read(small: str, match: re.Match[str]) -> Statement:
-        after = plain_words(small[match.end() : match.end() + within]).split("redistributions of source code")[0]
-        found = (name for name, words in names.items() if words in after)
-        return Statement(*match.span(), "text", next(found, otherwise))
-
-    return read
-
-
-def _read_public_domain(small: str, match: re.Match[str]) -> Statement | None:
+def _public_domain(small: str, match: re.Match[str]) -> str | None:
     before = plain_words(small[max(0, match.start() - 30) : match.start()]).split()[-3:]
-    return None if {"not", "never", "cannot"} & set(before) else _always("public_domain", PUBLIC_DOMAIN)(small, match)
+    return None if {"not", "never", "cannot"} & set(before) else PUBLIC_DOMAIN
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -139,20 +125,16 @@ _CC_VERSION = r"(?P<version>1\.0|2\.0|2\.1|2\.5|3\.0|4\.0)"
 _CC_PARTS = {"nc": "nc|non ?commercial", "sa": "sa|share ?alike", "nd": r"nd|no ?deriv\w*"}
 
 
-def _creative_commons(kind: Kind) -> Read:
+def _creative_commons(kind: Kind, small: str, match: re.Match[str]) -> Statement | None:
     """By what its address has: CC-BY-NC-SA-4.0 of the family CC-BY-NC-SA. A port to the law of a country counts as the
     licence that it ports; a name without a version only where it is stated."""
-
-    def read(small: str, match: re.Match[str]) -> Statement | None:
-        written, version = plain_words(match["parts"]), match["version"]
-        parts = [part for part, words in _CC_PARTS.items() if re.search(rf"\b(?:{words})\b", written)]
-        if {"sa", "nd"} <= {*parts} or not (version or _is_stated(small, match.start())):
-            return None
-        family = "-".join(["CC-BY", *map(str.upper, parts)])
-        name = f"{family}-{version}" if version else f"LicenseRef-{family}"
-        return Statement(*match.span(), kind, name, family, vague=not version)
-
-    return read
+    written, version = plain_words(match["parts"]), match["version"]
+    parts = [part for part, words in _CC_PARTS.items() if re.search(rf"\b(?:{words})\b", written)]
+    if {"sa", "nd"} <= {*parts} or not (version or _is_stated(small, match.start())):
+        return None
+    family = "-".join(["CC-BY", *map(str.upper, parts)])
+    name = f"{family}-{version}" if version else f"LicenseRef-{family}"
+    return Statement(*match.span(), kind, name, family, vague=not version)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -180,7 +162,7 @@ _DATE = re.compile(r"(?: \d{1,2})? [a-z]{3,9} \d{4}\b")  # behind the version in
 _VERSION_BEFORE = re.compile(rf"\bv(?:ersion )?(\d)(?: (\d))?( {_LATER})(?: version)?)? of the ?\Z")
 
 
-def _read_gnu(small: str, match: re.Match[str]) -> Statement | None:
+def _gnu(small: str, match: re.Match[str]) -> Statement | None:
     """The version may be some words behind the name or right before it, and behind it whether later ones hold as well.
     Without a version any that was ever published may be chosen (GPL, section on revised versions)."""
     family = _GNU_FAMILIES.get(match[1] or "", "GPL")
@@ -202,18 +184,15 @@ def _read_gnu(small: str, match: re.Match[str]) -> Statement | None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# All of them: what stands somewhere in a text that holds such a statement, its pattern, and what a match says
+# All of them. A rule: what stands somewhere in a text that holds such a statement; its kind, `stated` for a name that
+# counts where it is stated; the licence, with the groups of the match, or the function that tells it; and the pattern.
 
-
-def _phrase(words: str) -> str:
-    return r"\W{1,40}".join(words.split())
-
-
-_GRANTED = "permission is hereby granted free of charge to any person"
 _GAP = r"\W{1,40}"
 _VERSION_WORD = rf"{_GAP}(?:version\W{{1,5}}|v\.?\W{{0,2}})?"
+_MPL = rf"{_GAP}public{_GAP}licen[cs]e{_VERSION_WORD}(1\.0|1\.1|2\.0)"
 _SOME_WORDS = r"(?:\w{1,20}\W{1,5}){0,4}?"
 _DOMAIN = r"the\W{1,5}public\W{1,5}domain"
+_GRANTED = "permission is hereby granted free of charge to any person"
 _OF_MIT = {
     "MIT-0": "furnished to do so the software is provided",
     "X11": "shall not be used in advertising or otherwise",
@@ -223,86 +202,89 @@ _OF_BSD = {
     "BSD-4-Clause": "advertising materials mentioning features",
     "BSD-3-Clause": "endorse or promote",
 }
-_TEXTS: tuple[tuple[str, str, Read], ...] = (
-    ("permission", f"{_GRANTED} obtaining a copy of this software", _words_of("MIT", 1500, _OF_MIT)),
-    ("permission", f"{_GRANTED} or organi[sz]ation obtaining a copy", _always("text", "BSL-1.0")),
+_OF_ISC = {"ISC": " provided that"}
+Says = str | Callable[[str, re.Match[str]], Statement | str | None]  # of a text in small letters and a match in it
+_PHRASES: tuple[tuple[str, Kind, Says, str], ...] = (  # words, between which there is whatever is none
+    ("permission", "text", partial(_own_words, "MIT", 1500, _OF_MIT), f"{_GRANTED} obtaining a copy of this software"),
+    ("permission", "text", "BSL-1.0", f"{_GRANTED} or organi[sz]ation obtaining a copy"),
     (
         "permission",
+        "text",
+        partial(_own_words, "0BSD", 40, _OF_ISC),
         r"permission to use copy modify and(?:\W{1,5}or)? distribute this software for any purpose with or without fee "
         "is hereby granted",
-        _words_of("0BSD", 40, {"ISC": " provided that"}),
     ),
     (
         "redistributions",
+        "text",
+        partial(_own_words, "BSD-2-Clause", 2000, _OF_BSD),
         "redistributions of source code must retain the above copyright",
-        _words_of("BSD-2-Clause", 2000, _OF_BSD),
     ),
-    (
-        "unencumbered",
-        "this is free and unencumbered software released into the public domain",
-        _always("text", "Unlicense"),
-    ),
-    ("apache", "apache license version 2 0 january 2004", _always("text", "Apache-2.0")),
-    ("mit licen", r"\bmit licen[cs]e(?: mit)? copyright", _always("name", "MIT")),
-    ("misrepresented", "the origin of this software must not be misrepresented", _always("text", "Zlib")),
-    ("creative", r"\bcreative commons zero", _always("name", "CC0-1.0")),
+    ("unencumbered", "text", "Unlicense", "this is free and unencumbered software released into the public domain"),
+    ("apache", "text", "Apache-2.0", "apache license version 2 0 january 2004"),
+    ("mit licen", "name", "MIT", r"\bmit licen[cs]e(?: mit)? copyright"),
+    ("misrepresented", "text", "Zlib", "the origin of this software must not be misrepresented"),
+    ("creative", "name", "CC0-1.0", r"\bcreative commons zero"),
 )
-_PATTERNS: tuple[tuple[str, str, Read], ...] = (
-    ("licen", rf"licen[cs]e[\"']?\s?[:=]\s?[\"'(]{{0,2}}{_EXPRESSION}", _read_field),
-    ("under", rf"under\s(?:the\s)?(?={_SHORT_NAMES}){_EXPRESSION}", _read_field),
+_PATTERNS: tuple[tuple[str, Kind | Literal["stated"], Says, str], ...] = (
+    ("licen", "name", _field, rf"licen[cs]e[\"']?\s?[:=]\s?[\"'(]{{0,2}}{_EXPRESSION}"),
+    ("under", "name", _field, rf"under\s(?:the\s)?(?={_SHORT_NAMES}){_EXPRESSION}"),
     (
         "creativecommons.org",
+        "address",
+        partial(_creative_commons, "address"),
         rf"creativecommons\.org/licenses/by(?P<parts>(?:-(?:nc|sa|nd))*)/{_CC_VERSION}",
-        _creative_commons("address"),
     ),
-    ("creativecommons.org", r"creativecommons\.org/publicdomain/zero/1\.0", _always("address", "CC0-1.0")),
-    ("creativecommons.org", r"creativecommons\.org/publicdomain/mark/1\.0", _always("address", "CC-PDM-1.0")),
-    ("cc by|cc-by", rf"\bcc[ \-]by(?P<parts>(?:[ \-](?:nc|sa|nd))*)[ \-]v?{_CC_VERSION}", _creative_commons("name")),
+    ("creativecommons.org", "address", "CC0-1.0", r"creativecommons\.org/publicdomain/zero/1\.0"),
+    ("creativecommons.org", "address", "CC-PDM-1.0", r"creativecommons\.org/publicdomain/mark/1\.0"),
+    (
+        "cc by|cc-by",
+        "name",
+        partial(_creative_commons, "name"),
+        rf"\bcc[ \-]by(?P<parts>(?:[ \-](?:nc|sa|nd))*)[ \-]v?{_CC_VERSION}",
+    ),
     (
         "attribution",
+        "name",
+        partial(_creative_commons, "name"),
         rf"creative{_GAP}commons{_GAP}attribution"
         r"(?P<parts>(?:\W{1,5}(?:non\W?commercial|share\W?alike|no\W?deriv\w*|works)\b)*)"
         rf"(?:(?:\W{{1,5}}[a-z]{{1,20}}){{0,6}}?\W{{1,5}}v?{_CC_VERSION}\b)?",
-        _creative_commons("name"),
     ),
-    ("apache.org", r"apache\.org/licenses/license-2\.0", _always("address", "Apache-2.0")),
+    ("apache.org", "address", "Apache-2.0", r"apache\.org/licenses/license-2\.0"),
     # Behind # it is a colour.
-    ("cc0", r"\b(?<!#)cc0\W{1,3}(?:1\.0|universal|licen[cs]e|public)", _always("name", "CC0-1.0")),
+    ("cc0", "name", "CC0-1.0", r"\b(?<!#)cc0\W{1,3}(?:1\.0|universal|licen[cs]e|public)"),
     (
         "gnu",
+        "name",
+        _gnu,
         rf"\bgnu{_GAP}(?:(lesser|library|affero|free){_GAP})?(?:general{_GAP}public|documentation){_GAP}licen[cs]e",
-        _read_gnu,
     ),
-    ("gpl", r"\b([al]?)gpl(?![a-uw-z])", _read_gnu),
+    ("gpl", "name", _gnu, r"\b([al]?)gpl(?![a-uw-z])"),
     (
         "apache",
+        "stated",
+        "Apache-2.0",
         rf"\bapache{_GAP}(?:software{_GAP})?licen[cs]e{_VERSION_WORD}2(?:\.0)?(?![\w.]*\d)",
-        _named(lambda match: "Apache-2.0"),
     ),
-    (
-        "mozilla|eclipse",
-        rf"\b(mozilla|eclipse){_GAP}public{_GAP}licen[cs]e{_VERSION_WORD}(1\.0|1\.1|2\.0)",
-        _named(lambda match: f"{match[1][0].upper()}PL-{match[2]}"),
-    ),
-    (
-        "bsd",
-        r"\b(?:bsd\W{1,3}([234])\W{1,3}clause|([234])\W{1,3}clause\W{1,3}bsd"
-        r"|(new|modified|revised|simplified)\W{1,3}bsd)",
-        _named(lambda match: f"BSD-{match[1] or match[2] or ('2' if match[3] == 'simplified' else '3')}-Clause"),
-    ),
-    (
-        "mit licen|mit/x11|isc licen|zlib licen",
-        r"\b(mit|isc|zlib)\W{1,5}(?:x11\W{1,5})?licen[cs]e",
-        _named(lambda match: {"mit": "MIT", "isc": "ISC", "zlib": "Zlib"}[match[1]]),
-    ),
+    ("mozilla", "stated", "MPL-{0}", rf"\bmozilla{_MPL}"),
+    ("eclipse", "stated", "EPL-{0}", rf"\beclipse{_MPL}"),
+    ("bsd", "stated", "BSD-{0}-Clause", r"\bbsd\W{1,3}([234])\W{1,3}clause"),
+    ("bsd", "stated", "BSD-{0}-Clause", r"\b([234])\W{1,3}clause\W{1,3}bsd"),
+    ("bsd", "stated", "BSD-3-Clause", r"\b(?:new|modified|revised)\W{1,3}bsd"),
+    ("bsd", "stated", "BSD-2-Clause", r"\bsimplified\W{1,3}bsd"),
+    ("mit licen|mit/x11", "stated", "MIT", r"\bmit\W{1,5}(?:x11\W{1,5})?licen[cs]e"),
+    ("isc licen", "stated", "ISC", r"\bisc\W{1,5}licen[cs]e"),
+    ("zlib licen", "stated", "Zlib", r"\bzlib\W{1,5}licen[cs]e"),
     (
         "public domain",
+        "public_domain",
+        _public_domain,
         rf"(?:placed|released|dedicated|donated|put)\W{{1,5}}{_SOME_WORDS}(?:in|into|to)\W{{1,5}}{_DOMAIN}"
         rf"|this\W{{1,5}}{_SOME_WORDS}is\W{{1,5}}(?:hereby\W{{1,5}})?in\W{{1,5}}{_DOMAIN}",
-        _read_public_domain,
     ),
 )
-_RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], Read], ...] = tuple(
-    (tuple(anchors.split("|")), re.compile(pattern), read)
-    for anchors, pattern, read in (*_PATTERNS, *((anchor, _phrase(words), read) for anchor, words, read in _TEXTS))
+_WORDS = ((anchors, kind, says, _GAP.join(words.split())) for anchors, kind, says, words in _PHRASES)
+_RULES = tuple(
+    (anchors.split("|"), kind, says, re.compile(pattern)) for anchors, kind, says, pattern in (*_PATTERNS, *_WORDS)
 )

@@ -13,11 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.read.config import SandboxConfig
-from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.generate.constraint import Constraint, ConstraintError
 from lmworks.generate.constraint_grammar import to_grammar
+from lmworks.sandbox import Sandbox, SandboxConfig, SandboxError
 
 MOST_MEGABYTES = 1024  # that a trial may take
 START_SECONDS = 60.0  # a process that takes longer to come up is broken
@@ -105,11 +103,11 @@ class Trial:
         if not self.sandbox.alive:
             try:
                 self.sandbox.call(_prepare, self._vocabularies, START_SECONDS)
-            except UnusableError as error:
+            except SandboxError as error:
                 raise RuntimeError(f"the process that tries constraints does not start: {error}") from error
         try:
             grammar, problem = self.sandbox.call(_try, constraint, seconds)
-        except UnusableError as error:
+        except SandboxError as error:
             raise ConstraintError(
                 f"the constraint could not be compiled in {seconds:g} s and {MOST_MEGABYTES} MiB: simplify it "
                 "(fewer large repetitions, fewer overlapping patterns, smaller bounds)"

@@ -26,11 +26,11 @@ from lmworks.corpus.attributes import (
     open_corpus,
     write_attributes,
 )
-from lmworks.corpus.documents import CorpusShard, kind_of, open_documents
-from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
+from lmworks.corpus.documents import Shard, kind_of, open_documents
 from lmworks.corpus.taggers.config import ModelPerplexityConfig
 from lmworks.corpus.taggers.ngram_model import learn_ngrams, ngram_section
 from lmworks.corpus.taggers.tag_document import repaired_text
+from lmworks.corpus.work_parts import ExecutionConfig, Part, carry_out
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import EngineProtocol
 from lmworks.generate.scoring import document_start
@@ -172,7 +172,7 @@ def _blocks(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     yield start, len(sizes), size
 
 
-def _rows(shard: CorpusShard, table: AttributeTable, values: np.ndarray, measure: str) -> Iterator[DocumentAttributes]:
+def _rows(shard: Shard, table: AttributeTable, values: np.ndarray, measure: str) -> Iterator[DocumentAttributes]:
     """With the edits of the attributes that the texts were repaired by, so that those and these can be joined."""
     for index, document in enumerate(shard):
         value = float(values[index])

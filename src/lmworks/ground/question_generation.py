@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lmworks.artefact import StageContext, StageResult
+from lmworks.config import named_file
 from lmworks.corpus.documents import DOCUMENTS, open_documents
-from lmworks.corpus.named_files import named_file
 from lmworks.evaluate.question_set import read_gold, resolve_gold, write_questions
 from lmworks.ground.config import QuestionsConfig
 from lmworks.records import Document, Question, RejectedRecord, Span

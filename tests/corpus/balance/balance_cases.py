@@ -11,7 +11,7 @@ from lmworks.corpus.balance.balanced_corpus import LEDGER
 from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.stage import balance
 from lmworks.corpus.documents import DocumentStore, write_documents
-from lmworks.corpus.execution.execution import ExecutionConfig
+from lmworks.corpus.work_parts import ExecutionConfig
 from lmworks.records import Document
 
 CODE = "def f(x):\n    # number {0}\n    if x:\n        return {0}\n    return x  # else\n"

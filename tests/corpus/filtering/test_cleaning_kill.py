@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 
 from cleaning_builds import STAGES, build_here, command, content_hashes, write_mixture, write_recipe
-from lmworks.corpus.execution import execution as executing
+from lmworks.corpus import work_parts as executing
 from process_groups import members, needs_proc, wait_until
 
 
@@ -35,7 +35,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Mixture:
 
 
 def test_a_build_that_ends_in_any_stage_goes_on_to_the_same_bytes(mixture: Mixture, tmp_path: Path) -> None:
-    """In one process: what a killed one leaves is in test_build.py, test_executing.py and test_worker_processes.py."""
+    """In one process: what a killed one leaves is in test_build.py, test_work_parts.py and test_worker_processes.py."""
 
     class Killed(BaseException):
         pass

@@ -19,14 +19,15 @@ from pyarrow import parquet
 from kit.tables import for_each
 from lmworks.artefact import StageContext, UnreachableError
 from lmworks.corpus.documents import REJECTED, document_to_json, rejected_to_json, shard_paths
-from lmworks.corpus.execution.execution import ExecutionConfig
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import DocumentLine, Piece, found_sources, read_documents
+from lmworks.corpus.read.document_reader import found_sources, read_documents
 from lmworks.corpus.read.read_parts import PartSizes, _Cut, cut_file, read_parts
-from lmworks.corpus.read.sandbox import Mark, Sandbox
+from lmworks.corpus.read.reader import DocumentLine, Piece
 from lmworks.corpus.read.stage import read
 from lmworks.corpus.sources.files import FoundFile
+from lmworks.corpus.work_parts import ExecutionConfig
 from lmworks.records import Document
+from lmworks.sandbox import Mark, Sandbox
 
 TINY = st.builds(PartSizes, bytes=st.integers(300, 6000), files=st.integers(1, 4), large=st.integers(1, 3000))
 
@@ -123,7 +124,7 @@ def test_any_sizes_of_parts_make_the_same_bytes(
 ) -> None:
     given = context(tmp_path_factory.mktemp("any"), sources)
     with pytest.MonkeyPatch.context() as patch:  # hundreds of parts, which no test needs on the disk
-        patch.setattr("lmworks.corpus.execution.work_parts._sync", lambda path: None)
+        patch.setattr("lmworks.corpus.work_parts.publish", lambda temporary, final: temporary.rename(final))
         read(config(), given, sizes)
     assert contents(given) == expected
     assert not list((given.work / "pieces").iterdir())
@@ -145,7 +146,7 @@ def test_what_was_done_is_not_done_again_and_what_was_half_done_goes(
 ) -> None:
     given = context(tmp_path, sources)
     read(config(), given, SMALL)
-    parts = sorted((given.work / "parts").iterdir())
+    parts = sorted((given.work / "read").iterdir())
     kept = {path: path.stat().st_ino for path in parts[::2]}
     for path in parts[1::2]:
         path.rename(path.with_name(f".{path.name}.0123.tmp"))
@@ -154,7 +155,7 @@ def test_what_was_done_is_not_done_again_and_what_was_half_done_goes(
     again = replace(given, output=tmp_path / "again")
     read(config(), again, SMALL)
     assert contents(again) == expected
-    assert sorted((given.work / "parts").iterdir()) == parts
+    assert sorted((given.work / "read").iterdir()) == parts
     assert all(path.stat().st_ino == number for path, number in kept.items())
 
 

@@ -1,6 +1,7 @@
 """Sources at addresses: what is found there, what is read of it, and what is told where that fails."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from kit.tables import for_each
 from lmworks.artefact import StageContext, UnreachableError
 from lmworks.corpus.read.config import ReadConfig
 from lmworks.corpus.read.document_reader import outside_digest, read_documents
-from lmworks.corpus.read.sandbox import Sandbox
 from lmworks.corpus.read.stage import read
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, find_files, is_url
 from lmworks.corpus.sources.remote_objects import find_objects, open_found
 from lmworks.records import Document, RejectedRecord
+from lmworks.sandbox import Sandbox
 
 FILES = {
     "b.zip": zipped({"one.txt": b"The first of two texts.", "two.txt": b"The second of two texts."}),
@@ -30,7 +31,7 @@ class Here(Sandbox):
     """In this process, which alone sees what is in its memory."""
 
     def stream(self, function: Any, argument: Any, seconds: float | None = None) -> Iterator[Any]:
-        return function(argument, lambda place: None)
+        return function(argument, lambda *place: None)
 
 
 @pytest.fixture
@@ -93,6 +94,7 @@ def test_an_address_of_this_machine_is_a_path(tmp_path: Path) -> None:
 def test_a_password_in_an_address_is_not_told(user: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path := tmp_path / str(len(user))).mkdir()
     monkeypatch.setattr("lmworks.corpus.read.stage.Sandbox", Here)
+    monkeypatch.setattr("lmworks.corpus.read.stage._sandbox", cache(Here))
     with pytest.raises(NoSourceError) as caught:
         found(f"memory://{user}@nowhere/a")
     assert "memory://nowhere/a" in str(caught.value) and "secret" not in str(caught.value)

@@ -17,7 +17,7 @@ from lmworks.corpus.balance.augmentation import AUGMENTATIONS, choose_augmentati
 from lmworks.corpus.balance.config import BalanceConfig
 from lmworks.corpus.balance.draw import REASONS, Draw
 from lmworks.corpus.balance.survey import AUGMENTED, COPY, ORIGIN, Survey
-from lmworks.corpus.documents import CorpusShard, document_from_json, document_to_json, kind_of
+from lmworks.corpus.documents import Shard, document_from_json, document_to_json, kind_of
 from lmworks.corpus.languages import base_language
 from lmworks.corpus.taggers.tagger import Text
 from lmworks.records import Document, RejectedRecord
@@ -28,9 +28,7 @@ LEDGER = "balance.parquet"
 _SHOWN = 100  # rows of a table
 
 
-def write_part(
-    part: tuple[CorpusShard, NDArray[np.int32]], folder: Path, augment: Mapping[str, float], seed: int
-) -> None:
+def write_part(part: tuple[Shard, NDArray[np.int32]], folder: Path, augment: Mapping[str, float], seed: int) -> None:
     """A file for each round that has a document of the shard, of which each comes so often (n,), and the counts, into a
     new folder: the repeats that an augmentation rewrote, and the bytes by which they grew."""
     shard, copies = part

@@ -9,9 +9,9 @@ from typing import Literal
 from lmworks.config import SHAPES_NOTHING, unknown
 from lmworks.corpus.balance.augmentation import AUGMENTATIONS
 from lmworks.corpus.documents import Kind
-from lmworks.corpus.execution.execution import ExecutionConfig
 from lmworks.corpus.filtering.filter_policy import Limit
 from lmworks.corpus.languages import check_language
+from lmworks.corpus.work_parts import ExecutionConfig
 
 _MOST = 100  # times that a document counts, and epochs
 

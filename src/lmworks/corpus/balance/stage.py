@@ -17,8 +17,8 @@ from lmworks.corpus.balance.draw import draw_documents
 from lmworks.corpus.balance.survey import read_survey, survey_part
 from lmworks.corpus.balance.upsampling import NO_ATTRIBUTES
 from lmworks.corpus.documents import DOCUMENTS, REJECTED, corpus_shards, join_shards, rejected_to_json
-from lmworks.corpus.execution.execution import Part, carry_out
 from lmworks.corpus.taggers.config import AnnotateConfig, ModelPerplexityConfig
+from lmworks.corpus.work_parts import Part, carry_out
 
 
 def balance(config: BalanceConfig, context: StageContext) -> StageResult:

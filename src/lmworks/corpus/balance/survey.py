@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmworks.corpus.dedup.hashes import text_digest
-from lmworks.corpus.documents import CorpusShard, Shard
+from lmworks.corpus.documents import Shard
 from lmworks.corpus.languages import base_language
 
 UNKNOWN = "unknown"  # the language of documents without one
@@ -37,7 +37,7 @@ _SCHEMA = {
 _ROWS = 10_000  # in memory at once
 
 
-def survey_part(shard: CorpusShard, path: Path, equal: bool) -> None:
+def survey_part(shard: Shard, path: Path, equal: bool) -> None:
     """The survey of one shard into a new file, with a digest of each text where `equal` asks for it. Texts are not
     checked against their hashes: nothing here depends on more than their lengths."""
     import pyarrow as pa
@@ -107,7 +107,7 @@ class Survey:
         return len(self.sizes)
 
 
-def read_survey(shards: Sequence[CorpusShard], paths: Sequence[Path]) -> Survey:
+def read_survey(shards: Sequence[Shard], paths: Sequence[Path]) -> Survey:
     """The surveys of shards as one."""
     import pyarrow as pa
     import pyarrow.parquet as pq

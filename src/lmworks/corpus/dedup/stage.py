@@ -23,9 +23,9 @@ from lmworks.corpus.dedup.repeated_substrings import (
     repeated_passages,
 )
 from lmworks.corpus.dedup.repositories import PARTS, git_roots, repository_of
-from lmworks.corpus.documents import REJECTED, CorpusShard
+from lmworks.corpus.documents import REJECTED, Shard
 from lmworks.corpus.edits import apply_edits
-from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
+from lmworks.corpus.work_parts import ExecutionConfig, Part, carry_out
 from lmworks.records import RejectedRecord
 from lmworks.report import Fold, Section, Table
 
@@ -99,7 +99,7 @@ def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:
     return _result(compared, places, names)
 
 
-def corpus_rows(shards: Sequence[CorpusShard], tables: Iterable[AttributeTable]) -> list[list[str | int]]:
+def corpus_rows(shards: Sequence[Shard], tables: Iterable[AttributeTable]) -> list[list[str | int]]:
     """The identity of a corpus whose documents are meant by their places: of each shard its name, which has a digest of
     its content and its place among the others, how many documents it has, and their characters after repair."""
     pairs = zip(shards, tables, strict=True)
@@ -112,7 +112,7 @@ def corpus_rows(shards: Sequence[CorpusShard], tables: Iterable[AttributeTable])
 
 @dataclass(frozen=True, slots=True)
 class SignPart:
-    shard: CorpusShard
+    shard: Shard
     attributes: Path
     config: DuplicatesConfig
     first: int  # the number of the first document

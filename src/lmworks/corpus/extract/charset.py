@@ -44,6 +44,7 @@ _DECLARATION = re.compile(
 )
 _CONTROLS = bytes(code for code in range(32) if code not in (9, 10, 12, 13, 27))  # text has none of these
 _SAMPLE = 1 << 16
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _STRAY = re.compile("[\udc80-\udcff]")
 _UTF8_PER_STRAY = 5  # characters of UTF-8 for each byte that is none, from which on the text is UTF-8 all the same
 _TWO_LETTERS = re.compile(rb"[\xc0-\xff]{2}")
@@ -111,6 +112,14 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def printable(name: str) -> str:
+    """Control characters and bytes that are no UTF-8 as escapes; no file of ours could hold the latter."""
+    if name.isprintable():
+        return name
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def normalise_newlines(text: str) -> str:

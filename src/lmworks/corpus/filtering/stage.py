@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmworks.artefact import MANIFEST, StageContext, hash_file, read_json, read_manifest, write_json
-from lmworks.config import SHAPES_NOTHING, ConfigError
+from lmworks.config import SHAPES_NOTHING, ConfigError, named_file
 from lmworks.corpus.attributes import EMITS, LABEL, open_corpus, read_joined
 from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, check_similarity, rank_corpus
 from lmworks.corpus.dedup.match_tables import CORPUS, not_looked_for
 from lmworks.corpus.dedup.stage import DuplicatesConfig, corpus_rows
-from lmworks.corpus.documents import DOCUMENTS, REJECTED, CorpusShard, document_to_json, shard_name
-from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
+from lmworks.corpus.documents import DOCUMENTS, REJECTED, Shard, document_to_json, shard_name
 from lmworks.corpus.filtering.apply import apply, size_of
 from lmworks.corpus.filtering.decide import Decisions, columns, decide, decide_duplicates
 from lmworks.corpus.filtering.filter_policy import Policy, Step, default_policy, read_policy
@@ -28,10 +27,10 @@ from lmworks.corpus.filtering.ledger import (
     write_ledger,
 )
 from lmworks.corpus.filtering.policy_checks import Names, check_policy, check_refused, missing_names
-from lmworks.corpus.named_files import named_file
 from lmworks.corpus.taggers.config import AnnotateConfig, ModelPerplexityConfig
 from lmworks.corpus.taggers.licence import LICENCE
 from lmworks.corpus.taggers.tag_document import tools_of
+from lmworks.corpus.work_parts import ExecutionConfig, Part, carry_out
 from lmworks.stage import FILE
 
 POLICY = "policy.json"  # what was decided by, presets and all that a file or a config said, as it was then
@@ -155,7 +154,7 @@ class FilterPart:
     """A shard, the files of its attributes, and the decisions of each step of the policy on its documents: all reasons,
     and the cuts of what repeats other documents; those of a document by itself are decided on where it is filtered."""
 
-    shard: CorpusShard
+    shard: Shard
     attributes: tuple[Path, ...]
     decisions: Sequence[Decisions]
     policy: Policy

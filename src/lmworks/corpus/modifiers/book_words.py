@@ -12,7 +12,7 @@ from functools import cache
 from heapq import nsmallest
 from pathlib import Path
 
-from lmworks.corpus.documents import CorpusShard, document_from_json, kind_of
+from lmworks.corpus.documents import Shard, document_from_json, kind_of
 from lmworks.corpus.modifiers.hyphenation import unbroken_counts
 from lmworks.corpus.modifiers.ocr import OcrModel, ocr_model
 
@@ -24,7 +24,7 @@ _SHARED = 0.6  # of a book's running words, which the others have; else it is in
 _IS_BOOK = b'"kind": "book"'  # quotes within a text have a backslash before them
 
 
-def count_books(shard: CorpusShard, path: Path) -> None:
+def count_books(shard: Shard, path: Path) -> None:
     """Count how often each word stands in the books of a shard, into a new file."""
     counts: Counter[str] = Counter()
     with shard.path.open("rb") as stream:

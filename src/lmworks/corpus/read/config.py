@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmworks.config import SHAPES_NOTHING
-from lmworks.corpus.execution.execution import ExecutionConfig
+from lmworks.corpus.work_parts import ExecutionConfig
+from lmworks.sandbox import SandboxConfig
 
 SourceCode = Literal["docstrings", "whole"]
 Web = Literal["main", "fast", "whole"]
@@ -39,23 +40,6 @@ class Columns:
     def texts(self) -> tuple[str, ...]:
         """The names of the columns that may hold the text, the first ones before the others."""
         return (self.text,) if isinstance(self.text, str) else self.text
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxConfig:
-    """Bounds of one record that is read and extracted, and of the process that does it.
-
-    seconds    Longest time of a record.
-    megabytes  Most memory of the process, beyond what it has at its start: a library of tables alone takes some
-               hundred. Linux only: macOS bounds the memory of no process.
-    """
-
-    seconds: float = 60.0
-    megabytes: int = 2048
-
-    def __post_init__(self) -> None:
-        if not self.seconds > 0 or self.megabytes < 512:
-            raise ValueError("a sandbox needs seconds above 0 and at least 512 megabytes")
 
 
 @dataclass(frozen=True, slots=True)

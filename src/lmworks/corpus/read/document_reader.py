@@ -2,16 +2,15 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from lmworks.artefact import FileHashes, hash_file
-from lmworks.corpus.documents import Shard, UnusableError, document_to_json
+from lmworks.corpus.documents import Shard, document_from_json
 from lmworks.corpus.read.config import LMWORKS_DOCS, NAMED_SOURCES, PYTHON_DOCS, ReadConfig
-from lmworks.corpus.read.sandbox import Mark, Sandbox
+from lmworks.corpus.read.reader import DocumentLine, Piece, Request, line_of, read_files
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, check_sources, find_files, is_url
 from lmworks.corpus.sources.packaged_docs import (
     lmworks_docs,
@@ -22,60 +21,16 @@ from lmworks.corpus.sources.packaged_docs import (
 )
 from lmworks.corpus.sources.remote_objects import find_objects
 from lmworks.records import Document, RejectedRecord
+from lmworks.sandbox import Sandbox, SandboxError
 
 LISTED = 10_000  # rejected records of a file that are listed one by one
 _REASONS, _OTHER = 100, "other reasons"  # that the others are counted by, and what stands for all further ones
 _DEATHS = 16  # of the process over records of one file
 _TOGETHER = 64  # files that are asked for at once
-FILE_BITS = 40  # of a number that count the items of a file
-_READERS = {PYTHON_DOCS: read_python_docs, LMWORKS_DOCS: read_lmworks_docs}
-_DIGESTS = {PYTHON_DOCS: python_docs_digest, LMWORKS_DOCS: lmworks_docs_digest}
+# What reads a named source, and what digests it.
+_NAMED = {PYTHON_DOCS: (read_python_docs, python_docs_digest), LMWORKS_DOCS: (read_lmworks_docs, lmworks_docs_digest)}
 
 Found = FoundFile | RejectedRecord | str  # a file, what was left out by rule, or a named source
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a large file: of JSON Lines the bytes `[start, end)`, of Parquet the row groups, before which so many
-    lines or rows lie; or items of it, which lie pickled in a file of ours. Without an end, all items from `start`."""
-
-    start: int = 0
-    end: int = 0
-    before: int = 0
-    path: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Files to read, and what is known of them where a process died of one.
-
-    Items are numbered: those of the file at place p of `found` from p << FILE_BITS on. Those before `received` have
-    come, those in `rejected` are not looked at, and at those in `ended` the reading of their file ends. With `as_lines`
-    the documents come as they are written.
-    """
-
-    found: tuple[FoundFile, ...]
-    config: ReadConfig
-    piece: Piece | None = None
-    received: int = 0
-    rejected: Mapping[int, str] = field(default_factory=dict)
-    ended: Mapping[int, str] = field(default_factory=dict)
-    as_lines: bool = False
-
-
-class DocumentLine(NamedTuple):
-    """A document as it is written, and what the stage counts of it."""
-
-    line: bytes
-    media_type: str
-    characters: int
-    encoding: str
-    extractor: str
-    source: str
-
-
-# Behind the last of these items: its number and 1. Each with the place of its file.
-Batch = tuple[int, list[tuple[int, Document | DocumentLine | RejectedRecord]]]
 
 
 def read_documents(
@@ -87,10 +42,11 @@ def read_documents(
     `sandbox` where one is given. Raises NoSourceError when there is no source or one that does not exist; a bad file
     raises nothing.
     """
-    with Sandbox(config.guard) as own:
+    with Sandbox(config.guard) as new:
         sources = found_sources(config, base or Path.cwd())
-        while some := tuple(islice(sources, _TOGETHER)):
-            yield from documents_of(some, config, sandbox or own)
+        while files := tuple(islice(sources, _TOGETHER)):
+            for item in lines_of(files, config, sandbox or new):
+                yield document_from_json(item.line, "what was read") if isinstance(item, DocumentLine) else item
 
 
 def found_sources(config: ReadConfig, base: Path) -> Iterator[Found]:
@@ -127,7 +83,7 @@ def outside_digest(config: ReadConfig, base: Path, kept: Path | None = None) -> 
     try:
         for name in NAMED_SOURCES:
             if name in config.sources:
-                digest.update(_DIGESTS[name]().encode())
+                digest.update(_NAMED[name][1]().encode())
         for found in _files(config, base):
             content = _content_of(found, hash_of) if isinstance(found, FoundFile) else f"{found.reason}\0{found.count}"
             digest.update(f"{found.uri}\0{content}\n".encode())
@@ -163,43 +119,21 @@ def _content_of(found: FoundFile, hash_of: Callable[[Path], str]) -> str:
 # Documents of one of them
 
 
-def documents_of(
-    found: Iterable[Found], config: ReadConfig, sandbox: Sandbox, piece: Piece | None = None
-) -> Iterator[Document | RejectedRecord]:
-    """The documents of files, or of a piece of one, of the archives, tables and crawls that they are, or of named
-    sources; raises nothing for what files hold.
+def lines_of(
+    found: Iterable[Found], config: ReadConfig, sandbox: Sandbox, piece: Piece | None = None, start: int = 0
+) -> Iterator[DocumentLine | RejectedRecord]:
+    """The documents of files, of a piece of one or of its items from `start` on, of the archives, tables and crawls
+    that they are, or of named sources; raises nothing for what files hold.
 
     Of a shard that a stage wrote they are as they are there; a line that is none raises ValueError.
     """
-    return _items_of(found, Request((), config, piece), sandbox)
-
-
-def lines_of(
-    found: Iterable[Found], config: ReadConfig, sandbox: Sandbox, piece: Piece | None = None
-) -> Iterator[DocumentLine | RejectedRecord]:
-    """The same as `documents_of`, as they are written: the other process does that, and no document is packed for its
-    way and unpacked again."""
-    for item in _items_of(found, Request((), config, piece, as_lines=True), sandbox):
-        yield line_of(item) if isinstance(item, Document) else item
-
-
-def line_of(document: Document) -> DocumentLine:
-    """A document as it is written."""
-    encoding = document.metadata.get("encoding", "utf-8")
-    line = document_to_json(document).encode() + b"\n"
-    return DocumentLine(line, document.media_type, len(document.text), encoding, document.extractor, document.source)
-
-
-def _items_of(found: Iterable[Found], asked: Request, sandbox: Sandbox) -> Iterator[Any]:
     for is_file, some in groupby(found, lambda each: isinstance(each, FoundFile) and not each.made):
         if is_file:
-            request = replace(asked, found=tuple(some))
-            if request.piece is not None and not request.piece.end:
-                request = replace(request, piece=None, received=request.piece.start)
+            request = Request(tuple(some), config, piece, (0, start))  # type: ignore[arg-type]
             yield from _without_repetition(_of_files(request, sandbox), request.found)
         else:
-            for each in some:
-                yield from _of_other(each, asked.config)
+            for item in (item for each in some for item in _of_other(each, config)):
+                yield line_of(item) if isinstance(item, Document) else item
 
 
 def _of_other(found: Found, config: ReadConfig) -> Iterator[Document | RejectedRecord]:
@@ -209,7 +143,7 @@ def _of_other(found: Found, config: ReadConfig) -> Iterator[Document | RejectedR
         case FoundFile():
             yield from (_as_made(document, found, config) for document in Shard(found.path))
         case source:
-            for item in _READERS[source](config.max_bytes):
+            for item in _NAMED[source][0](config.max_bytes):
                 yield replace(item, source=source, kind="text") if isinstance(item, Document) else item
 
 
@@ -224,36 +158,32 @@ def _as_made(document: Document, found: FoundFile, config: ReadConfig) -> Docume
     )
 
 
-def _of_files(request: Request, sandbox: Sandbox) -> Iterator[tuple[int, Any]]:
-    """Each with the place of its file. Of a record at which the process died the reason, and then the others; where it
-    died while it read the next one, the reading of this file ends."""
+def _of_files(request: Request, sandbox: Sandbox) -> Iterator[tuple[int, DocumentLine | RejectedRecord]]:
+    """Each with the number of its file. Of a record at which the process died the reason, and then the others; where it
+    died there again, since it cannot even be read, the reading of this file ends."""
     while True:
         try:
-            for received, batch in sandbox.stream(_read, request):
-                request = replace(request, received=received)
+            for start, batch in sandbox.stream(read_files, request):
+                request = replace(request, start=start)
                 yield from batch
             return
-        except UnusableError as death:
-            number, reason = max(sandbox.place, ~sandbox.place), str(death)
-        before = [each for each in request.rejected if each >> FILE_BITS == number >> FILE_BITS]
-        if sandbox.place >= 0 and len(before) < _DEATHS:
-            request = replace(request, rejected={**request.rejected, number: reason})
-        elif number not in request.ended:
-            request = replace(request, ended={**request.ended, number: reason})
+        except SandboxError as death:
+            place, reason = sandbox.place, str(death)
+        deaths = sum(file == place[0] for file, _ in request.rejected)
+        if place not in request.rejected and deaths < _DEATHS:
+            request = replace(request, rejected={**request.rejected, place: reason})
+        elif place not in request.ended:
+            request = replace(request, ended={**request.ended, place: reason})
         else:  # it died where nothing is read
-            raise RuntimeError(f"{request.found[number >> FILE_BITS].uri}: {reason}")
+            raise RuntimeError(f"{request.found[place[0]].uri}: {reason}")
 
 
-def _read(request: Request, mark: Mark) -> Iterator[Batch]:
-    from lmworks.corpus.read.reader import read_files  # and with it all extractors, which only the sandbox needs
-
-    return read_files(request, mark)
-
-
-def _without_repetition(items: Iterable[tuple[int, Any]], found: Sequence[FoundFile]) -> Iterator[Any]:
+def _without_repetition(
+    items: Iterable[tuple[int, DocumentLine | RejectedRecord]], found: Sequence[FoundFile]
+) -> Iterator[DocumentLine | RejectedRecord]:
     """The items, of the rejected ones of a file no more than `LISTED` one by one and the others counted by reason: a
     file of some kB may unpack to a million empty rows."""
-    for place, some in groupby(items, lambda each: each[0]):
+    for file, some in groupby(items, lambda item: item[0]):
         listed, others = 0, Counter[str]()
         for _, item in some:
             listed += isinstance(item, RejectedRecord)
@@ -262,4 +192,4 @@ def _without_repetition(items: Iterable[tuple[int, Any]], found: Sequence[FoundF
             else:
                 yield item
         for reason, count in others.items():
-            yield RejectedRecord(found[place].uri, f"{reason} (after {LISTED:,} that are listed one by one)", count)
+            yield RejectedRecord(found[file].uri, f"{reason} (after {LISTED:,} that are listed one by one)", count)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element, XMLPullParser
 
 from lmworks.corpus.documents import UnusableError
+from lmworks.corpus.extract.charset import printable
 from lmworks.corpus.read.byte_budget import FATAL, PIECE, ByteBudget
-from lmworks.corpus.read.record import Item, Names, Record, printable
+from lmworks.corpus.read.record import Item, Names, Record
 from lmworks.records import RejectedRecord
 
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"

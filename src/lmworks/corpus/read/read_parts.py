@@ -15,15 +15,18 @@ from itertools import pairwise
 from pathlib import Path
 
 from lmworks.artefact import UnreachableError
-from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.execution.work_parts import Part
+from lmworks.corpus.read.byte_budget import ByteBudget, head_of
 from lmworks.corpus.read.config import ReadConfig
-from lmworks.corpus.read.document_reader import DocumentLine, Found, Piece, lines_of
-from lmworks.corpus.read.sandbox import Mark, Sandbox
+from lmworks.corpus.read.document_reader import Found, lines_of
+from lmworks.corpus.read.format_detection import detect
+from lmworks.corpus.read.reader import DocumentLine, Piece, read_stream
+from lmworks.corpus.read.table_rows import read_jsonl, row_groups
 from lmworks.corpus.sources.files import FoundFile
 from lmworks.corpus.sources.remote_objects import open_found
 from lmworks.corpus.sources.remote_objects import size_of as size_of_file
+from lmworks.corpus.work_parts import Part
 from lmworks.records import RejectedRecord
+from lmworks.sandbox import Mark, Sandbox, SandboxError
 
 _RECORD_WORK = 4  # of a byte that an extractor has to look at, against one of a table, which is text already
 _ITEM_BYTES = 200  # that a record counts in addition to its content
@@ -47,15 +50,16 @@ class PartSizes:
 
 @dataclass(frozen=True, slots=True)
 class ReadPart:
-    """The work of one process: files, one after another, or the piece of one file."""
+    """The work of one process: files, one after another, or of one file a piece, or its items from `start` on."""
 
     found: tuple[Found, ...]
     config: ReadConfig
     piece: Piece | None = None
+    start: int = 0
 
     def lines(self, sandbox: Sandbox) -> Iterator[DocumentLine | RejectedRecord]:
         """The documents in their order; raises nothing for what the files hold."""
-        return lines_of(self.found, self.config, sandbox, self.piece)
+        return lines_of(self.found, self.config, sandbox, self.piece, self.start)
 
 
 def size_of(found: Found) -> int:
@@ -69,54 +73,46 @@ def size_of(found: Found) -> int:
 def read_parts(
     found: Iterable[Found], config: ReadConfig, work: Path, sizes: PartSizes, sandbox: Sandbox
 ) -> Iterator[Part[ReadPart]]:
-    """The parts in the order of what was found, each a folder in `work / "parts"`; their sizes are bytes.
+    """The parts in the order of what was found, each a folder in `work / "read"`; their sizes are bytes.
 
-    They are made when they are asked for, but for one: a piece lies in `work / "pieces"` until its part is done.
+    They are made when they are asked for: a piece lies in `work / "pieces"` until its part is done.
     """
     shutil.rmtree(work / "pieces", ignore_errors=True)  # of a run that was killed, whose parts are made again
     (work / "pieces").mkdir()
     group: list[Found] = []
     size = number = 0
 
-    def part(found: tuple[Found, ...], size: int, piece: Piece | None = None) -> Part[ReadPart]:
+    def part(found: tuple[Found, ...], size: int, piece: Piece | None = None, start: int = 0) -> Part[ReadPart]:
         nonlocal number
         number += 1
-        consumes = piece.path if piece else None
-        return Part(ReadPart(found, config, piece), _part_folder(work, number - 1), size, consumes)
+        given = ReadPart(found, config, piece, start)
+        return Part(given, _part_folder(work, number - 1), size, piece.path if piece else None)
 
     for each in found:
         is_large = isinstance(each, FoundFile) and not each.made and size_of(each) >= sizes.large
-        closes = group and (size >= sizes.bytes or len(group) >= sizes.files)
-        cut = _Cut(each, config, work, sizes, number + bool(group)) if is_large else None  # type: ignore[arg-type]
-        pieces = sandbox.stream(cut_file, cut) if cut else iter(())
-        try:
-            first = next(pieces, None)
-        except UnusableError:  # told when it is read
-            first = None
-        if group and (first or closes):
+        if group and (is_large or size >= sizes.bytes or len(group) >= sizes.files):
             yield part(tuple(group), size)
             group, size = [], 0
-        if first is None:
+        last: Piece | None = None
+        if is_large:
+            assert isinstance(each, FoundFile)
+            try:
+                for last, piece_size in sandbox.stream(cut_file, _Cut(each, config, work, sizes, number)):
+                    yield part((each,), piece_size, last)
+            except SandboxError as death:  # whoever reads the rest of the items tells of what
+                if last is not None and last.path is None:  # a table, of which only a file that does not come dies
+                    raise UnreachableError(f"{each.uri}: {death}. What was read is kept") from None
+                if last is not None:
+                    yield part((each,), 0, start=last.end)
+        if last is None:
             group.append(each)
             size += size_of(each)
-            continue
-        piece, piece_size = first
-        try:
-            while True:
-                yield part((each,), piece_size, piece)
-                if (following := next(pieces, None)) is None:
-                    break
-                piece, piece_size = following
-        except UnusableError as death:  # the process died: whoever reads the rest of the items tells of what
-            if piece.path is None:  # a table, of which no item was read: only a file that does not come can do that
-                raise UnreachableError(f"{each.uri}: {death}. What was read is kept") from None  # type: ignore[union-attr]
-            yield part((each,), 0, Piece(start=piece.end))
     if group:
         yield part(tuple(group), size)
 
 
 def _part_folder(work: Path, number: int) -> Path:
-    return work / "parts" / f"{number:06d}"
+    return work / "read" / f"{number:06d}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -136,41 +132,29 @@ class _Cut:
 
 def cut_file(cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
     """The pieces of a large file, and their sizes; none of one that is no container, or cannot be read."""
-    pieces = _pieces(cut, mark)
+    is_cut = False
     try:
-        first = next(pieces, None)
+        with open_found(cut.found) as stream:
+            kind = detect(cut.found.path.name, head_of(stream)).container
+            tables = {"jsonl": _of_lines, "parquet": _of_groups}
+            for piece in tables[kind](stream, cut, mark) if kind in tables else ():
+                is_cut = True
+                yield piece
+            if kind is not None and not is_cut:
+                stream.seek(0)
+                for piece in _of_items(stream, cut, mark):
+                    is_cut = True
+                    yield piece
     except (MemoryError, UnreachableError):
         raise
-    except Exception:  # told when it is read
-        return
-    if first is not None:
-        yield first
-        yield from pieces
-
-
-def _pieces(cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
-    from lmworks.corpus.read.byte_budget import head_of
-    from lmworks.corpus.read.format_detection import detect
-
-    with open_found(cut.found) as stream:
-        kind = detect(cut.found.path.name, head_of(stream)).container
-        tables = {"jsonl": _of_lines, "parquet": _of_groups}
-        pieces = tables[kind](stream, cut, mark) if kind in tables else iter(())
-        first = next(pieces, None)
-        if first is not None:
-            yield first
-            yield from pieces
-        elif kind is not None:
-            stream.seek(0)
-            yield from _of_items(stream, cut, mark)
+    except Exception:
+        if is_cut:
+            raise  # else it is told when the file is read
 
 
 def _of_lines(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
     """Cut behind a newline, and not before the end of the first row, up to which the lines show what kind of table it
     is. None of a file without a row, or that is rejected as a whole."""
-    from lmworks.corpus.read.byte_budget import ByteBudget
-    from lmworks.corpus.read.table_rows import read_jsonl
-
     for item in read_jsonl(stream, ByteBudget(stream, cut.config.max_bytes), cut.config.columns):
         if not isinstance(item, RejectedRecord):
             break
@@ -184,7 +168,7 @@ def _of_lines(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tupl
     while line := stream.readline(_LINE):
         position, ends = position + len(line), line.endswith(b"\n")
         lines += ends
-        mark(-1)
+        mark(0, 0)
         if ends and position >= max(start + cut.sizes.bytes, begin):
             yield Piece(start, position, before), position - start
             start, before = position, lines
@@ -194,8 +178,6 @@ def _of_lines(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tupl
 
 def _of_groups(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
     """Ranges of row groups; what the file has next to them counts as of the last."""
-    from lmworks.corpus.read.table_rows import row_groups
-
     groups = row_groups(stream, cut.config.columns)
     ends = [0]
     packed = 0
@@ -213,8 +195,6 @@ def _of_groups(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tup
 
 def _of_items(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tuple[Piece, int]]:
     """One piece at least, so that a file without records counts as well; a part that is done needs none."""
-    from lmworks.corpus.read.reader import read_stream
-
     left, position, number, start = size_of(cut.found), 0, cut.number, 0
     items = read_stream(cut.found.path.name, stream, cut.config)
     item, more = next(items, None), True
@@ -228,7 +208,7 @@ def _of_items(stream: io.BufferedReader, cut: _Cut, mark: Mark) -> Iterator[tupl
                     pickle.dump(item, sink)
                 text, content = getattr(item, "text", ""), getattr(item, "content", b"")
                 end, work = end + 1, work + _ITEM_BYTES + len(text) + _RECORD_WORK * len(content)
-                mark(-1)
+                mark(0, 0)
                 item = next(items, None)
         more = item is not None
         size = max(0, min(left, stream.tell() - position)) if more else left

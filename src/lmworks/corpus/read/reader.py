@@ -1,28 +1,25 @@
 """From a file to documents: it is opened, whatever it is packed in, each record is extracted, and what cannot be says
 why. The sandbox's process does this."""
 
-import hashlib
 import io
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from itertools import count
-from pathlib import PurePosixPath
-from typing import Any, get_args
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, get_args
 
 from lmworks.artefact import UnreachableError
-from lmworks.corpus.documents import Extractor, Kind
+from lmworks.corpus.documents import Extracted, Extractor, Kind, document_of, document_to_json
 from lmworks.corpus.read.archives import Member, open_compressed, read_tar, read_zip
 from lmworks.corpus.read.byte_budget import FATAL, BudgetError, ByteBudget, head_of
 from lmworks.corpus.read.config import Columns, ReadConfig
-from lmworks.corpus.read.document_reader import FILE_BITS, Batch, DocumentLine, Request, line_of
 from lmworks.corpus.read.format_detection import COMPRESSIONS, MEDIA_TYPES, detect, name_behind_compression
 from lmworks.corpus.read.mailboxes import read_mbox
 from lmworks.corpus.read.mediawiki import read_mediawiki
 from lmworks.corpus.read.record import Item, Record, Row, reason_of
-from lmworks.corpus.read.sandbox import Mark
 from lmworks.corpus.read.table_rows import read_csv, read_jsonl, read_parquet
 from lmworks.corpus.read.warc import read_warc
 from lmworks.corpus.sources.docstrings import extract_docstrings, module_name
@@ -30,8 +27,10 @@ from lmworks.corpus.sources.files import FoundFile
 from lmworks.corpus.sources.remote_objects import open_found, size_of
 from lmworks.corpus.sources.source_code import extract_source_code
 from lmworks.records import Document, RejectedRecord
+from lmworks.sandbox import Mark
 
 ROW_VERSION = "1"
+Place = tuple[int, int]  # of an item: the number of its file, and its own in that
 _NESTING = 2  # containers within each other, below the outermost one
 _BATCH, _BATCH_CHARACTERS = 64, 1 << 20  # of what is sent together
 
@@ -57,40 +56,81 @@ _KINDS: Mapping[str, Kind] = {
 }
 
 
-def read_files(request: Request, mark: Mark) -> Iterator[Batch]:
-    """The documents of files, and what is rejected, one for each item in them, some at a time.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a large file: of JSON Lines the bytes `[start, end)`, of Parquet the row groups, before which so many
+    lines or rows lie; or items of it, which lie pickled in a file of ours."""
 
-    `mark(number)` is called before that item is made a document, `mark(~number)` before it is read. Raises only what
-    `open_found` raises for an object at an address.
+    start: int
+    end: int
+    before: int = 0
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Files to read, and what is known of them where a process died of one: those before `start` have come, those in
+    `rejected` are not looked at, and at those in `ended` the reading of their file ends."""
+
+    found: tuple[FoundFile, ...]
+    config: ReadConfig
+    piece: Piece | None = None
+    start: Place = (0, 0)
+    rejected: Mapping[Place, str] = field(default_factory=dict)
+    ended: Mapping[Place, str] = field(default_factory=dict)
+
+
+class DocumentLine(NamedTuple):
+    """A document as it is written, and what the stage counts of it."""
+
+    line: bytes
+    media_type: str
+    characters: int
+    encoding: str
+    extractor: str
+    source: str
+
+
+def line_of(document: Document) -> DocumentLine:
+    """A document as it is written: so none is packed for its way between processes and unpacked again."""
+    encoding = document.metadata.get("encoding", "utf-8")
+    line = document_to_json(document).encode() + b"\n"
+    return DocumentLine(line, document.media_type, len(document.text), encoding, document.extractor, document.source)
+
+
+def read_files(request: Request, mark: Mark) -> Iterator[tuple[Place, list[tuple[int, DocumentLine | RejectedRecord]]]]:
+    """The documents of files, and what is rejected, one for each item in them, some at a time: the place behind the
+    last of them, and each with the number of its file.
+
+    `mark(*place)` is called before an item is read. Raises only what `open_found` raises for an object at an address.
     """
-    made: list[tuple[int, Document | DocumentLine | RejectedRecord]] = []
-    number = characters = 0
-    for place, found in enumerate(request.found):
-        if place < request.received >> FILE_BITS:
-            continue
+    made: list[tuple[int, DocumentLine | RejectedRecord]] = []
+    following, characters = request.start, 0
+    for file in range(request.start[0], len(request.found)):
+        found = request.found[file]
         items = _items_of(found, request)
-        for number in count(place << FILE_BITS):
-            mark(~number)
-            ended = request.ended.get(number)
-            if ended:
-                reason = f"{ended}; what follows is not read" if number != place << FILE_BITS else ended
-                made.append((place, RejectedRecord(found.uri, reason)))
+        for record in count():
+            place, following = (file, record), (file, record + 1)
+            mark(*place)
+            if place in request.ended:
+                reason, following = request.ended[place], (file + 1, 0)
+                reason = f"{reason}; what follows is not read" if record else reason
+                made.append((file, RejectedRecord(found.uri, reason)))
             elif (item := next(items, None)) is None:
                 break
-            elif number >= request.received:
-                mark(number)
-                document = _document(item, found, request.config, request.rejected.get(number))
+            elif place >= request.start:
+                document = _document(item, found, request.config, request.rejected.get(place))
                 if isinstance(document, Document):
                     characters += len(document.text)
-                    document = line_of(document) if request.as_lines else document
-                made.append((place, document))
+                    document = line_of(document)
+                made.append((file, document))
             if len(made) == _BATCH or characters > _BATCH_CHARACTERS:
-                yield number + 1, made
+                yield following, made
                 made, characters = [], 0
-            if ended:
+            if place in request.ended:
                 break
     if made:
-        yield number + 1, made
+        yield following, made
 
 
 def _items_of(found: FoundFile, request: Request) -> Iterator[Item]:
@@ -245,13 +285,11 @@ def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig) -
     except Exception as error:
         return RejectedRecord(uri, reason_of(error))
     stated = dict(extracted.metadata)
-    return Document(
-        text=extracted.text,
+    return document_of(
+        extracted,
+        record.content,
         uri=uri,
         media_type=media_type,
-        extractor=extracted.extractor,
-        extractor_version=extracted.extractor_version,
-        source_hash=hashlib.sha256(record.content).hexdigest(),
         title=extracted.title or record.title,
         date=record.date or stated.pop("date", None),
         language=stated.pop("language", None),
@@ -265,20 +303,16 @@ def _of_record(record: Record, uri: str, found: FoundFile, config: ReadConfig) -
 def _of_row(row: Row, uri: str, found: FoundFile, config: ReadConfig) -> Document | RejectedRecord:
     if not row.text.strip():
         return RejectedRecord(uri, "empty")
-    return Document(
-        text=row.text,
+    return document_of(
+        Extracted(row.text, "row", ROW_VERSION, row.title, row.metadata),
+        row.text.encode("utf-8", "surrogatepass"),
         uri=uri,
         media_type="text/plain",
-        extractor="row",
-        extractor_version=ROW_VERSION,
-        source_hash=hashlib.sha256(row.text.encode("utf-8", "surrogatepass")).hexdigest(),
-        title=row.title,
         date=row.date,
         language=row.language,
         licence=row.licence or config.licence or None,
         source=found.source,
         kind=_kind_of("text/plain", config),
-        metadata=row.metadata,
     )
 
 

@@ -1,15 +1,12 @@
 """Records of bytes and rows of text, as containers hold them, and safe names for them."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lmworks.corpus.documents import UnusableError
-from lmworks.corpus.extract.charset import well_formed
+from lmworks.corpus.extract.charset import printable, well_formed
 from lmworks.corpus.read.byte_budget import BudgetError
 from lmworks.records import RejectedRecord
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +69,6 @@ def safe_name(name: str) -> str:
     parts = name.replace("\\", "/").split("/")
     kept = [part for part in parts if part not in ("", ".", "..") and not (len(part) == 2 and part[1] == ":")]
     return printable("/".join(kept)) or "unnamed"
-
-
-def printable(name: str) -> str:
-    """Control characters and bytes that are no UTF-8 as escapes; no file of ours could hold the latter."""
-    if name.isprintable():
-        return name
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def reason_of(error: Exception, what: str = "") -> str:

@@ -3,26 +3,26 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lmworks.artefact import MANIFEST, StageContext, StageResult, artefact_name, read_manifest, read_rows
 from lmworks.config import ConfigError
 from lmworks.corpus.documents import REJECTED, join_shards, made_folder, rejected_to_json
-from lmworks.corpus.execution.execution import Part, Prepared, carry_out, in_units
-from lmworks.corpus.read.config import PYTHON_DOCS, ReadConfig, SandboxConfig
-from lmworks.corpus.read.document_reader import DocumentLine, check_there, found_sources
+from lmworks.corpus.read.config import PYTHON_DOCS, ReadConfig
+from lmworks.corpus.read.document_reader import check_there, found_sources
 from lmworks.corpus.read.read_parts import PartSizes, ReadPart, read_parts, size_of
-from lmworks.corpus.read.sandbox import Sandbox, memory_is_bounded
+from lmworks.corpus.read.reader import DocumentLine
 from lmworks.corpus.read.table_rows import NO_COLUMN
 from lmworks.corpus.sources.docstrings import EXTRACTOR as DOCSTRINGS
 from lmworks.corpus.sources.files import FoundFile, NoSourceError, take_label, without_password
 from lmworks.corpus.sources.source_code import source_code_type
+from lmworks.corpus.work_parts import Part, carry_out, in_units
 from lmworks.records import RejectedRecord
 from lmworks.report import Section, Table
+from lmworks.sandbox import Sandbox, memory_is_bounded
 
 _TEXTS, _COUNTS = "texts.jsonl", "counts.json"
 _SHOWN = 100  # reasons in the report
@@ -44,11 +44,10 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
     found = list(found_sources(config, context.base))
     folders: list[Path] = []
 
-    def parts() -> Iterator[Part[ReadPart]]:
-        with Sandbox(config.guard) as sandbox:
-            for part in read_parts(found, config, context.work, sizes or PartSizes(), sandbox):
-                folders.append(part.done)
-                yield part
+    def parts(sandbox: Sandbox) -> Iterator[Part[ReadPart]]:
+        for part in read_parts(found, config, context.work, sizes or PartSizes(), sandbox):
+            folders.append(part.done)
+            yield part
 
     size = sum(map(size_of, found))
     unit, progress = in_units(size, context.progress)
@@ -59,7 +58,8 @@ def read(config: ReadConfig, context: StageContext, sizes: PartSizes | None = No
     parents = _parents(made)  # first of all: a damaged manifest is told before the work
     if made:
         progress(0, size, unit, 0, f"read as they are, which a stage made: {', '.join(map(str, made))}")
-    carry_out(Prepared(partial(_with_sandbox, config.guard)), parts(), config.execution, progress, unit, size)
+    with Sandbox(config.guard) as cutting, _sandbox(config.guard):  # the second where this process reads parts itself
+        carry_out(read_part, parts(cutting), config.execution, progress, unit, size)
     join_shards([folder / _TEXTS for folder in folders], context.output)
     tally = _Tally()
     with (context.output / REJECTED).open("wb") as rejected:
@@ -96,19 +96,15 @@ def read_from(folder: Path) -> Iterator[Path]:
                 yield made.resolve()
 
 
-@contextmanager
-def _with_sandbox(config: SandboxConfig) -> Iterator[Callable[[ReadPart, Path], None]]:
-    """`read_part` with a sandbox, which one process needs once."""
-    with Sandbox(config) as sandbox:
-        yield partial(read_part, sandbox)
+_sandbox = cache(Sandbox)  # one of this process, which takes a while to start
 
 
-def read_part(sandbox: Sandbox, part: ReadPart, folder: Path) -> None:
+def read_part(part: ReadPart, folder: Path) -> None:
     """The documents of a part, and what is rejected, into a new folder."""
     folder.mkdir()
     tally = _Tally()
     with (folder / _TEXTS).open("wb") as texts, (folder / REJECTED).open("wb") as rejected:
-        for item in part.lines(sandbox):
+        for item in part.lines(_sandbox(part.config.guard)):
             tally.add(item)
             if isinstance(item, DocumentLine):
                 texts.write(item.line)

@@ -16,10 +16,11 @@ from http.client import HTTPResponse
 from typing import Any
 
 from lmworks.corpus.documents import UnusableError
+from lmworks.corpus.extract.charset import printable
 from lmworks.corpus.read.archives import open_compressed
 from lmworks.corpus.read.byte_budget import FATAL, HEAD, PIECE, ByteBudget, head_of
 from lmworks.corpus.read.format_detection import media_type_of
-from lmworks.corpus.read.record import Item, Names, Record, printable, reason_of
+from lmworks.corpus.read.record import Item, Names, Record, reason_of
 from lmworks.records import RejectedRecord
 
 _PLACES = 100  # of damage in one file

@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path, PurePath
 
 from lmworks.corpus.documents import made_folder, no_documents_message, shard_paths
+from lmworks.corpus.extract.charset import printable
 from lmworks.records import RejectedRecord
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -170,11 +171,6 @@ def _visit(
         if reason:
             yield RejectedRecord(f"{uri}/" if is_folder else uri, reason)
         waiting += [relative / name for name in reversed(names)]
-
-
-def printable(uri: str) -> str:
-    """A file name that is not UTF-8 reaches Python with surrogates, which no file of ours could hold."""
-    return uri.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _reason_to_skip(root: Path, exclude: Sequence[str], is_folder: bool, relative: Path) -> str | None:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from lmworks.corpus.documents import Extracted, Extractor, UnusableError
+from lmworks.corpus.documents import Extracted, Extractor, UnusableError, document_of
 from lmworks.corpus.extract.markup import extract_markdown, rest_title
 from lmworks.corpus.sources.docstrings import (
     Definition,
@@ -167,18 +167,7 @@ def _document(
         extracted = extractor(raw)
     except UnusableError as error:
         return RejectedRecord(uri, str(error))
-    return Document(
-        text=extracted.text,
-        uri=uri,
-        media_type=media_type,
-        extractor=extracted.extractor,
-        extractor_version=extracted.extractor_version,
-        source_hash=hashlib.sha256(raw).hexdigest(),
-        title=extracted.title,
-        licence=licence,
-        language=language,
-        metadata=extracted.metadata,
-    )
+    return document_of(extracted, raw, uri=uri, media_type=media_type, licence=licence, language=language)
 
 
 def _is_public(node: Definition, docstring: str) -> bool:

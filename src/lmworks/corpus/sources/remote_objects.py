@@ -13,11 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lmworks.artefact import UnreachableError
+from lmworks.corpus.extract.charset import printable
 from lmworks.corpus.sources.files import (
     FoundFile,
     NoSourceError,
     RemoteObject,
-    printable,
     reason_by_name,
     take_label,
     without_password,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lmworks.config import SHAPES_NOTHING
-from lmworks.corpus.execution.execution import ExecutionConfig
+from lmworks.corpus.work_parts import ExecutionConfig
 from lmworks.stage import FILE, MODEL
 
 

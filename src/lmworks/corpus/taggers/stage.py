@@ -20,13 +20,13 @@ from lmworks.corpus.attributes import (
     write_attributes,
 )
 from lmworks.corpus.dedup.decontamination import count_statuses
-from lmworks.corpus.documents import CorpusShard, check_sources, corpus_shards
-from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
+from lmworks.corpus.documents import Shard, check_sources, corpus_shards
 from lmworks.corpus.modifiers.book_words import count_books, join_counts, words_of_others
 from lmworks.corpus.taggers.config import AnnotateConfig
 from lmworks.corpus.taggers.pii.metadata import field_of
 from lmworks.corpus.taggers.tag_document import tag_document, tools_of
 from lmworks.corpus.taggers.tagger import emitted
+from lmworks.corpus.work_parts import ExecutionConfig, Part, carry_out
 from lmworks.report import Section, Table
 
 ITEMS = "items"  # in the folder of the work: of each shard the evaluation items that were found
@@ -92,7 +92,7 @@ def annotate(config: AnnotateConfig, context: StageContext) -> StageResult:
 class AnnotatePart:
     """A shard, where the ids of the evaluation items go that its documents hold, and how often words stand in books."""
 
-    shard: CorpusShard
+    shard: Shard
     config: AnnotateConfig
     base: Path
     items: Path

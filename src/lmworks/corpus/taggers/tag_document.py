@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from lmworks.config import from_mapping, to_mapping
+from lmworks.config import from_mapping, named_file, to_mapping
 from lmworks.corpus.attributes import Attributes, DocumentAttributes
 from lmworks.corpus.dedup.decontamination import RULE as CONTAMINATION
 from lmworks.corpus.dedup.decontamination import ContaminationIndex, find_overlaps, index_items, read_items
@@ -19,7 +19,6 @@ from lmworks.corpus.languages import DECLARED, MEASURED, base_language, language
 from lmworks.corpus.modifiers.book_words import OthersWords
 from lmworks.corpus.modifiers.page_breaks import find_pages
 from lmworks.corpus.modifiers.repair import repair
-from lmworks.corpus.named_files import named_file
 from lmworks.corpus.taggers.classifier import classifier_tagger, load_classifier
 from lmworks.corpus.taggers.code import CODE
 from lmworks.corpus.taggers.config import AnnotateConfig

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cleaning_builds import build_here, write_mixture
-from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out
+from lmworks.corpus.work_parts import ExecutionConfig, Part, carry_out
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before Ray is imported: on the loopback interface alone
 ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "lmworks[ray]"')

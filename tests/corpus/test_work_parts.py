@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kit.tables import for_each
-from lmworks.corpus.execution.execution import ExecutionConfig, Part, carry_out, do_part
+from lmworks.corpus.work_parts import ExecutionConfig, Part, carry_out, do_part
 
 
 def square(given: int, path: Path) -> None:

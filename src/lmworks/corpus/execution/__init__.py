@@ -1,1 +1,0 @@
-"""Work in parts, by processes or by Ray."""

@@ -6,7 +6,7 @@ articles name licences, too.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -284,7 +284,11 @@ _PATTERNS: tuple[tuple[str, Kind | Literal["stated"], Says, str], ...] = (
         rf"|this\W{{1,5}}{_SOME_WORDS}is\W{{1,5}}(?:hereby\W{{1,5}})?in\W{{1,5}}{_DOMAIN}",
     ),
 )
-_WORDS = ((anchors, kind, says, _GAP.join(words.split())) for anchors, kind, says, words in _PHRASES)
-_RULES = tuple(
-    (anchors.split("|"), kind, says, re.compile(pattern)) for anchors, kind, says, pattern in (*_PATTERNS, *_WORDS)
+_Rule = tuple[Sequence[str], Kind | Literal["stated"], Says, re.Pattern[str]]
+_RULES: tuple[_Rule, ...] = (
+    *((anchors.split("|"), kind, says, re.compile(pattern)) for anchors, kind, says, pattern in _PATTERNS),
+    *(
+        (anchors.split("|"), kind, says, re.compile(_GAP.join(words.split())))
+        for anchors, kind, says, words in _PHRASES
+    ),
 )

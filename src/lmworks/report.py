@@ -6,22 +6,27 @@ section may hold text of documents and of models.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lmworks.excerpts import PASSAGE_STYLE, Passage, escaped, passage_html, visible
+from lmworks.records import Scored, Unscored
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
+Cell = str | int | float | Scored | Unscored
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells under column heads. A number is set in figures of one width and aligned to the right."""
+    """Rows of cells under column heads. A number is set in figures of one width and aligned to the right; the interval
+    of a score is drawn."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[str | int | float, ...], ...]
+    rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
 
 
@@ -54,10 +59,10 @@ class Section(Fold):
     page_only: bool = False
 
 
-def format_cell(value: str | int | float) -> str:
-    if isinstance(value, (bool, str)):
-        return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+def format_cell(value: Cell) -> str:
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -96,6 +101,11 @@ figure { margin: 24px 0; }
 .figures figure { min-width: 0; margin: 16px 0; }
 code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.9em; }
 figure svg { display: block; max-width: 100%; height: auto; }
+svg.range { display: block; width: 100%; min-width: 120px; max-width: 200px; height: 8px; }
+.range .scale { fill: var(--line); }
+.range .span { fill: var(--accent); opacity: 0.4; }
+.range .value { fill: var(--accent); }
+.range .zero { fill: var(--muted); }
 .alarm { border: 2px solid var(--removed); border-radius: 8px; background: var(--removed-wash); color: var(--removed);
   padding: 12px 16px; margin: 24px 0; overflow-wrap: anywhere; }
 .alarm p { margin: 0; font-weight: 600; }
@@ -122,8 +132,8 @@ def to_html(title: str, lead: str, sections: Sequence[Section]) -> str:
     contents = "".join(f'<li><a href="#s{i}">{escaped(s.title)}</a></li>' for i, s in enumerate(sections))
     body = ""
     for i, section in enumerate(sections):
-        folds = (f"<details><summary>{escaped(f.title)}</summary>{_parts_html(f)}</details>" for f in section.folds)
-        parts = _parts_html(section) + "".join(folds)
+        folds = (f"<details><summary>{escaped(f.title)}</summary>{fold_html(f)}</details>" for f in section.folds)
+        parts = fold_html(section) + "".join(folds)
         body += f'<section id="s{i}"><h2>{escaped(section.title)}</h2>{parts}</section>'
     alarms = "".join(f"<li>{escaped(alarm)}</li>" for section in sections for alarm in section.alarms)
     alarm = f'<div class="alarm" role="alert"><p>Look at this first</p><ul>{alarms}</ul></div>' if alarms else ""
@@ -136,32 +146,68 @@ def to_html(title: str, lead: str, sections: Sequence[Section]) -> str:
     )
 
 
-def _parts_html(fold: Fold) -> str:
+def _figure_html(figure: Figure) -> str:
+    return f"<figure>{_scroll(figure.svg, figure.caption)}<figcaption>{escaped(figure.caption)}</figcaption></figure>"
+
+
+def fold_html(fold: Fold, draw: Callable[[Figure], str] = _figure_html) -> str:
+    """Text, tables, figures and passages of a part, without its title and its folds; `draw` gives a figure's HTML."""
     prose = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped(fold.text))  # what stands between backticks is code
-    text = f"<p>{prose}</p>" if fold.text else ""
-    tables = "".join(_table_html(table) for table in fold.tables)
-    figures = "".join(
-        f"<figure>{_scroll(figure.svg, figure.caption)}<figcaption>{escaped(figure.caption)}</figcaption></figure>"
-        for figure in fold.figures
-    )
+    text = f'<p class="text-block">{prose}</p>' if fold.text else ""
+    tables = "".join(table_html(table) for table in fold.tables if table.rows)
+    figures = "".join(map(draw, fold.figures))
     if len(fold.figures) > 2:  # two next to each other where there is room
         figures = f'<div class="figures">{figures}</div>'
     return text + tables + figures + "".join(passage_html(passage) for passage in fold.passages)
 
 
-def _table_html(table: Table) -> str:
-    numeric = [
-        bool(table.rows) and all(not isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))
-    ]
+def table_html(table: Table) -> str:
+    """A table in a box to scroll. Intervals in one row share a scale, as where rows are metrics and columns systems; in
+    a table of differences, or with a single score in each row, those in one column do."""
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+    by_column = "difference" in table.columns or all(_scored(row) < 2 for row in table.rows)
+    scales = [_scale(line) for line in (columns if by_column else table.rows)]
+    numeric = [bool(column) and all(_is_number(value) for value in column) for column in columns]
     mark = [' class="number"' if n else "" for n in numeric]
     head = "".join(f"<th{m}>{escaped(c)}</th>" for c, m in zip(table.columns, mark, strict=True))
-    rows = "".join(
-        "<tr>" + "".join(f"<td{m}>{escaped(format_cell(v))}</td>" for v, m in zip(row, mark, strict=True)) + "</tr>"
-        for row in table.rows
-    )
+    rows = ""
+    for i, row in enumerate(table.rows):
+        cells = (_cell_html(value, mark[j], scales[j if by_column else i]) for j, value in enumerate(row))
+        rows += f"<tr>{''.join(cells)}</tr>"
     caption = f"<caption><span>{escaped(table.caption)}</span></caption>" if table.caption else ""
     name = table.caption or ", ".join(table.columns)
-    return _scroll(f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>", name)
+    return _scroll(f'<table class="data">{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>', name)
+
+
+def _is_number(value: Cell) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _scored(values: Iterable[Cell]) -> int:
+    return sum(isinstance(value, Scored) for value in values)
+
+
+def _scale(values: Iterable[Cell]) -> tuple[float, float]:
+    """Lowest and highest number of a drawing of all scores here: 0 is in it, and a share is drawn on that of shares."""
+    ends = [0.0, *(end for value in values if isinstance(value, Scored) for end in (value.value, *value.interval))]
+    low, high = min(ends), max(ends)
+    return low, 1.0 if low >= 0 and 0.01 <= high <= 1 else high
+
+
+def _cell_html(value: Cell, mark: str, scale: tuple[float, float]) -> str:
+    """The cell, with what it is sorted by where that is a number."""
+    text = escaped(format_cell(value))
+    if not isinstance(value, Scored):
+        return f'<td{mark} data-key="{value}">{text}</td>' if _is_number(value) else f"<td{mark}>{text}</td>"
+    low, width = scale[0], (scale[1] - scale[0]) or 1.0
+    start, end, middle, zero = (100 * (x - low) / width for x in (*value.interval, value.value, 0.0))
+    axis = f'<rect class="zero" x="{zero:.2f}" width="0.6" height="8"/>' if low < 0 else ""
+    return (
+        f'<td data-key="{value.value}">{text}<svg class="range" viewBox="0 0 100 8" preserveAspectRatio="none" '
+        f'aria-hidden="true"><rect class="scale" y="3.5" width="100" height="1"/>{axis}'
+        f'<rect class="span" x="{start:.2f}" y="2" width="{max(end - start, 0.8):.2f}" height="4"/>'
+        f'<rect class="value" x="{middle - 0.6:.2f}" width="1.2" height="8"/></svg></td>'
+    )
 
 
 def _scroll(inner: str, name: str) -> str:
@@ -213,7 +259,7 @@ def print_table(console: "Console", table: Table) -> None:
     widths = next(widths for widths in shares if sum(widths) <= space)
     grid = RichTable(box=None, pad_edge=False, header_style="dim")
     for i, column in enumerate(table.columns):
-        numeric = bool(table.rows) and not isinstance(table.rows[0][i], str)
+        numeric = bool(table.rows) and _is_number(table.rows[0][i])
         grid.add_column(shown(column), justify="right" if numeric else "left", width=widths[i], overflow="fold")
     for row in table.rows:
         grid.add_row(*(shown(format_cell(value)) for value in row))

@@ -22,7 +22,7 @@ from lmworks.data.training_rows import KINDS_OF_ROWS, PreferenceRow, parse_prefe
 from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.set_lint import Finding, plain_text
 from lmworks.records import LabelledCompletion, Preference, Rated, Score, Scored, Stepwise, TextOrMessages, question_of
-from lmworks.report import Section, Table
+from lmworks.report import Cell, Section, Table
 from lmworks.statistics import spearman
 from lmworks.statistics.scores import mean_score
 
@@ -208,10 +208,12 @@ def _find_length_bias(rows: _Rows) -> Iterator[Finding]:
 def card(linted: LintedRows) -> Section:
     """Kinds of rows, what length alone says, and of labels how much each should weigh."""
     rows = [row for _, row in linted.rows]
-    table = [(kind, f"{n:,} rows") for kind, n in Counter(KINDS_OF_ROWS[type(row)] for row in rows).items()]
+    table: list[tuple[str, Cell]] = [
+        (kind, f"{n:,} rows") for kind, n in Counter(KINDS_OF_ROWS[type(row)] for row in rows).items()
+    ]
     labels = [row.label for row in rows if isinstance(row, LabelledCompletion)]
     if 0 < (good := sum(labels)) < len(labels):  # Ethayarajh et al. 2024, section 4.2: w_D n_D / (w_U n_U) in [1, 4/3]
         weight = (len(labels) - good) / good
         table.append(("weight of desirable ones for KTO, against 1", f"{weight:.2f} to {4 / 3 * weight:.2f}"))
-    table += [(name, str(score)) for name, score in length_scores(rows).items()]
+    table += length_scores(rows).items()
     return Section(f"Card of {linted.path.name}", "", (Table(("", "value"), tuple(table)),))

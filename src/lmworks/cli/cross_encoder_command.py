@@ -75,7 +75,7 @@ def train(
     with stage_progress(console, "scores") as progress:
         found = evaluate_head(_opened(out), task, held_out, progress)
     write_scores(out, {"held out": found})
-    table = Table(("metric", "score"), tuple((name, str(score)) for name, score in found.scores.items()))
+    table = Table(("metric", "score"), tuple(found.scores.items()))
     show_sections([*sections([made]), Section("Scores on rows that were held out", "", (table,))])
     say(f"\nCard: {out / CARD}. Again: {read_json(out / CARD)['command']}")
     if promote:

@@ -18,6 +18,7 @@ from lmworks.report import Section, Table
 if TYPE_CHECKING:
     from lmworks.embeddings.analogy_evaluation import Result
     from lmworks.embeddings.word_vectors import Neighbour, WordVectors
+    from lmworks.records import Score
 
 KINDS = {"skip-gram": WordVectorsConfig, "cbow": WordVectorsConfig, "glove": GloveConfig}
 FILES = (".bin", ".txt", ".vec")  # of word2vec's program; anything else is a folder
@@ -231,5 +232,5 @@ def _show(found: "list[Neighbour]") -> None:
     show_sections([Section("Nearest", tables=(Table(("word", "score"), rows),))])
 
 
-def _row(name: str, result: "Result") -> tuple[str, str, str]:
-    return name, str(result.score), f"{result.covered:,} of {result.asked:,}"
+def _row(name: str, result: "Result") -> "tuple[str, Score, str]":
+    return name, result.score, f"{result.covered:,} of {result.asked:,}"

@@ -25,7 +25,7 @@ from lmworks.evaluate.judge import Judge, rubric
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each, item_value, score
 from lmworks.evaluate.registry import metric
 from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameters
-from lmworks.records import Message, TextOrMessages, Unscored
+from lmworks.records import Message, Score, TextOrMessages, Unscored
 from lmworks.report import Figure, Section, Table, line_plot
 from lmworks.statistics.scores import difference_score, mean_score
 
@@ -110,7 +110,7 @@ def stated_confidence(respond: Respond, items: Sequence[Item], engine: EnginePro
     rows = (
         ("answers that hold a reference", _scored(contains, items, responses)),
         ("Brier score", _scored(brier_metric(contains), items, responses)),
-        ("expected calibration error", str(score(error, items, binned))),
+        ("expected calibration error", score(error, items, binned)),
         ("mean confidence", f"{np.mean([one.confidence for one in responses if one.confidence is not None]):.3f}"),
     )
     sums = np.sum([row for row in binned if isinstance(row, tuple)], axis=0).reshape(3, BINS)
@@ -118,8 +118,8 @@ def stated_confidence(respond: Respond, items: Sequence[Item], engine: EnginePro
     return Section(title, f"{len(items)} questions. {how}", (Table(("measure", "value"), rows),), (curve,))
 
 
-def _scored(measure: Metric, items: Sequence[Item], responses: Sequence[Response]) -> str:
-    return str(score(measure, items, measure.measure(items, responses)))
+def _scored(measure: Metric, items: Sequence[Item], responses: Sequence[Response]) -> Score:
+    return score(measure, items, measure.measure(items, responses))
 
 
 def _reliability(sums: np.ndarray, what: str) -> Figure:
@@ -185,8 +185,8 @@ def retrieval(respond: Respond, items: Sequence[Item]) -> Section:
     values = [[float(v) for v in contains.measure(items, one)] for one in (grounded, alone)]  # type: ignore[arg-type]
     unsupported = Metric("unsupported", each(_unsupported), proportion=True)
     rows = (
-        ("holds a reference, with the passage", str(score(contains, items, values[0]))),
-        ("holds a reference, without", str(score(contains, items, values[1]))),
+        ("holds a reference, with the passage", score(contains, items, values[0])),
+        ("holds a reference, without", score(contains, items, values[1])),
         ("difference, paired", str(difference_score(values[0], values[1], ["contains", "difference"]))),
         ("confident answers that the passage does not hold, with the passage", _scored(unsupported, items, grounded)),
         ("confident answers that the passage does not hold, without", _scored(unsupported, items, alone)),
@@ -233,15 +233,15 @@ def consistency(respond: Respond, count: int = 12, seed: int = 0) -> Section:
         answers[item.cluster, item.fields["distractors"]].add(float(value))  # type: ignore[arg-type]
     groups = [Item(f"{fact}-{n}", cluster=fact) for fact, n in answers]
     agreed = score(metric("contains"), groups, [float(len(one) == 1) for one in answers.values()])
-    rows.append(("same outcome in all wordings", str(agreed)))
+    rows.append(("same outcome in all wordings", agreed))
     text = f"{count} facts, three wordings; intervals resample facts."
     return Section("Consistency over a conversation", text, (Table(("recalled", "value"), tuple(rows)),))
 
 
-def _part(items: Sequence[Item], values: Sequence[Value], **fields: object) -> str:
+def _part(items: Sequence[Item], values: Sequence[Value], **fields: object) -> Score:
     """The score of the items that have these fields."""
     kept = [pair for pair in zip(items, values, strict=True) if fields.items() <= pair[0].fields.items()]
-    return str(score(metric("contains"), [item for item, _ in kept], [value for _, value in kept]))
+    return score(metric("contains"), [item for item, _ in kept], [value for _, value in kept])
 
 
 def bias(engine: EngineProtocol) -> Section:

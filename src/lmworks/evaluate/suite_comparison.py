@@ -32,8 +32,8 @@ def suites_section(before: Path, after: Mapping[str, Path]) -> tuple[Section, di
     for name, folder in after.items():
         new = read_scores(folder)
         for one in compare_runs(folder, before):
-            scores = (str(scores[one.task][one.metric].score) for scores in (old, new))
-            rows.append((name, one.task, one.metric, *scores, str(one.difference), one.verdict))
+            scores = (scores[one.task][one.metric].score for scores in (old, new))
+            rows.append((name, one.task, one.metric, *scores, one.difference, one.verdict))
             if isinstance(one.difference, Scored):
                 differences[name, one.task, one.metric] = one.difference
     columns = ("model", "task", "metric", "before", "after", "difference", "verdict")

@@ -7,7 +7,7 @@ from lmworks.evaluate.registry import metric
 from lmworks.evaluate.results import Result, TaskScore
 from lmworks.evaluate.task import Task
 from lmworks.excerpts import Passage, Piece
-from lmworks.records import Scored, Unscored
+from lmworks.records import Unscored
 from lmworks.report import Figure, Fold, Section, Table, dot_plot
 
 _SHOWN = 3  # items of each kind
@@ -25,15 +25,12 @@ def sections(
     for task in tasks:
         for name, one in scores[task.name].items():
             score = one.score
+            rows.append((task.name, name, score, task.shots.count))
             if isinstance(score, Unscored):
-                rows.append((task.name, name, "unscored", score.reason, 0, task.shots.count))
                 alarms.append(f"{task.name}, {name}: {score}")
-                continue
-            low, high = score.interval
-            rows.append((task.name, name, score.value, f"{low:.3f} to {high:.3f}", score.n, task.shots.count))
-            if 0 <= low <= high <= 1:
-                dots.setdefault(name, {})[task.name] = (score.value, low, high)
-    table = Table(("task", "metric", "value", "95 % interval", "items", "shots"), tuple(rows))
+            elif 0 <= score.interval[0] <= score.interval[1] <= 1:
+                dots.setdefault(name, {})[task.name] = (score.value, *score.interval)
+    table = Table(("task", "metric", "score", "shots"), tuple(rows), "With 95 % intervals")
     drawn = Figure(dot_plot(dots, x="value"), "Values between 0 and 1, with 95 % intervals.") if dots else None
     of_task = {task.name: [row for row in results if row.task == task.name] for task in tasks}
     return (
@@ -72,10 +69,8 @@ def _group_table(task: Task, rows: Sequence[Result]) -> Table:
     first, made = metric(task.metrics[0]), []
     for name, members in sorted(groups.items()):
         found = score(first, [row.item for row in members], [row.values[first.name] for row in members])
-        value = found.value if isinstance(found, Scored) else str(found)
-        interval = "{:.3f} to {:.3f}".format(*found.interval) if isinstance(found, Scored) else ""
-        made.append((name, value, interval, len(members)))
-    return Table((task.group, first.name, "95 % interval", "items"), tuple(made))
+        made.append((name, found, len(members)))
+    return Table((task.group, first.name, "items"), tuple(made), "With 95 % intervals")
 
 
 def _single(value: Value) -> float | None:

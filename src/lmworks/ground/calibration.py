@@ -233,7 +233,7 @@ def _section(
     )
     answers = Table(
         ("answers made of", "mean span F1"),
-        tuple((name, str(score)) for name, score in f1.items()),
+        tuple(f1.items()),
         "Out of fold, answerable questions; 95 % interval by bootstrap over questions",
     )
     text = (

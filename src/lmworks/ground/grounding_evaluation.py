@@ -158,8 +158,7 @@ def section(group: str, own: Sequence[Result], results: Sequence[Result], scores
         text = f"{text} Fewer than {FEWEST} are too few for figures: write more (docs/evaluation.md)."
         return Section(f"Evaluation: {group}", text, _examples(own))
     rows = [
-        (name, *(str(scores[task][name].score) if name in scores[task] else "" for task in scores))
-        for name in scores[group]
+        (name, *(scores[task][name].score if name in scores[task] else "" for task in scores)) for name in scores[group]
     ]
     rows += [(name, str(value), *[""] * len(BASELINES)) for name, value in _further(group, own, results)]
     table = Table(("metric", *SYSTEMS), tuple(rows), "Value [95 % interval over questions] and number of questions")

@@ -6,8 +6,8 @@ from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.results import read_results
 from lmworks.excerpts import Passage, Piece
 from lmworks.prompt.prompt_grid import Grid
-from lmworks.records import Score, Scored, Unscored
-from lmworks.report import Figure, Fold, Section, Table, dot_plot
+from lmworks.records import Unscored
+from lmworks.report import Cell, Figure, Fold, Section, Table, dot_plot
 from lmworks.statistics.scores import mean_score
 
 _SHOWN = 20  # cases
@@ -16,15 +16,15 @@ _CHARACTERS = 600
 
 def grid_sections(grid: Grid, *, drawn: bool = True) -> tuple[Section, ...]:
     """Scores metric by metric, where a prompt has a format the share of answers that have it; tokens; cases."""
-    rows, dots, alarms = list[tuple[str, ...]](), dict[str, dict[str, tuple[float, float, float]]](), list[str]()
+    rows, dots, alarms = list[tuple[Cell, ...]](), dict[str, dict[str, tuple[float, float, float]]](), list[str]()
     for metric in grid.scores(grid.cells[0]):
         for cell in grid.cells:
             score, found = grid.scores(cell)[metric].score, grid.comparisons.get((cell.key, metric))
-            tested = ("", "", "baseline")
+            tested: tuple[Cell, ...] = ("", "", "baseline")
             if found is not None:
                 p = "" if found.p_adjusted is None else f"{found.p_adjusted:.3g}"
-                tested = (_stated(found.difference, "+"), p, found.verdict)
-            rows.append((metric, cell.variant, cell.model, _stated(score), *tested))
+                tested = (found.difference, p, found.verdict)
+            rows.append((metric, cell.variant, cell.model, score, *tested))
             if isinstance(score, Unscored):
                 alarms.append(f"{cell.variant}, {metric}: {score}")
             elif 0 <= score.interval[0] <= score.interval[1] <= 1:
@@ -32,7 +32,7 @@ def grid_sections(grid: Grid, *, drawn: bool = True) -> tuple[Section, ...]:
     for cell in grid.cells:
         if cell.valid is not None:
             valid = mean_score([1.0] * cell.valid + [0.0] * (cell.n - cell.valid), [cell.key, "format"])
-            rows.append(("has its format", cell.variant, cell.model, _stated(valid), "", "", ""))
+            rows.append(("has its format", cell.variant, cell.model, valid, "", "", ""))
         if cell.left_out:
             alarms.append(f"{cell.variant}: passages were left out, {cell.left_out / cell.n:.1f} a case")
         if "attribution" in grid.scores(cell) and (unused := int((grid.values(cell, "attribution") <= 0).sum())):
@@ -54,12 +54,6 @@ def grid_sections(grid: Grid, *, drawn: bool = True) -> tuple[Section, ...]:
         Section("Tokens", tables=(tokens,), page_only=True),
         _cases_section(grid),
     )
-
-
-def _stated(score: Score, sign: str = "") -> str:
-    if not isinstance(score, Scored):
-        return str(score)
-    return f"{score.value:{sign}.3f} [{score.interval[0]:{sign}.3f}, {score.interval[1]:{sign}.3f}]"
 
 
 def _cases_section(grid: Grid) -> Section:

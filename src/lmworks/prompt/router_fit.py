@@ -165,7 +165,7 @@ def _measured(router: LearnedRouter, curve: tuple[Point, ...], test: RoutedCases
 def fit_section(found: RouterFit) -> Section:
     """The curve, and on held-out cases quality and cost against every single target and against chance."""
     rows: Sequence[tuple[str | float, ...]] = [
-        (name, found.shares[name], found.costs[name], found.cost / found.costs[name], str(score))
+        (name, found.shares[name], found.costs[name], found.cost / found.costs[name], score)
         for name, score in found.against.items()
     ]
     columns = ("target", "share", "its cost", "router's cost over it", "router's quality less its")

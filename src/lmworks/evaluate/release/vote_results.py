@@ -9,7 +9,7 @@ import numpy as np
 
 from lmworks.artefact import hash_json
 from lmworks.evaluate.release.votes import Vote
-from lmworks.records import Scored, Unscored
+from lmworks.records import Score, Scored, Unscored
 from lmworks.report import Figure, Section, Table, dot_plot
 from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha
 from lmworks.statistics.scores import mean_score
@@ -38,7 +38,7 @@ def summary(votes: Sequence[Vote]) -> Section:
     for number, of in enumerate(sorted(groups, key=len, reverse=True), 1):
         names, shares = [(one.systems[0], one.systems[1]) for one in of], [one.share for one in of]
         strengths = bradley_terry(names, shares, "votes", _prompts(of))
-        rows = tuple((name, str(one), *(counts[name][kind] for kind in _COUNTS)) for name, one in strengths.items())
+        rows = tuple((name, one, *(counts[name][kind] for kind in _COUNTS)) for name, one in strengths.items())
         apart = f" Group {number} of {len(groups)}: no vote compares it with another group." * (len(groups) > 1)
         tables.append(Table(("system", "strength", *_COUNTS), rows, _SYSTEMS + apart))
         if scored := {name: (one.value, *one.interval) for name, one in strengths.items() if isinstance(one, Scored)}:
@@ -49,13 +49,13 @@ def summary(votes: Sequence[Vote]) -> Section:
     return Section("Results of votes", agreement(votes), tuple(tables), tuple(figures))
 
 
-def _duel(systems: tuple[str, str], votes: Sequence[Vote]) -> tuple[int, str, str]:
+def _duel(systems: tuple[str, str], votes: Sequence[Vote]) -> tuple[int, Score, str]:
     """The number of pairs of answers, the share of votes for the first system, and what can be said."""
     shares = [vote.share if vote.systems == systems else 1 - vote.share for vote in votes]
     pairs = _prompts(votes)
     share, n = mean_score(shares, ["votes", systems], pairs), len(set(pairs))
     if isinstance(share, Unscored) or n < FEWEST:
-        return n, str(share), f"cannot tell yet: {FEWEST - n} more pairs at least"
+        return n, share, f"cannot tell yet: {FEWEST - n} more pairs at least"
     better, lean = systems[0] if share.value > 0.5 else systems[1], abs(share.value - 0.5)
     more = math.ceil((_NORMAL * float(np.std(shares)) / lean) ** 2) - n if lean else math.inf
     verdict = f"cannot tell yet: about {max(more, 1)} more pairs, if {better} stays ahead as now"
@@ -63,7 +63,7 @@ def _duel(systems: tuple[str, str], votes: Sequence[Vote]) -> tuple[int, str, st
         verdict = f"{better} is preferred"
     elif more > 100 * n:
         verdict = "cannot tell yet, and nothing points to either: more votes will hardly change that"
-    return n, str(share), verdict
+    return n, share, verdict
 
 
 def _prompts(votes: Sequence[Vote]) -> list[str]:

@@ -25,7 +25,6 @@ from lmworks.records import Interaction, Message, Provenance, question_of
 from lmworks.serve.asgi import KEY
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.pages.chat_page import FAILURES, SAMPLING
-from lmworks.serve.pages.evaluation_page import grid
 from lmworks.serve.pages.forms import bounded, read_form
 from lmworks.serve.pages.page_templates import error_page, page
 from lmworks.serve.pages.runs_page import find_run, find_runs, pairs_of, runs_folder
@@ -66,7 +65,7 @@ def router(service: Service) -> APIRouter:
         votes, unreadable = await asyncio.to_thread(read_votes, file)
         found = await asyncio.to_thread(summary, votes)
         context = {"total": len(votes), "decided": sum(vote.preference is not None for vote in votes), "found": found}
-        return page(service, "votes.html", tables=found.tables, grid=grid, unreadable=unreadable, **context)
+        return page(service, "votes.html", tables=found.tables, unreadable=unreadable, **context)
 
     @routes.get("/compare/preferences.jsonl")
     async def export() -> Response:
@@ -92,7 +91,7 @@ def router(service: Service) -> APIRouter:
         # Only when nothing is left to vote on may the names be seen.
         tables = () if left or not mine else (await asyncio.to_thread(summary, mine)).tables
         latest = mine[-1].id if mine else ""
-        return page(service, "compare.html", tables=tables, grid=grid, latest=latest, **context)
+        return page(service, "compare.html", tables=tables, latest=latest, **context)
 
     @routes.post("/compare/{kind}/{first}/{second}")
     async def vote(request: Request, kind: str, first: str, second: str) -> Response:

@@ -14,10 +14,12 @@ from urllib.parse import quote
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.types import Receive, Scope, Send
 
 from lmworks.ground.conformal_risk_control import certainty_phrase, certainty_sentence
 from lmworks.monitor.filter import in_quotes
+from lmworks.report import table_html
 from lmworks.serve.remaining_stages import unfinished_notice
 from lmworks.serve.service import Service
 
@@ -117,6 +119,7 @@ def environment() -> Environment:
         "counted": counted,
         "short": short,
         "clip": clip,
+        "table": lambda table: Markup(table_html(table)),
         "segment": segment,
         "in_quotes": in_quotes,
         "certainty_phrase": certainty_phrase,

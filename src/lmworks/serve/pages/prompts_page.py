@@ -69,14 +69,14 @@ def router(service: Service) -> APIRouter:
         return _reports(service, "tests", "Tests", [], empty, [(task, f"/tests/{segment(task)}") for task in tasks])
 
     @routes.get("/tests/{task}")
-    async def test(task: str, sort: str = "") -> Response:
+    async def test(task: str) -> Response:
         if not (cells := all_cells(tests, task)) or "*" in task:
             return error_page(service, 404, "No such test", f"No prompt was tested on {task[:80]}.", "/tests", "Tests")
         made = await asyncio.to_thread(lambda: grid_sections(newest_grid(tests, cells, store), drawn=False))
-        return _reports(service, "tests", task, [StageReport(task, "prompt test", cells[0].time, 0.0, made)], sort=sort)
+        return _reports(service, "tests", task, [StageReport(task, "prompt test", cells[0].time, 0.0, made)])
 
     @routes.get("/safety")
-    async def safety(sort: str = "") -> Response:
+    async def safety() -> Response:
         paths = sorted((service.workspace / FOLDER).glob("*.json"), key=lambda path: -path.stat().st_mtime)
         reports = [
             StageReport(path.stem, "redteam", path.stat().st_mtime, 0.0,
@@ -85,7 +85,7 @@ def router(service: Service) -> APIRouter:
         ]  # fmt: skip
         links = [("Attacks that succeeded", "/safety/findings")] if reports else []
         empty = ("No prompt was attacked", "Attacks show what a prompt gives away.", "lmworks redteam")
-        return _reports(service, "safety", "Safety", reports, empty, links, sort)
+        return _reports(service, "safety", "Safety", reports, empty, links)
 
     @routes.get("/safety/findings")
     async def findings(at: int = 0) -> Response:
@@ -115,15 +115,11 @@ def _reports(
     reports: list[StageReport[Section]],
     empty: tuple[str, str, str] | None = None,
     links: list[tuple[str, str]] = [],  # noqa: B006 - read only
-    sort: str = "",
 ) -> Response:
     """A page of reports; figures are left to the report of the command line."""
     bare = [replace(one, sections=tuple(replace(each, figures=()) for each in one.sections)) for one in reports]
-    try:
-        stages = stage_views(bare, sort)
-    except ValueError as error:
-        return error_page(service, 400, "That table cannot be shown", str(error), f"/{active}")
-    return page(service, "reports.html", active="prompts", title=title, stages=stages, empty=empty, links=links)
+    views = stage_views(bare)
+    return page(service, "reports.html", active="prompts", title=title, stages=views, empty=empty, links=links)
 
 
 def prompt_view(store: PromptStore, tests: Path, name: str, old: str = "", new: str = "") -> dict[str, Any]:

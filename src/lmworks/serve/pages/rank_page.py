@@ -20,7 +20,6 @@ from lmworks.evaluate.release.vote_results import agreement, summary
 from lmworks.evaluate.release.votes import RANKINGS, Vote, order_shown, read_candidates, read_votes
 from lmworks.serve.asgi import KEY
 from lmworks.serve.pages.compare_page import annotator_of
-from lmworks.serve.pages.evaluation_page import grid
 from lmworks.serve.pages.forms import bounded, read_form
 from lmworks.serve.pages.page_templates import error_page, page
 from lmworks.serve.service import Service
@@ -46,7 +45,7 @@ def router(service: Service) -> APIRouter:
             "tables": (await asyncio.to_thread(summary, named)).tables if named else (),
             "signed_in": request.scope.get(KEY, ""),
         }
-        return page(service, "rank_start.html", **context, by=by, unreadable=unreadable, grid=grid)
+        return page(service, "rank_start.html", **context, by=by, unreadable=unreadable)
 
     @routes.get("/rank/preferences.jsonl")
     async def export() -> Response:

@@ -40,7 +40,7 @@ from lmworks.data.conversations import as_messages
 from lmworks.data.group_loader import GroupLoader
 from lmworks.data.token_groups import GroupBatch, TokenGroup, join_groups
 from lmworks.evaluate.metric import Response, item_value
-from lmworks.evaluate.pass_at_k import unbiased_pass_at_k
+from lmworks.evaluate.verifier_metrics import unbiased_pass_at_k
 from lmworks.generate import Engine, SamplingParameters
 from lmworks.generate.rollouts import Rollout, roll_out
 from lmworks.kernels import library

@@ -27,7 +27,7 @@ from lmworks.config import to_mapping
 from lmworks.feedback_loop import LoopConfig, run
 from lmworks.monitor.alerts import Watch, read_config
 from lmworks.monitor.config import ReviewConfig, ReviewRule
-from lmworks.monitor.experiment import assign, read_courses
+from lmworks.monitor.experiment import assign, read_states
 from lmworks.monitor.log import Log
 from lmworks.monitor.review import Judgement, judge, take
 from lmworks.recipe import Recipe, load
@@ -159,16 +159,16 @@ class World:
 
     def traffic(self, begin: float, hours: float, per_hour: int, broken: bool = False) -> None:
         """Questions, and thumbs on half of the answers; `broken`: users get the answers to others' questions."""
-        courses = [one for one in read_courses(self.log.reader) if one.status == "running"]
+        states = [one for one in read_states(self.log.reader) if one.status == "running"]
         live = read_current(self.workspace).version
         for number in range(round(hours * per_hour)):
             self.count += 1
             moment, unit = begin + number * HOUR / per_hour, f"u{self.count}"
             version, arm, name = live, "", ""
-            if courses and (found := assign(courses[0].experiment, unit, courses[0].share, moment)):
+            if states and (found := assign(states[0].experiment, unit, states[0].share, moment)):
                 self.log.append("assignments", [to_mapping(found)]).result()
                 arm, name = found.arm, found.experiment
-                version = str(courses[0].experiment.arms[arm]["version"]).replace("production", live)
+                version = str(states[0].experiment.arms[arm]["version"]).replace("production", live)
             one = self.draw.choice(self.asked)
             event = self.answered(version)[one.text]
             if broken:

@@ -23,7 +23,7 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from lmworks.monitor.drift import catch_up
-from lmworks.monitor.experiment import read_course, start
+from lmworks.monitor.experiment import read_state, start
 from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log
 from lmworks.monitor.rows import COLUMNS, TYPES
@@ -147,7 +147,7 @@ def measure(path: Path) -> None:
         ((newest,),) = log.reader.rows("interactions", "max(time)")
         work = {
             "drift": lambda: catch_up(log, newest + 1),
-            "read-out": lambda: read_out(log.reader, read_course(log.reader, "tone").experiment, newest + 1),
+            "read-out": lambda: read_out(log.reader, read_state(log.reader, "tone").experiment, newest + 1),
         }
         for name, run in work.items():
             began = time.process_time()

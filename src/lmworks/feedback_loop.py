@@ -30,7 +30,7 @@ from lmworks.artefact import (
 )
 from lmworks.build import build
 from lmworks.config import ConfigError, from_mapping, positive
-from lmworks.monitor.experiment import add_event, checked, read_course, read_courses, start
+from lmworks.monitor.experiment import add_event, checked, read_state, read_states, start
 from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log
 from lmworks.monitor.review import DESTINATIONS, Destination, ReviewItem, items, read_config, review_row
@@ -228,22 +228,20 @@ def _test(context: _Context) -> Step:
     if not context.config.experiment:
         return Step("none is set: the gate decides")
     experiment = _experiment(context.config, f"loop {context.folder.name}", context.metrics["train"]["version"])
-    course = next(
-        (course for course in read_courses(context.log.reader) if course.experiment.name == experiment.name), None
-    )
-    if course is None or course.status == "new":
+    state = next((state for state in read_states(context.log.reader) if state.experiment.name == experiment.name), None)
+    if state is None or state.status == "new":
         start(context.log, experiment, context.now, f"by {LOOPS}/{context.folder.name}", context.who)
         raise _Waiting(f"the experiment {experiment.name} has begun: no unit yet")
-    if course.events[-1].kind != "decided":
-        readout = read_out(context.log.reader, course.experiment, context.now)
+    if state.events[-1].kind != "decided":
+        readout = read_out(context.log.reader, state.experiment, context.now)
         decision = readout.decision
-        if course.status == "running" and decision.kind != "stop":
+        if state.status == "running" and decision.kind != "stop":
             raise _Waiting(f"the experiment {experiment.name}: {decision.words}")
         better = bool(readout.primary) and all(gain.gain is not None and gain.gain[0] > 0 for gain in readout.primary)
         wins = decision.kind == "stop" and not decision.harmful and (better or not context.config.better)
         add_event(context.log, experiment.name, "decided", context.now, decision.words, context.who, {"wins": wins})
-        course = read_course(context.log.reader, experiment.name)
-    decided = course.events[-1]
+        state = read_state(context.log.reader, experiment.name)
+    decided = state.events[-1]
     return Step(decided.reason, {"experiment": experiment.name}, ends=not decided.value["wins"])
 
 

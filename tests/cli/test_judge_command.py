@@ -8,8 +8,7 @@ import pytest
 from command_line import lmworks, refused, run
 from kit.tables import for_each
 from lmworks.artefact import read_json, read_manifest, verify
-from lmworks.evaluate.judge import rubric
-from lmworks.evaluate.judge_calibration import JUDGE, calibrated
+from lmworks.evaluate.judge import JUDGE, calibrated, rubric
 from lmworks.model.checkpoint import load
 
 ROWS = [{"response": f"Reply {i}!", "label": i % 2 == 0, "prompt": f"q{i}"} for i in range(12)]

@@ -11,9 +11,9 @@ import pytest
 from kit.tables import for_each
 from lmworks.evaluate.code_sandbox import run_program, run_programs
 from lmworks.evaluate.metric import Item, Response
-from lmworks.evaluate.pass_at_k import unbiased_pass_at_k
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.task import Task, built_in, examples
+from lmworks.evaluate.verifier_metrics import unbiased_pass_at_k
 from lmworks.records import Unscored
 from published_data import DATA, needs_data
 

@@ -4,8 +4,7 @@ import pytest
 
 from kit.tables import for_each
 from lmworks.evaluate.dataset_readers import table
-from lmworks.evaluate.english_sentences import sentences
-from lmworks.evaluate.instruction_checks import CHECKS, capital_words, followed, word_count
+from lmworks.evaluate.instruction_checks import CHECKS, capital_words, followed, sentences, word_count
 from lmworks.evaluate.metric import Item, Response, score
 from lmworks.evaluate.registry import metric
 from lmworks.evaluate.task import read_texts

@@ -12,8 +12,8 @@ from judge_cases import PlantedEngine, yes_no
 from lmworks.artefact import write_json
 from lmworks.config import to_mapping
 from lmworks.evaluate.confidence_metrics import expected_calibration_error
-from lmworks.evaluate.judge import Judge, Rubric
-from lmworks.evaluate.judge_calibration import JUDGE, Labelled, calibrate, calibrated, read_labelled
+from lmworks.evaluate.judge import JUDGE, Judge, Rubric, calibrated
+from lmworks.evaluate.judge_calibration import Labelled, calibrate, read_labelled
 from lmworks.records import Message, Preference, Scored, Unscored
 
 POINT = Rubric("point", "{response}", {"yes": 1, "no": 0}, paraphrases=("Again: {response}", "More: {response}"))

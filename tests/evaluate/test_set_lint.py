@@ -10,8 +10,7 @@ from hashing_encoder import make_document
 from lmworks.corpus.dedup.decontamination import EvaluationItem
 from lmworks.corpus.documents import write_documents
 from lmworks.data.token_dataset import TokenWriter
-from lmworks.evaluate.logged_items import logged_items
-from lmworks.evaluate.question_set import GoldQuestion, GoldQuote, read_gold
+from lmworks.evaluate.question_set import GoldQuestion, GoldQuote, logged_items, read_gold
 from lmworks.evaluate.set_lint import (
     EvaluationSet,
     find_duplicates,

@@ -8,7 +8,7 @@ from events import event
 
 from kit.tables import for_each
 from lmworks.config import ConfigError, from_mapping, to_mapping
-from lmworks.monitor.experiment import add_event, assign, change_course, checked, read_course, read_experiment, start
+from lmworks.monitor.experiment import add_event, assign, change_state, checked, read_experiment, read_state, start
 from lmworks.monitor.experiment_results import plan, read_out
 from lmworks.monitor.log import Log
 from lmworks.records import Experiment, Feedback, Outcome
@@ -138,17 +138,17 @@ def test_a_course_is_started_ramped_and_stopped(log):
     start(log, spec, 1.0, "why")
     with pytest.raises(ValueError, match="tone runs on assistant"):
         start(log, replace(spec, name="other"), 2.0, "why")
-    courses = [read_course(log.reader, "tone"), change_course(log, "tone", "ramped", 3.0, "why")]
+    states = [read_state(log.reader, "tone"), change_state(log, "tone", "ramped", 3.0, "why")]
     with pytest.raises(ValueError, match="100% of units"):
-        change_course(log, "tone", "ramped", 3.0, "why")
+        change_state(log, "tone", "ramped", 3.0, "why")
     add_event(log, "tone", "killed", 4.0, "why")
-    courses.append(read_course(log.reader, "tone"))
-    shares = [(one.status, one.share, one.next_share) for one in courses]
+    states.append(read_state(log.reader, "tone"))
+    shares = [(one.status, one.share, one.next_share) for one in states]
     assert shares == [("running", 0.1, 1.0), ("running", 1.0, None), ("stopped", 0.0, 0.1)]
     with pytest.raises(ValueError, match="new name"):
         start(log, spec, 5.0, "why")
     with pytest.raises(LookupError, match="tone"):
-        read_course(log.reader, "tune")
+        read_state(log.reader, "tune")
 
 
 @for_each(

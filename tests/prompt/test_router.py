@@ -7,8 +7,7 @@ from kit.tables import for_each
 from lmworks.config import ConfigError
 from lmworks.prompt.prompt_file import parse_prompt
 from lmworks.prompt.router import LearnedRouter, Router, Rule, Target, confidence_features, read_router, routed_prompt
-from lmworks.prompt.router_cases import dry_run, logged_cases
-from lmworks.prompt.router_fit import RoutedCases, fit_router
+from lmworks.prompt.router_fit import RoutedCases, dry_run, fit_router, logged_cases
 from lmworks.records import QUERY_ENCODER, Feedback, Interaction, Message
 from lmworks.statistics.logistic_regression import Logistic
 

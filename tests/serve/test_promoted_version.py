@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from lmworks.monitor.experiment import assign, change_course, read_course, start
+from lmworks.monitor.experiment import assign, change_state, read_state, start
 from lmworks.records import Experiment, Interaction, Message
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.events import Finished
@@ -53,16 +53,16 @@ def test_an_arm_answers_by_its_version(service, other):
     start(service.log, experiment, time.time(), "a test")
     versions = {"control": service.current.version, "candidate": other.version}
 
-    async def course() -> None:
+    async def state() -> None:
         service.experiments.look()
         for number in range(6):
             found, assigned = await answer(service, f"c{number}"), assign(experiment, f"c{number}", 1.0, 0.0)
             assert assigned and found.arm == assigned.arm and found.lineage[VERSION] == versions[found.arm]
-        change_course(service.log, "versions", "stopped", time.time(), "a test")
+        change_state(service.log, "versions", "stopped", time.time(), "a test")
         service.experiments.look()
         assert {(await answer(service, f"c{number}")).lineage[VERSION] for number in range(6)} == {versions["control"]}
 
-    asyncio.run(course())
+    asyncio.run(state())
     arms_seen = service.log.reader.rows("interactions", "DISTINCT arm", "experiment = ? ORDER BY arm", ["versions"])
     assert arms_seen == [("candidate",), ("control",)]
 
@@ -76,18 +76,18 @@ def test_an_experiment_that_ends_leaves_its_version_to_the_question_it_answers(s
     system = weakref.ref(service.experiments.versions[other.version])
     late = replace(Turn("assistant", (Message("user", "Who?"),)), version=other.version, conversation="")
 
-    async def course() -> Interaction:
+    async def state() -> Interaction:
         asked = asyncio.create_task(answer(service, "c1"))
         while not system().waiting:  # type: ignore[union-attr]
             await asyncio.sleep(0.01)
-        change_course(service.log, "ends", "stopped", time.time(), "a test")
+        change_state(service.log, "ends", "stopped", time.time(), "a test")
         service.experiments.look()
         monkeypatch.setattr(service.experiments.__class__, "arm_of", lambda *_: asyncio.sleep(0, (late, None)))
         ended.set()
         assert (await answer(service)).lineage[VERSION] == service.current.version  # it ended while this was assigned
         return await asked
 
-    assert asyncio.run(course()).lineage[VERSION] == other.version
+    assert asyncio.run(state()).lineage[VERSION] == other.version
     wait_until(lambda: gc.collect() >= 0 and system() is None)
 
 
@@ -95,8 +95,8 @@ def test_an_arm_whose_version_is_not_there_ends_the_experiment(service):
     arms = {"control": {"share": 0.5}, "candidate": {"share": 0.5, "version": "ffffff"}}
     start(service.log, Experiment("gone", arms, "click"), time.time(), "a test")
     service.experiments.look()
-    course = read_course(service.log.reader, "gone")
-    assert course.status == "stopped" and "cannot be opened" in course.events[-1].reason
+    state = read_state(service.log.reader, "gone")
+    assert state.status == "stopped" and "cannot be opened" in state.events[-1].reason
     assert asyncio.run(answer(service, "c1")).experiment == ""
 
 
@@ -109,7 +109,7 @@ def test_a_promotion_and_a_rollback_reach_a_server_that_runs(service, other):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.2)
 
-    async def course() -> None:
+    async def state() -> None:
         assert (await answer(service)).lineage[VERSION] == first.version
         promote(workspace, other, Gate(True, "", {}), "shorter")
         await until(other.version)
@@ -117,7 +117,7 @@ def test_a_promotion_and_a_rollback_reach_a_server_that_runs(service, other):
         rollback(workspace)
         await until(first.version)
 
-    asyncio.run(course())
+    asyncio.run(state())
 
 
 def test_a_promotion_loses_no_question(service, other, serve, wait_until, monkeypatch):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lmworks.config import to_mapping
-from lmworks.monitor.experiment import assign, read_course, start
+from lmworks.monitor.experiment import assign, read_state, start
 from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log, LogFullError
 from lmworks.records import Experiment, Interaction, Message
@@ -91,10 +91,10 @@ def test_a_breached_guardrail_sends_everybody_to_the_control(running):
     service = running.service
     spec = begin(service, "slow", {}, guardrails={"-click": 0.05}, metric="copy")
     replayed(running, spec, {"control": 0.0, "candidate": 1.0}, 40)
-    (course,) = service.experiments._courses
-    assert not service.experiments.check(course)  # the windows are open
+    (state,) = service.experiments._states
+    assert not service.experiments.check(state)  # the windows are open
     service.experiments._clock = time.time() + 8 * DAY
-    assert service.experiments.check(course)
+    assert service.experiments.check(state)
     service.experiments.look()
     with running.http() as http:
         assert service.log.reader.get(ask(http, "after")).arm == ""
@@ -117,10 +117,10 @@ def test_slow_answers_are_stopped_after_an_hour_not_after_the_window(tmp_path):
                 30
             )
         live = LiveExperiments(log, tmp_path, threads, 1.0)
-        assert live.check(read_course(log.reader, spec.name))
+        assert live.check(read_state(log.reader, spec.name))
         (kind, reason) = log.reader.rows("experiment_events", "kind, reason", "kind != ?", ["started"])[0]
         assert kind == "killed" and "seconds>4" in reason
-        assert read_course(log.reader, spec.name).status == "stopped"
+        assert read_state(log.reader, spec.name).status == "stopped"
 
 
 def test_unseen_answers_are_logged_and_never_shown(running, wait_until):

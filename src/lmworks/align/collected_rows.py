@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 
 from lmworks.artefact import hash_json
-from lmworks.evaluate.logged_items import thumb_of
+from lmworks.evaluate.question_set import thumb_of
 from lmworks.evaluate.release.votes import Vote
 from lmworks.records import CONTENT, Interaction, LabelledCompletion, Message, Preference, Provenance
 

@@ -196,7 +196,7 @@ def items(
     """
     import json
 
-    from lmworks.evaluate.logged_items import logged_items
+    from lmworks.evaluate.question_set import logged_items
     from lmworks.workspace import read_log
 
     rest = out.with_suffix(".review.jsonl")

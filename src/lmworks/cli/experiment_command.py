@@ -92,23 +92,23 @@ def show(
 
     Example: `lmworks experiment show tone`
     """
-    from lmworks.monitor.experiment import read_course, read_courses
+    from lmworks.monitor.experiment import read_state, read_states
     from lmworks.monitor.experiment_results import read_out
     from lmworks.workspace import read_log
 
     with read_log(resolve_workspace(workspace)) as reader:
         if not name:
-            for course in read_courses(reader):
-                typer.echo(f"{course.experiment.name}  {course.status}  {course.share:.0%}  {course.experiment.metric}")
+            for state in read_states(reader):
+                typer.echo(f"{state.experiment.name}  {state.status}  {state.share:.0%}  {state.experiment.metric}")
             return
-        course = read_course(reader, name)
-        found = read_out(reader, course.experiment, time.time())
-    typer.echo(f"{name}: {course.status}. {found.decision.kind.capitalize()}: {found.decision.words}")
+        state = read_state(reader, name)
+        found = read_out(reader, state.experiment, time.time())
+    typer.echo(f"{name}: {state.status}. {found.decision.kind.capitalize()}: {found.decision.words}")
     units = ", ".join(f"{arm} {count}" for arm, count in found.assigned.items())
     typer.echo(f"units: {units}; {found.open} within their window; sample ratio p = {found.mismatch:.3g}")
     for one in found.effects:
         typer.echo(f"  {one.missing or one}{f' (guardrail {one.guard})' if one.guard else ''}")
-    for event in course.events:
+    for event in state.events:
         typer.echo(f"  {moment(event.time)} {event.kind}: {event.reason}")
 
 
@@ -131,9 +131,9 @@ def stop(name: str, reason: ReasonOption, workspace: WorkspaceOption = None) -> 
 
 
 def _change(name: str, kind: Literal["ramped", "stopped"], reason: str, workspace: Path | None) -> None:
-    from lmworks.monitor.experiment import change_course
+    from lmworks.monitor.experiment import change_state
     from lmworks.workspace import open_log
 
     with open_log(resolve_workspace(workspace)) as log:
-        course = change_course(log, name, kind, time.time(), reason)
-    typer.echo(f"{name}: {course.status}, {course.share:.0%} of units")
+        state = change_state(log, name, kind, time.time(), reason)
+    typer.echo(f"{name}: {state.status}, {state.share:.0%} of units")

@@ -53,8 +53,7 @@ def fit(
     from lmworks.generate.text_embedding import TextEncoder
     from lmworks.prompt.prompt_grid import RUNS
     from lmworks.prompt.router import ROUTERS
-    from lmworks.prompt.router_cases import logged_cases, task_cases
-    from lmworks.prompt.router_fit import fit_router, fit_section
+    from lmworks.prompt.router_fit import fit_router, fit_section, logged_cases, task_cases
     from lmworks.workspace import read_log
 
     folder = resolve_workspace(workspace)
@@ -86,7 +85,7 @@ def dry(
 
     Example: `lmworks route dry-run auto since:7d`
     """
-    from lmworks.prompt.router_cases import dry_run
+    from lmworks.prompt.router_fit import dry_run
     from lmworks.workspace import read_log
 
     folder = resolve_workspace(workspace)

@@ -78,9 +78,8 @@ def prefer(
     from lmworks.align import judged_preferences as judged
     from lmworks.cli.output import new_console
     from lmworks.data.training_rows import write_preference_rows
-    from lmworks.evaluate.judge import Judge
+    from lmworks.evaluate.judge import JUDGE, Judge, calibrated
     from lmworks.evaluate.judge import rubric as find_rubric
-    from lmworks.evaluate.judge_calibration import JUDGE, calibrated
     from lmworks.evaluate.release.votes import read_candidates
     from lmworks.generate.engine import Engine
     from lmworks.generate.protocol import SamplingParameters

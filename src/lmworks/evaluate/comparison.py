@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lmworks.evaluate.metric import Combine, Item, Value, value_row
-from lmworks.evaluate.results import Result, TaskScore, read_results
+from lmworks.evaluate.results import Result, read_results
 from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics.significance import holm, is_binary, mcnemar, non_inferiority, paired_score, permutation_test
 
@@ -175,7 +175,11 @@ def _columns(candidate: Path, baseline: Path, shared: bool = False) -> Iterator[
         if names := [field.name for field in fields(Item) if getattr(one, field.name) != getattr(two, field.name)]:
             raise ValueError(f"{candidate} and {baseline} hold {' '.join(key)} differently ({', '.join(names)})")
     metrics, others = (
-        {(task, name, of.combine, f"higher is better: {of.higher_is_better}"): of for task, name, of in _flat(scores)}
+        {
+            (task, name, of.combine, f"higher is better: {of.higher_is_better}"): of
+            for task, of_task in scores.items()
+            for name, of in of_task.items()
+        }
         for scores in (new_scores, old_scores)
     )
     if not shared:
@@ -185,10 +189,6 @@ def _columns(candidate: Path, baseline: Path, shared: bool = False) -> Iterator[
         values = [[rows[key].values[name] for key in keys] for rows in (ours, theirs)]
         items = [ours[key].item for key in keys]
         yield task, name, combine_of(of.combine), of.higher_is_better, items, values[0], values[1]
-
-
-def _flat(scores: Mapping[str, Mapping[str, TaskScore]]) -> Iterator[tuple[str, str, TaskScore]]:
-    return ((task, name, of) for task, of_task in scores.items() for name, of in of_task.items())
 
 
 def combine_of(name: str) -> Combine:

@@ -1,4 +1,4 @@
-"""Configs of the stages `evaluate.suite` and `evaluate.learned`, free of torch."""
+"""Configs of the stages `evaluate.suite`, `evaluate.learned` and `evaluate.judge`, free of torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,3 +109,24 @@ class LearnedConfig:
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is a share between 0 and 1, such as 0.2, got {self.held_out}")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeConfig:
+    """Config of the stage.
+
+    rows      JSON lines with people's labels.
+    rubric    The name of a rubric that comes with lmworks, or a TOML file.
+    own       The name by which the rows call the judge's own model, for self-preference.
+    endpoint  URL#NAME of a model behind an OpenAI-compatible address, in the place of one in the role "judge".
+    """
+
+    rows: str
+    rubric: str
+    own: str = ""
+    endpoint: str = ""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The models that these settings need."""
+        return () if self.endpoint else ("judge",)

@@ -152,7 +152,11 @@ def diversity(respond: Respond, items: Sequence[Item], seed: int = 0) -> Section
     people = [item.references for item in items]
     pairs = [zip(texts, replies, strict=True) for texts, replies in zip(sampled, people, strict=True)]
     lengths = [[min(len(own.split()), len(reply.split())) for own, reply in both] for both in pairs]
-    groups = [[_group(*one) for one in zip(texts, lengths, strict=True)] for texts in (sampled, people)]
+    groups: list[list[Response]] = []
+    for column in (sampled, people):
+        pairs_of = [zip(texts, sizes, strict=True) for texts, sizes in zip(column, lengths, strict=True)]
+        cut = [[" ".join(text.split()[:size]) for text, size in both] for both in pairs_of]
+        groups.append([Response(first, samples=tuple(others)) for first, *others in cut])
     rows = []
     for name, better in (("self-bleu", "lower is more diverse"), ("distinct@2", "higher is more diverse")):
         measure = metric(name)
@@ -164,11 +168,6 @@ def diversity(respond: Respond, items: Sequence[Item], seed: int = 0) -> Section
         rows.append((f"{name} ({better})", *means, str(difference)))
     table = Table(("metric", "model", "people", "difference"), tuple(rows))
     return Section(title, f"{len(items)} prompts with several replies of people.", (table,))
-
-
-def _group(texts: Sequence[str], lengths: Sequence[int]) -> Response:
-    cut = [" ".join(text.split()[:length]) for text, length in zip(texts, lengths, strict=True)]
-    return Response(cut[0], samples=tuple(cut[1:]))
 
 
 def retrieval(respond: Respond, items: Sequence[Item]) -> Section:

@@ -21,17 +21,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmworks.artefact import hash_json
+from lmworks.artefact import hash_json, read_json
 from lmworks.config import from_mapping, unknown
 from lmworks.evaluate.metric import Item, Metric, Need, Response, Value, prompt_text
 from lmworks.generate.protocol import MOST_ALTERNATIVES as MOST
 from lmworks.generate.protocol import EngineProtocol, Request, SamplingParameters, UnsupportedError
 from lmworks.progress import Report, no_report
-from lmworks.records import Message, Unscored
+from lmworks.records import Message, Score, Unscored
 
 if TYPE_CHECKING:
     from lmworks.model.checkpoint import Checkpoint
 
+JUDGE = "judge.json"  # in the folder of a calibration
 RUBRICS = Path(__file__).with_name("rubrics")
 _MAY_BE_EMPTY = ("response", "first", "second")
 _FIELD = re.compile(r"\{([a-z_]+)\}")
@@ -180,8 +181,6 @@ class Judge:
         if self.reader is not None:
             _ = self._continuations  # refuses verdicts before a row is read
         if self.calibration is not None:
-            from lmworks.evaluate.judge_calibration import calibrated
-
             calibrated(self.calibration, self.rubric, self.fingerprint)
 
     @cached_property
@@ -210,10 +209,12 @@ class Judge:
 
     def _judgement(self, orders: Sequence[np.ndarray | Unscored]) -> Judgement | Unscored:
         """From ln p of the verdicts in one order, or in both."""
+        from scipy.special import softmax
+
         if unread := next((read for read in orders if isinstance(read, Unscored)), None):
             return unread
         texts, values, mirror = list(self.rubric.verdicts), self.rubric.values, self.rubric.mirror
-        each = np.array([_softmax(read) for read in orders])  # (orders, verdicts)
+        each = softmax(np.array(orders), axis=1)  # (orders, verdicts)
         mass = float(np.exp(np.array(orders)).sum(axis=1).mean())
         consistent, preference, p = None, 0.0, each[0]
         if len(each) == 2:
@@ -287,6 +288,43 @@ class Judge:
                 yield np.log(p) if p.any() else Unscored("no verdict is among the first tokens that the endpoint names")
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Findings about a judge of a rubric, both by their hashes. `useful`: it is better than the most frequent answer,
+    beyond the uncertainty, and `verdict` says so in words. Above `threshold` its value says that a response is good."""
+
+    model: str
+    rubric: str
+    rubric_name: str
+    n: int
+    useful: bool
+    verdict: str
+    threshold: float
+    figures: Mapping[str, Score]
+    clusters: int = 0  # of rows that are not independent
+
+
+def calibrated(folder: str | Path | None, by: Rubric, model: "EngineProtocol | Checkpoint | str") -> Calibration:
+    """The calibration of a judge, for those who act on its word: a gate, an experiment, a reward.
+
+    ValueError, with the command to run, where there is none in the folder for this rubric and this model (an engine, a
+    checkpoint, or a fingerprint), and where it was found to be no better than guessing.
+    """
+    command = f"`lmworks judge calibrate ROWS.jsonl --rubric {by.name} --model MODEL --out FOLDER` on labelled rows"
+    path, fingerprint = Path(folder or "") / JUDGE, model_fingerprint(model)
+    if folder is None or not path.is_file():
+        missing = "give --calibration FOLDER" if folder is None else f"{folder} holds no {JUDGE}"
+        raise ValueError(f"a judge decides nothing before it is calibrated ({missing}): first run {command}")
+    found = from_mapping(Calibration, read_json(path), [str(path)])
+    if (found.rubric, found.model) != (by.hash, fingerprint):
+        which = f"model ({found.model[:12]}…, not {fingerprint[:24]}; `calibrated` takes an engine or a checkpoint)"
+        other = "wording of a rubric" if found.rubric != by.hash else which
+        raise ValueError(f"{folder} is the calibration of another {other}: run {command}")
+    if not found.useful:
+        raise ValueError(f"{folder}: this judge is {found.verdict}: take another model or rubric, and run {command}")
+    return found
+
+
 def model_fingerprint(model: "EngineProtocol | Checkpoint | str") -> str:
     """Hash of its weights and tokenizer, or of an endpoint's address and its name there; a text is one already."""
     if isinstance(model, str):
@@ -313,11 +351,6 @@ def _answer(reader: "Checkpoint", verdict: str) -> tuple[int, ...]:
     if whole[: len(before)] != before:
         raise ValueError(f"the tokenizer joins {verdict!r} with what stands before it: take another verdict")
     return tuple(whole[len(before) :])
-
-
-def _softmax(values: Any) -> np.ndarray:
-    weights = np.exp(values - np.max(values))
-    return weights / weights.sum()
 
 
 def judge_metric(judge: Judge) -> Metric:

@@ -15,16 +15,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from lmworks.artefact import StageContext, StageResult, hash_json, read_json, write_json
+from lmworks.artefact import StageContext, StageResult, hash_json, write_json
 from lmworks.config import from_mapping
 from lmworks.evaluate.confidence_metrics import bin_rows, ece_metric
-from lmworks.evaluate.judge import Judge, Judgement, Rubric, model_fingerprint, rubric
+from lmworks.evaluate.config import JudgeConfig
+from lmworks.evaluate.judge import JUDGE, Calibration, Judge, Judgement, Rubric, rubric
 from lmworks.evaluate.metric import Item, Value, prompt_text, score
-from lmworks.generate.protocol import EngineProtocol
 from lmworks.generate.remote_engine import open_engine
 from lmworks.records import Message, Score, Scored, Unscored
 from lmworks.report import Section, Table
@@ -32,10 +32,6 @@ from lmworks.statistics.agreement import cohen_kappa, krippendorff_alpha
 from lmworks.statistics.correlation import spearman
 from lmworks.statistics.scores import mean_score, sums_score
 
-if TYPE_CHECKING:
-    from lmworks.model.checkpoint import Checkpoint
-
-JUDGE = "judge.json"
 _MARK = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s|^#{1,6}\s|\*\*[^*\n]+\*\*|!", re.MULTILINE)  # formatted for show
 FIGURES = {
     "accuracy": "verdicts that are the people's",
@@ -50,7 +46,6 @@ FIGURES = {
     "self-preference": "value gained where the judge's own model wrote it, all else held fixed; 0 is fair",
     "paraphrase deviation": "standard deviation of an item's value over the wordings of the rubric",
     "paraphrase flips": "items whose verdict another wording changes",
-    "seed deviation": "standard deviation of an item's value over seeds",
     "calibration error": "gap of confidence and accuracy over ten bins (ECE)",
     "overconfidence": "mean confidence less accuracy",
     "accuracy at threshold": "on the half of the clusters that the threshold was not chosen on",
@@ -67,22 +62,6 @@ class Labelled:
     human: float
     cluster: str
     writers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Findings about a judge of a rubric, both by their hashes. `useful`: it is better than the most frequent answer,
-    beyond the uncertainty, and `verdict` says so in words. Above `threshold` its value says that a response is good."""
-
-    model: str
-    rubric: str
-    rubric_name: str
-    n: int
-    useful: bool
-    verdict: str
-    threshold: float
-    figures: Mapping[str, Score]
-    clusters: int = 0  # of rows that are not independent
 
 
 def read_labelled(path: Path, by: Rubric) -> list[Labelled]:
@@ -205,7 +184,6 @@ def _figures(
         "position": mean("position", [each.preference for each in judged], single),
         "paraphrase deviation": mean("paraphrase deviation", values.std(axis=0), alone),
         "paraphrase flips": mean("paraphrase flips", flips, alone),
-        "seed deviation": Unscored("nothing is sampled: a row has the same value each time"),
         "calibration error": score(ece_metric(), [Item("", cluster=one) for one in clusters], binned, signature),
         "overconfidence": mean("overconfidence", confidence - right),
         "mass": mean("mass", [each.mass for each in judged]),
@@ -243,27 +221,6 @@ def _slope(width: int, place: int, sums: np.ndarray) -> np.ndarray:
     return (np.linalg.pinv(squares, hermitian=True) @ sums[..., width * width :, None])[..., place, 0]
 
 
-@dataclass(frozen=True, slots=True)
-class JudgeConfig:
-    """Config of the stage.
-
-    rows      JSON lines with people's labels.
-    rubric    The name of a rubric that comes with lmworks, or a TOML file.
-    own       The name by which the rows call the judge's own model, for self-preference.
-    endpoint  URL#NAME of a model behind an OpenAI-compatible address, in the place of one in the role "judge".
-    """
-
-    rows: str
-    rubric: str
-    own: str = ""
-    endpoint: str = ""
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """The models that these settings need."""
-        return () if self.endpoint else ("judge",)
-
-
 def check(config: JudgeConfig, base: Path) -> tuple[Rubric, list[Labelled]]:
     """The rubric and the rows, before any stage runs; LookupError or ValueError for what cannot be used."""
     by = rubric(base / config.rubric if (base / config.rubric).is_file() else config.rubric)
@@ -291,24 +248,3 @@ def card(found: Calibration, model: str) -> Section:
     )
     alarms = () if found.useful else (f"Do not rely on this judge of {found.rubric_name}: it is {found.verdict}.",)
     return Section(f"Judge: {found.rubric_name}", text, (Table(("figure", "value", "meaning"), rows),), alarms=alarms)
-
-
-def calibrated(folder: str | Path | None, by: Rubric, model: "EngineProtocol | Checkpoint | str") -> Calibration:
-    """The calibration of a judge, for those who act on its word: a gate, an experiment, a reward.
-
-    ValueError, with the command to run, where there is none in the folder for this rubric and this model (an engine, a
-    checkpoint, or a fingerprint), and where it was found to be no better than guessing.
-    """
-    command = f"`lmworks judge calibrate ROWS.jsonl --rubric {by.name} --model MODEL --out FOLDER` on labelled rows"
-    path, fingerprint = Path(folder or "") / JUDGE, model_fingerprint(model)
-    if folder is None or not path.is_file():
-        missing = "give --calibration FOLDER" if folder is None else f"{folder} holds no {JUDGE}"
-        raise ValueError(f"a judge decides nothing before it is calibrated ({missing}): first run {command}")
-    found = from_mapping(Calibration, read_json(path), [str(path)])
-    if (found.rubric, found.model) != (by.hash, fingerprint):
-        which = f"model ({found.model[:12]}…, not {fingerprint[:24]}; `calibrated` takes an engine or a checkpoint)"
-        other = "wording of a rubric" if found.rubric != by.hash else which
-        raise ValueError(f"{folder} is the calibration of another {other}: run {command}")
-    if not found.useful:
-        raise ValueError(f"{folder}: this judge is {found.verdict}: take another model or rubric, and run {command}")
-    return found

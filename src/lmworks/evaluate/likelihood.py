@@ -83,7 +83,12 @@ def gptscore(model: EngineProtocol, aspect: str = "consistency") -> Metric:
     def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
         tokenizer = checkpoint.required_tokenizer
         sources = ["\n\n".join(item.contexts) or prompt_text(item.prompt) for item in items]
-        contexts = [_asking(checkpoint, f"{instruction}\n\n{source}") for source in sources]
+        asking = [f"{instruction}\n\n{source}" for source in sources]
+        if checkpoint.chat_template:  # as a turn of the user, else as the beginning of a document
+            chats = [checkpoint.chat.render([Message("user", text)], add_generation_prompt=True) for text in asking]
+            contexts = [chat.ids for chat in chats]
+        else:
+            contexts = [(document_start(tokenizer), *tokenizer.encode(f"{text}\n\n")) for text in asking]
         answers = tokenizer.encode_batch([response.text for response in responses])
         pairs = list(zip(contexts, answers, strict=True))
         fitting = [place for place, (asked, ids) in enumerate(pairs) if ids and len(asked) + len(ids) <= most]
@@ -93,14 +98,6 @@ def gptscore(model: EngineProtocol, aspect: str = "consistency") -> Metric:
         return [found.get(place, missing) for place in range(len(pairs))]
 
     return Metric("gptscore", measure, signature={**signature_of(model), "instruction": instruction})
-
-
-def _asking(checkpoint: Checkpoint, text: str) -> tuple[int, ...]:
-    """As a turn of the user where the model has a chat template, else as the beginning of a document."""
-    if checkpoint.chat_template:
-        return checkpoint.chat.render([Message("user", text)], add_generation_prompt=True).ids
-    tokenizer = checkpoint.required_tokenizer
-    return (document_start(tokenizer), *tokenizer.encode(f"{text}\n\n"))
 
 
 def own_tokens(model: EngineProtocol) -> tuple[Checkpoint, int]:

@@ -40,7 +40,9 @@ def encoded(task: Task, examples: Sequence[Example], checkpoint: Checkpoint, len
         texts = [pair for example in examples for pair in zip(example.contexts, example.continuations, strict=True)]
         joined = [after if isinstance(before, tuple) else before + after for before, after in texts]
         wholes = iter(tokenizer.encode_batch(joined))
-        cut = [[_cut(one, contexts[one], next(wholes)) for one in example.contexts] for example in examples]
+        # a chat's template ends in special tokens, so that its continuation was encoded alone
+        begins = {one: 0 if isinstance(one, tuple) else len(ids) for one, ids in contexts.items()}
+        cut = [[(contexts[one], next(wholes)[begins[one] :]) for one in example.contexts] for example in examples]
         made = [[(before or (_start(tokenizer),), after) for before, after in pairs] for pairs in cut]
     for example, pairs in zip(examples, made, strict=True):
         where = f"{task.name}, row {example.item.id}"
@@ -67,11 +69,6 @@ def _context_ids(
 def _start(tokenizer: Tokenizer) -> int:
     first = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
     return document_start(tokenizer) if first is None else first
-
-
-def _cut(context: TextOrMessages, ids: Sequence[int], whole: Sequence[int]) -> Pair:
-    """A chat's template ends in special tokens, so that its continuation was encoded alone."""
-    return ids, whole if isinstance(context, tuple) else whole[len(ids) :]
 
 
 def model_responses(

@@ -6,7 +6,8 @@ A gold file is JSON lines, one question each, written by people against document
      "gold": [{"uri": "topics:with", "quote": "words that stand in the document"}]}
 
 Quotes rather than offsets, because a quote survives an edit elsewhere in the document and can be checked by reading.
-Any one of several gold quotes answers the question; an unanswerable one has none.
+Any one of several gold quotes answers the question; an unanswerable one has none. `logged_items` makes such rows of
+what people asked in production.
 """
 
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmworks.artefact import read_rows, write_rows
-from lmworks.records import Document, Question, RejectedRecord, Span
+from lmworks.records import Document, Interaction, Question, RejectedRecord, Span, question_of
 
 QUESTIONS = "questions.jsonl"
 
@@ -89,3 +90,37 @@ def write_questions(folder: Path, questions: Iterable[Question]) -> None:
 
 def read_questions(folder: Path) -> list[Question]:
     return read_rows(Question, folder / QUESTIONS)
+
+
+def thumb_of(interaction: Interaction) -> str:
+    """The last thumb that a person gave: "up", "down" or ""."""
+    return next((one.value or "" for one in reversed(interaction.feedback) if one.kind == "thumbs"), "")
+
+
+def logged_items(interactions: Iterable[Interaction]) -> tuple[list[GoldQuestion], list[dict[str, Any]]]:
+    """Gold questions (split "test", kind "logged"), and rows for a person to complete, each question once.
+
+    A question whose answer got a thumb up and cites its evidence is a gold question: its quotes are what was cited. Any
+    other one is a row without `answerable` and `gold`, which is refused until a person fills them in; what the system
+    said stands in its `notes`.
+    """
+    gold: dict[str, GoldQuestion] = {}
+    waiting: dict[str, dict[str, Any]] = {}
+    for interaction in interactions:
+        question = question_of(interaction.messages).strip()
+        cited = [verdict for verdict in interaction.verdicts if verdict.verdict == "cited"]
+        if not question or interaction.error:
+            continue
+        if thumb_of(interaction) == "up" and cited:
+            quotes = tuple(GoldQuote(verdict.uri, verdict.text) for verdict in cited)
+            gold[question] = GoldQuestion(interaction.id, question, "test", True, quotes, kind="logged")
+        else:
+            reasons = [one.text for one in interaction.feedback if one.text]
+            waiting[question] = {
+                "id": interaction.id, "question": question, "split": "test", "kind": "logged", "answerable": None,
+                "gold": [], "notes": {
+                    "response": interaction.response, "thumb": thumb_of(interaction), "reasons": reasons,
+                    "cited": [{"uri": verdict.uri, "quote": verdict.text} for verdict in cited],
+                },
+            }  # fmt: skip
+    return list(gold.values()), [row for question, row in waiting.items() if question not in gold]

@@ -14,12 +14,12 @@ from functools import partial
 import numpy as np
 
 from lmworks.evaluate.bertscore import bert_scores
-from lmworks.evaluate.english_sentences import sentences
 from lmworks.evaluate.judge import Judge
 from lmworks.evaluate.metric import Item, Metric, Response, Value, Verifier, each
 from lmworks.evaluate.rouge import ngrams
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.records import Unscored
+from lmworks.tokenizer.sentence_splitter import sentences
 
 # (sentence, sample) of each -> how far the sample is from stating the sentence
 Contradictions = Callable[[Sequence[tuple[str, str]]], Sequence[float | Unscored]]
@@ -107,15 +107,16 @@ def _over_samples(name: str, contradictions: Contradictions, signature: dict) ->
         ]
         found = iter(contradictions([pair for own in pairs for pair in own]))
         rows = [[next(found) for _ in own] for own in pairs]
-        return [_mean(row, response) for row, response in zip(rows, responses, strict=True)]
+        values: list[Value] = []
+        for row, response in zip(rows, responses, strict=True):
+            numbers = [value for value in row if not isinstance(value, Unscored)]
+            missing = next((value for value in row if isinstance(value, Unscored)), None)
+            if not row:
+                missing = Unscored("an empty response" if response.samples else _NO_SAMPLES)
+            values.append(missing or float(np.mean(numbers)))
+        return values
 
     return Metric(name, measure, higher_is_better=False, signature=signature)
-
-
-def _mean(row: Sequence[float | Unscored], response: Response) -> Value:
-    if not row:
-        return Unscored("an empty response" if response.samples else _NO_SAMPLES)
-    return next((value for value in row if isinstance(value, Unscored)), None) or float(np.mean(row))  # type: ignore[arg-type]
 
 
 by_ngram_max = partial(by_ngram, most=True)

@@ -24,8 +24,8 @@ STAGES: dict[str, Stage] = {
     ),
     "evaluate.judge": Stage(
         run="lmworks.evaluate.judge_calibration:calibrate_judge",
-        config="lmworks.evaluate.judge_calibration:JudgeConfig",
-        version=2,
+        config="lmworks.evaluate.config:JudgeConfig",
+        version=3,
         purpose="measure how far a judge agrees with people, and what besides quality moves it",
         libraries=("numpy", "scipy", "tokenizers", "torch"),
         optional=("judge",),

@@ -8,28 +8,17 @@ import string
 from collections import Counter
 from functools import partial
 
-import numpy as np
-
 from lmworks.evaluate.metric import Metric, best_reference
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def levenshtein(first: str, second: str) -> int:
-    """The fewest insertions, deletions and substitutions of code points that turn one string into the other."""
-    codes = np.array([ord(character) for character in second], dtype=np.int64)
-    columns = np.arange(len(second) + 1)
-    row = columns  # row[j]: distance of the characters of `first` so far to the first j of `second`
-    for i, character in enumerate(first, 1):
-        kept_or_changed = row[:-1] + (codes != ord(character))
-        without_insertions = np.append(i, np.minimum(kept_or_changed, row[1:] + 1))
-        row = np.minimum.accumulate(without_insertions - columns) + columns
-    return int(row[-1])
-
-
 def levenshtein_similarity(response: str, reference: str) -> float:
-    """1 - distance / length of the longer one; 1 for two empty strings."""
-    return 1 - levenshtein(response, reference) / max(len(response), len(reference), 1)
+    """1 - distance / length of the longer one; 1 for two empty strings. The distance is the fewest insertions,
+    deletions and substitutions of code points that turn one into the other."""
+    from rapidfuzz.distance import Levenshtein
+
+    return Levenshtein.normalized_similarity(response, reference)
 
 
 def normalised_answer(text: str) -> str:

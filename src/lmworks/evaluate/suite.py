@@ -158,7 +158,12 @@ def write_run(
     scores: dict[str, dict[str, TaskScore]] = {}
     for one in tasks:
         folder = context.work / one.task.name
-        responses = _kept(folder)
+        parts = [(path, read_json(path)) for path in folder.glob("[0-9]*.json")]  # of an interrupted run
+        responses = {
+            int(place): from_mapping(Response, given, [str(path)])
+            for path, part in parts
+            for place, given in part.items()
+        }
         kept, done = kept + len(responses), done + len(responses)
         left = [place for place in range(len(one.examples)) if place not in responses]
         asked = [one.examples[place] for place in left]
@@ -173,12 +178,6 @@ def write_run(
         scores[one.task.name] = of_task
     write_results(context.output, results, scores)
     return results, scores
-
-
-def _kept(folder: Path) -> dict[int, Response]:
-    """The responses of an interrupted run, by the place of their items."""
-    parts = [(path, read_json(path)) for path in folder.glob("[0-9]*.json")]
-    return {int(place): from_mapping(Response, one, [str(path)]) for path, part in parts for place, one in part.items()}
 
 
 def _measured(

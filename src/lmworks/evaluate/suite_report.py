@@ -32,15 +32,12 @@ def sections(
                 dots.setdefault(name, {})[task.name] = (score.value, *score.interval)
     table = Table(("task", "metric", "score", "shots"), tuple(rows), "With 95 % intervals")
     drawn = Figure(dot_plot(dots, x="value"), "Values between 0 and 1, with 95 % intervals.") if dots else None
+    stated = "; ".join(f"{name}: {value}" for name, value in settings.items() if value not in (None, "", 0, False))
     of_task = {task.name: [row for row in results if row.task == task.name] for task in tasks}
     return (
-        Section("Scores", _stated(settings), (table,), (drawn,) if drawn else (), alarms=tuple(alarms)),
+        Section("Scores", stated, (table,), (drawn,) if drawn else (), alarms=tuple(alarms)),
         *(_task_section(task, of_task[task.name]) for task in tasks if of_task[task.name]),
     )
-
-
-def _stated(settings: Mapping[str, object]) -> str:
-    return "; ".join(f"{name}: {value}" for name, value in settings.items() if value not in (None, "", 0, False))
 
 
 def _task_section(task: Task, rows: Sequence[Result]) -> Section:

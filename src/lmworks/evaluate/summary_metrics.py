@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lmworks.evaluate.metric import Item, Metric, Response, Value, each, prompt_text
 from lmworks.records import Unscored
-from lmworks.tokenizer.sentence_splitter import sentence_ranges
+from lmworks.tokenizer.sentence_splitter import sentences
 
 if TYPE_CHECKING:
     from lmworks.generate.text_embedding import TextEncoder
@@ -68,8 +68,7 @@ def content_coverage(encoder: "TextEncoder") -> Metric:
     sentences (its centrality). Cosines below 0 count as 0."""
 
     def value(item: Item, response: Response) -> Value:
-        summary = [response.text[start:end] for start, end in sentence_ranges(response.text)]
-        source = [text[start:end] for text in item.contexts for start, end in sentence_ranges(text)]
+        summary, source = sentences(response.text), [one for text in item.contexts for one in sentences(text)]
         if not summary:
             return EMPTY
         vectors = encoder.encode([*source, *summary], "passage")  # (sentences, width)

@@ -2,22 +2,32 @@
 
 What they compare with are the item's references: answers, expressions, schemas, tests. Where a response reasons before
 it answers, the answer is what stands behind its last "Answer:" (`final_answer`).
+
+GSM8K's rules are those of lm-evaluation-harness: `gsm8k-strict` takes the first number behind "#### ", and
+`gsm8k-flexible` the last one of the response; both compare as texts, without commas, dollar signs and a last stop.
 """
 
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from decimal import Decimal
+from functools import partial
+from math import comb
+from typing import Any
 
 from lmworks.evaluate.code_sandbox import MOST_MEMORY, SECONDS, run_programs
 from lmworks.evaluate.instruction_checks import word_count
-from lmworks.evaluate.metric import Item, Metric, Response, Value, best_reference, each
+from lmworks.evaluate.metric import Item, Metric, Response, Value, best_reference, each, each_referenced
 from lmworks.limited_regex import finds
 from lmworks.records import Unscored
 
 _MARKED = re.compile(r"Answer:[ \t]*(.*)")
+_HASHED = re.compile(r"#### (-?[0-9.,]+)")
+_NUMBER = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
+_VALUE = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
 _BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
 _FENCED = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
+_LIMITS = {"seconds": SECONDS, "memory": MOST_MEMORY}
 _REASONED = re.compile(r"\s*<think>(?:(?!</?think>|Answer:).)+</think>\s*Answer:[ \t]*\S[^\n]*\s*", re.DOTALL)
 
 
@@ -72,13 +82,9 @@ def json_text() -> Metric:
 def _json_values(text: str) -> list[Any]:
     """The one value of a JSON text; none where it is no JSON."""
     try:
-        return [json.loads(program_of(text), parse_constant=_not_json)]
+        return [json.loads(program_of(text), parse_constant=int)]  # which refuses NaN and Infinity
     except (ValueError, RecursionError):
         return []
-
-
-def _not_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
 
 
 def unit_tests() -> Metric:
@@ -92,8 +98,33 @@ def unit_tests() -> Metric:
         counts = [(sum(not next(problems) for _ in item.references), len(item.references)) for item, _ in asked]
         return [(float(passed), float(tests)) if tests else Unscored("no tests") for passed, tests in counts]
 
-    limits = {"seconds": SECONDS, "memory": MOST_MEMORY}
-    return Metric("unit-tests", measure, ("references",), proportion=True, signature=limits)
+    return Metric("unit-tests", measure, ("references",), proportion=True, signature=_LIMITS)
+
+
+def unbiased_pass_at_k(n: int, passed: int, k: int) -> float:
+    """1 - C(n - passed, k) / C(n, k): the share of all choices of k among n programs in which one passes
+    (Chen et al. 2021)."""
+    return 1.0 - comb(n - passed, k) / comb(n, k)
+
+
+def pass_at_k(k: int) -> Metric:
+    """pass@k of items with `test` and `entry_point` in their fields, as HumanEval has them: a program is the prompt,
+    the response, the test, and its call, run in `code_sandbox`. Samples are counted where there are any, else the text.
+    """
+
+    def measure(items: Sequence[Item], responses: Sequence[Response]) -> list[Value]:
+        drawn = [response.samples or (response.text,) for response in responses]
+        programs = [
+            f"{item.prompt}{text}\n{item.fields['test']}\ncheck({item.fields['entry_point']})\n"
+            for item, texts in zip(items, drawn, strict=True)
+            for text in texts
+        ]
+        problems = iter(run_programs(programs))
+        few = Unscored(f"pass@{k} needs {k} samples of each item")
+        counts = [(len(texts), sum(not next(problems) for _ in texts)) for texts in drawn]
+        return [unbiased_pass_at_k(n, passed, k) if n >= k else few for n, passed in counts]
+
+    return Metric(f"pass@{k}", measure, proportion=True, signature=_LIMITS)
 
 
 def reasoning_format() -> Metric:
@@ -109,3 +140,37 @@ def length() -> Metric:
 
 def _verifier(name: str, holds: Callable[[str, str], bool]) -> Metric:
     return Metric(name, best_reference(lambda text, one: float(holds(text, one))), ("references",), proportion=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Numbers
+
+
+def plain_number(text: str) -> str:
+    """Without what is before "#### ", commas, dollar signs and a last stop."""
+    return re.sub(r"\.$", "", re.sub(r"[,$]", "", re.sub(r"(?s).*#### ", "", text)))
+
+
+def last_values(text: str) -> list[Decimal]:
+    """The last number of a text as such, or none."""
+    return [Decimal(re.sub(r"[$,]", "", found)) for found in _VALUE.findall(text)[-1:]]
+
+
+def _number(name: str, given: Callable[[str], list[Any]], right: Callable[[str], list[Any]]) -> Metric:
+    """1 where what is `given` by a response is something, and what is `right` by a reference."""
+
+    def measure(item: Item, response: Response) -> float:
+        return float(bool(found := given(response.text)) and found in map(right, item.references))
+
+    return Metric(name, each_referenced(measure), ("references",), proportion=True)
+
+
+def _plain(numbers: list[str]) -> list[str]:
+    return [*map(plain_number, numbers)]
+
+
+gsm8k = partial(_number, right=lambda text: _plain([text]))
+gsm8k_strict = partial(gsm8k, "gsm8k-strict", lambda text: _plain(_HASHED.findall(text)[:1]))
+gsm8k_flexible = partial(gsm8k, "gsm8k-flexible", lambda text: _plain(_NUMBER.findall(text)[-1:]))
+last_number = partial(_number, "last-number", last_values, last_values)  # however written: 51, 51.0, $51
+verbatim = partial(_number, "verbatim", lambda text: [text.strip()], lambda text: [text.strip()])

@@ -1,4 +1,4 @@
-"""Experiments on live requests: reading and checking a spec, who sees which arm, and the course of events.
+"""Experiments on live requests: reading and checking a spec, who sees which arm, and the events since.
 
 `lmworks experiment new` writes an example of a spec; `unit_metrics.py` says what can be measured. What an experiment is
 stands in the log's table `experiments` and never changes; what happens to it are rows of `experiment_events`, to which
@@ -77,7 +77,7 @@ def uniform(*parts: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class Event:
     """A row of `experiment_events`."""
 
     time: float
@@ -88,11 +88,11 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class ExperimentState:
     """An experiment, and what has happened to it, oldest first."""
 
     experiment: Experiment
-    events: tuple[Happening, ...]
+    events: tuple[Event, ...]
 
     @property
     def status(self) -> Literal["new", "running", "stopped"]:
@@ -114,11 +114,11 @@ class Course:
 def start(log: Log, experiment: Experiment, time: float, reason: str, author: str = "") -> None:
     """Begin an experiment with the first share of its ramp; ValueError where its name or its route is taken,
     or the log would redact a name in it."""
-    courses = {one.experiment.name: one for one in read_courses(log.reader)}
-    for name, one in courses.items():
+    states = {one.experiment.name: one for one in read_states(log.reader)}
+    for name, one in states.items():
         if one.status == "running" and one.experiment.route == experiment.route:
             raise ValueError(f"{name} runs on {experiment.route} already: stop it first")
-    known = courses.get(experiment.name)
+    known = states.get(experiment.name)
     if known and (known.events or known.experiment != experiment):  # else a start was killed in between
         raise ValueError(f"there is an experiment {experiment.name!r}; what is measured never changes: give a new name")
     row = {"name": experiment.name, "time": time, "record": to_mapping(replace(experiment, description=""))}
@@ -135,32 +135,35 @@ def add_event(
     log.append("experiment_events", [row]).result()
 
 
-def change_course(
+def change_state(
     log: Log, name: str, kind: Literal["ramped", "stopped"], time: float, reason: str, who: str = ""
-) -> Course:
-    """Take the next step of the ramp, or stop; the course after it. ValueError where there is nothing to change."""
-    course = read_course(log.reader, name)
-    share = course.next_share if kind == "ramped" else 0.0
-    if course.status != "running" or share is None or not reason:
-        held = f"it is {course.status}, with {course.share:.0%} of units"
+) -> ExperimentState:
+    """Take the next step of the ramp, or stop; its state after it. ValueError where there is nothing to change."""
+    state = read_state(log.reader, name)
+    share = state.next_share if kind == "ramped" else 0.0
+    if state.status != "running" or share is None or not reason:
+        held = f"it is {state.status}, with {state.share:.0%} of units"
         raise ValueError(f"{name} cannot be {kind}: {held if reason else 'give a reason'}")
     add_event(log, name, kind, time, reason, who, {"share": share} if share else {})
-    return read_course(log.reader, name)
+    return read_state(log.reader, name)
 
 
-def read_courses(reader: Reader) -> list[Course]:
+def read_states(reader: Reader) -> list[ExperimentState]:
     """The experiments with their events, the newest first."""
-    events: dict[str, list[Happening]] = defaultdict(list)
+    events: dict[str, list[Event]] = defaultdict(list)
     columns = "experiment, time, kind, value, author, reason"
     for experiment, time, kind, value, *rest in reader.rows("experiment_events", columns, "1 = 1 ORDER BY key"):
-        events[experiment].append(Happening(time, kind, json.loads(value), *rest))
+        events[experiment].append(Event(time, kind, json.loads(value), *rest))
     found = reader.rows("experiments", "name, record", "1 = 1 ORDER BY time DESC, key DESC")
-    return [Course(from_mapping(Experiment, json.loads(record), [key]), tuple(events[key])) for key, record in found]
+    return [
+        ExperimentState(from_mapping(Experiment, json.loads(record), [key]), tuple(events[key]))
+        for key, record in found
+    ]
 
 
-def read_course(reader: Reader, name: str) -> Course:
+def read_state(reader: Reader, name: str) -> ExperimentState:
     """The experiment of this name; LookupError names those that there are."""
-    courses = {one.experiment.name: one for one in read_courses(reader)}
-    if name not in courses:
-        raise LookupError(unknown("experiment", name, list(courses)))
-    return courses[name]
+    states = {one.experiment.name: one for one in read_states(reader)}
+    if name not in states:
+        raise LookupError(unknown("experiment", name, list(states)))
+    return states[name]

@@ -80,7 +80,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Readout:
+class Result:
     """`assigned` units by arm, `open` of them within their window; `mismatch` is p of the sample ratio. Without effects
     where the split is wrong."""
 
@@ -96,7 +96,7 @@ class Readout:
         return tuple(one for one in self.effects if one.margin is None)
 
 
-def read_out(reader: Reader, experiment: Experiment, now: float) -> Readout:
+def read_out(reader: Reader, experiment: Experiment, now: float) -> Result:
     """Read what is known of an experiment at a time."""
     table = unit_table(reader, experiment, now)
     shares = [arm["share"] for arm in experiment.arms.values()]
@@ -118,7 +118,7 @@ def read_out(reader: Reader, experiment: Experiment, now: float) -> Readout:
             f"The units did not come to the arms in their shares ({came}; p = {mismatch:.2g}): something loses or adds "
             "units in one of them. Nothing is read until that is found and the experiment restarts.",
         )
-    return Readout(now, counts, table.open_, mismatch, tuple(effects), decision)
+    return Result(now, counts, table.open_, mismatch, tuple(effects), decision)
 
 
 def _effect(
@@ -146,14 +146,14 @@ def _effect(
     looks = np.stack([np.cumsum(1 - is_second), np.cumsum(is_second)], axis=1)
     looks = looks[np.unique(np.linspace(0, len(looks) - 1, _LOOKS).round().astype(int))]
     planned = experiment.planned_units * sum(units) / len(table.arms) or sum(units)
-    course = difference_sequence(values[0], values[1], looks, planned, alpha, bounded=bool(bounded))
-    known = np.isfinite(course.sum(axis=1))
+    sequence = difference_sequence(values[0], values[1], looks, planned, alpha, bounded=bool(bounded))
+    known = np.isfinite(sequence.sum(axis=1))
     few = f"Not enough data: an interval of {name} needs 100 units in each arm, there are {units[0]} and {units[1]}"
     return replace(
-        found, missing="" if known[-1] else few, values=means, difference=float(course[-1, 0]),
-        interval=(float(course[-1, 1]), float(course[-1, 2])) if known[-1] else None, reduced=reduced,
+        found, missing="" if known[-1] else few, values=means, difference=float(sequence[-1, 0]),
+        interval=(float(sequence[-1, 1]), float(sequence[-1, 2])) if known[-1] else None, reduced=reduced,
         spread=sum(max(float(one.var()), 1 / (len(one) + 1)) for one in values), planned=float(planned),
-        sequence=tuple(map(tuple, np.column_stack([looks.sum(axis=1), course])[known].tolist())),
+        sequence=tuple(map(tuple, np.column_stack([looks.sum(axis=1), sequence])[known].tolist())),
     )  # fmt: skip
 
 

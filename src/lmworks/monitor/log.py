@@ -235,7 +235,7 @@ class Log:
     def __init__(self, location: Path | str, config: LogConfig = LogConfig(), capacity: int = 1024) -> None:  # noqa: B008
         self.location = location
         self.config = config
-        store = _open_store(location)
+        store: Store = PostgresStore(str(location)) if is_postgres(location) else SqliteStore(_path(location))
         try:
             key = store.key() if config.redact or config.patterns else b""
             self._redactor = Redactor.of(config, lambda: key)
@@ -295,11 +295,6 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _open_store(location: Path | str) -> Store:
-    """The writing side of a location: a path (made when missing) or "postgresql://..."; UnusableLogError."""
-    return PostgresStore(str(location)) if is_postgres(location) else SqliteStore(_path(location))
 
 
 def _open_rows(location: Path | str) -> Rows:

@@ -111,7 +111,8 @@ class PostgresStore:
             tables = cursor.fetchone()
             if tables == (0,):
                 cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
-                cursor.execute(_translated(TABLES + _WORDS + EVENT_TABLES))
+                tables = re.sub("|".join(_TYPES), lambda found: _TYPES[found[0]], TABLES + _WORDS + EVENT_TABLES)
+                cursor.execute(tables.encode())
                 cursor.execute(f"INSERT INTO {SCHEMA}.log_version VALUES (%s)", (SCHEMA_VERSION,))
             else:
                 _refuse_foreign(self._connection)
@@ -194,8 +195,3 @@ def _words(row: EncodedInteraction) -> str:
 def _sql(statement: str) -> bytes:
     """The shared statements as psycopg wants them; none of them holds a literal `?` or `%`."""
     return statement.replace("?", "%s").encode()
-
-
-def _translated(tables: str) -> bytes:
-    """Definitions of tables in the words of PostgreSQL."""
-    return re.sub("|".join(_TYPES), lambda found: _TYPES[found[0]], tables).encode()

@@ -70,15 +70,13 @@ class Redactor:
             text = _replaced(text, places, names)
         if self.rules:
             detected = frozenset(rule for name in self.rules for rule in DETECTED[name])
-            marks = find_personal_data(self._hidden(text), 0.0, detected, loose=True)
+            # Names in brackets are blanked out: a number behind `[phone]` is none of a phone for that, and once more is
+            # as good as once.
+            written = re.compile(rf"\[(?:{'|'.join((*self.patterns, *DETECTED))})\]")
+            hidden = written.sub(lambda name: "<" * len(name[0]), text) if "[" in text else text
+            marks = find_personal_data(hidden, 0.0, detected, loose=True)
             text = _replaced(text, [(m.start, m.end, _NAMES.get(m.rule, self.rules[0])) for m in marks], names)
         return text, frozenset(names)
-
-    def _hidden(self, text: str) -> str:
-        """The text with its names in brackets blanked out: a number behind `[phone]` is none of a phone for that, and
-        once more is as good as once."""
-        written = re.compile(rf"\[(?:{'|'.join((*self.patterns, *DETECTED))})\]")
-        return written.sub(lambda name: "<" * len(name[0]), text) if "[" in text else text
 
     def interaction(self, interaction: Interaction) -> Interaction:
         """The interaction as the log may hold it; `redacted` names the rules that changed it."""
@@ -192,12 +190,12 @@ def _without_content(interaction: Interaction) -> Interaction:
         tools=(),
         rendered_prompt="",
         error=_ERROR_TYPE.split(interaction.error, maxsplit=1)[0],
-        parameters={name: value for name, value in interaction.parameters.items() if _is_number(value)},
+        parameters={
+            name: value
+            for name, value in interaction.parameters.items()
+            if value is None or isinstance(value, (bool, int, float))
+        },
         retrieved=tuple(replace(passage, text="") for passage in interaction.retrieved),
         verdicts=tuple(replace(verdict, text="") for verdict in interaction.verdicts),
         redacted=(*interaction.redacted, CONTENT),
     )
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float))

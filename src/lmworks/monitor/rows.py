@@ -9,7 +9,7 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from statistics import fmean
@@ -97,6 +97,9 @@ def encode(interaction: Interaction) -> EncodedInteraction:
     for feedback in interaction.feedback:
         if feedback.interaction != interaction.id:
             raise ValueError(f"feedback on {feedback.interaction!r} cannot come with the interaction {interaction.id}")
+    finite = [value for value in interaction.token_log_probabilities if isfinite(value)]
+    payload = _fields(interaction)
+    del payload["query_embedding"], payload["feedback"]
     values = {
         "id": interaction.id,
         "time": float(interaction.time),
@@ -105,7 +108,7 @@ def encode(interaction: Interaction) -> EncodedInteraction:
         "index_hash": storable(interaction.index),
         "redacted": ",".join(interaction.redacted),
         "confidence": interaction.confidence,
-        "log_probability": _mean(interaction.token_log_probabilities),
+        "log_probability": fmean(finite) if finite else None,
         "abstained": int(interaction.abstained),
         "seconds": interaction.timings.get("total"),
         "input_tokens": interaction.input_tokens,
@@ -114,18 +117,12 @@ def encode(interaction: Interaction) -> EncodedInteraction:
         "question": storable(question_of(interaction.messages)),
         "response": storable(interaction.response),
         "query_embedding": struct.pack(f"<{len(interaction.query_embedding)}f", *interaction.query_embedding),
-        "payload": _payload(interaction),
+        "payload": zlib.compress(json.dumps(payload, default=_fields).encode("ascii"), level=3),
     }
     return EncodedInteraction(tuple(values[name] for name in COLUMNS), interaction.feedback)
 
 
 _SAME_NAME = ("operation", "route", "conversation", "model", "experiment", "unit", "arm", "finish_reason", "error")
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    """The mean of what is finite; None for nothing."""
-    finite = [value for value in values if isfinite(value)]
-    return fmean(finite) if finite else None
 
 
 def decode(query_embedding: bytes, payload: bytes, feedback: Iterable[str]) -> Interaction:
@@ -160,12 +157,6 @@ def list_row(values: tuple[Any, ...]) -> LogRow:
 def check_id(identifier: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", identifier):
         raise ValueError(f"an interaction's id needs 1 to 64 letters, digits, '-' and '_', got {identifier!r}")
-
-
-def _payload(interaction: Interaction) -> bytes:
-    mapping = _fields(interaction)
-    del mapping["query_embedding"], mapping["feedback"]
-    return zlib.compress(json.dumps(mapping, default=_fields).encode("ascii"), level=3)
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.config import to_mapping, unknown
-from lmworks.monitor.experiment import Course, add_event, assign, read_courses
+from lmworks.monitor.experiment import ExperimentState, add_event, assign, read_states
 from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log, LogFullError
 from lmworks.monitor.unit_metrics import parse_metric
@@ -37,7 +37,7 @@ class LiveExperiments:
     deadline_seconds: float  # of a request
     versions: Mapping[str, GroundedSystem] = field(default_factory=dict)  # that arms answer by; replaced, never changed
     skipped: int = 0  # unseen answers that were not made since the server was busy
-    _courses: list[Course] = field(default_factory=list)
+    _states: list[ExperimentState] = field(default_factory=list)
     _looked: float = -_LOOK_SECONDS
     _guarded: dict[str, float] = field(default_factory=dict)
     _clock: float = 0.0
@@ -47,20 +47,20 @@ class LiveExperiments:
         self._clock = max(self._clock, time.time())
         return self._clock
 
-    def running(self, route: str) -> Course | None:
+    def running(self, route: str) -> ExperimentState | None:
         """The experiment that runs on a route; no request waits until that is read again."""
         if time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = math.inf  # until it has
             self.threads.submit(self.look)
-        return next((one for one in self._courses if one.experiment.route == route), None)
+        return next((one for one in self._states if one.experiment.route == route), None)
 
     def look(self) -> None:
         """Read what runs, open the versions that arms answer by, and leave those of ended experiments to the requests
         that they still answer."""
         try:
-            running = [one for one in read_courses(self.log.reader) if one.status == "running"]
-            self._courses = [one for one in running if self._open(one.experiment)]
-            wanted = {version for one in self._courses for version in _versions_of(one.experiment)}
+            running = [one for one in read_states(self.log.reader) if one.status == "running"]
+            self._states = [one for one in running if self._open(one.experiment)]
+            wanted = {version for one in self._states for version in _versions_of(one.experiment)}
             self.versions = {version: system for version, system in self.versions.items() if version in wanted}
         except Exception as error:  # such as a log that is moved away: what runs continues
             _LOGGER.warning("it cannot be read which experiments run: %s", error)
@@ -87,12 +87,12 @@ class LiveExperiments:
         The assignment is in the log before the answer is: both pass the one thread that writes. LogFullError where it
         takes none until the request's deadline.
         """
-        course = self.running(turn.model)
-        if course is None:
+        state = self.running(turn.model)
+        if state is None:
             return turn, None
-        experiment = course.experiment
+        experiment = state.experiment
         unit = turn.conversation if experiment.unit == "conversation" else (turn.unit or turn.client)
-        found = assign(experiment, unit, course.share, self.now())
+        found = assign(experiment, unit, state.share, self.now())
         if found is None:
             return turn, None
         control, *others = experiment.arms
@@ -116,7 +116,7 @@ class LiveExperiments:
 
     def cannot_serve(self, turn: Turn, error: Exception) -> None:
         """Stop an experiment one of whose arms cannot answer; everybody gets what is served without it."""
-        self._courses = [one for one in self._courses if one.experiment.name != turn.experiment]
+        self._states = [one for one in self._states if one.experiment.name != turn.experiment]
         self.threads.submit(self._stop, turn.experiment, f"the arm {turn.arm} cannot answer: {error}")
 
     def _stop(self, experiment: str, reason: str) -> None:
@@ -125,17 +125,17 @@ class LiveExperiments:
 
     def guard(self, experiment: str) -> None:
         """Look at the guardrails, at most once a minute, off the event loop; called after each answer of an arm."""
-        course = next((one for one in self._courses if one.experiment.name == experiment), None)
-        if course and time.monotonic() - self._guarded.get(experiment, -_GUARD_SECONDS) >= _GUARD_SECONDS:
+        state = next((one for one in self._states if one.experiment.name == experiment), None)
+        if state and time.monotonic() - self._guarded.get(experiment, -_GUARD_SECONDS) >= _GUARD_SECONDS:
             self._guarded[experiment] = time.monotonic()
-            self.threads.submit(self.check, course)
+            self.threads.submit(self.check, state)
 
-    def check(self, course: Course) -> bool:
+    def check(self, state: ExperimentState) -> bool:
         """Stop an experiment in which a guardrail is breached beyond doubt; whether it was.
 
         How answers are is known at once: such guardrails wait for an hour of a unit, not for its window.
         """
-        whole, now = course.experiment, self.now()
+        whole, now = state.experiment, self.now()
         for acts in (False, True):
             chosen = {
                 one: margin for one, margin in whole.guardrails.items() if bool(parse_metric(one).outcome) is acts

@@ -58,6 +58,11 @@ def sentence_ranges(text: str, start: int = 0, end: int | None = None) -> list[t
     return ranges
 
 
+def sentences(text: str) -> list[str]:
+    """The texts of `sentence_ranges`."""
+    return [text[first:last] for first, last in sentence_ranges(text)]
+
+
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """The range without white space at its ends; empty at `end` when there is nothing else."""
     while start < end and text[start].isspace():

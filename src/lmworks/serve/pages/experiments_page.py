@@ -6,8 +6,8 @@ import time
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from lmworks.monitor.experiment import Course, change_course, read_course, read_courses
-from lmworks.monitor.experiment_results import Effect, Readout, read_out
+from lmworks.monitor.experiment import ExperimentState, change_state, read_state, read_states
+from lmworks.monitor.experiment_results import Effect, Result, read_out
 from lmworks.serve.asgi import KEY
 from lmworks.serve.pages.forms import bounded, read_form
 from lmworks.serve.pages.page_templates import error_page, page, segment
@@ -20,15 +20,15 @@ _PATIENCE = 0.2  # seconds that a page waits for one; then it comes without, and
 
 def router(service: Service) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
-    last: dict[str, Readout] = {}
+    last: dict[str, Result] = {}
     reading: dict[str, asyncio.Task[None]] = {}
 
-    async def current(course: Course) -> Readout | None:
+    async def current(state: ExperimentState) -> Result | None:
         """The newest read-out, read again in the background where it is old: a million rows hold no page up."""
-        name, found = course.experiment.name, last.get(course.experiment.name)
+        name, found = state.experiment.name, last.get(state.experiment.name)
 
         async def read() -> None:
-            last[name] = await service.read_log(lambda reader: read_out(reader, course.experiment, time.time()))
+            last[name] = await service.read_log(lambda reader: read_out(reader, state.experiment, time.time()))
 
         if name not in reading or (reading[name].done() and (not found or time.time() - found.time > _FRESH)):
             reading[name] = asyncio.create_task(read())
@@ -39,20 +39,20 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/experiments")
     async def experiments() -> Response:
-        courses = await service.read_log(read_courses)
-        return page(service, "experiments.html", active="experiments", courses=courses)
+        states = await service.read_log(read_states)
+        return page(service, "experiments.html", active="experiments", states=states)
 
     @routes.get("/experiments/{name}")
     async def experiment(name: str) -> Response:
         try:
-            course = await service.read_log(lambda reader: read_course(reader, name))
+            state = await service.read_log(lambda reader: read_state(reader, name))
         except LookupError as error:
             return error_page(service, 404, "No such experiment", str(error), "/experiments", "Experiments")
-        found = await current(course)
+        found = await current(state)
         plots = [] if found is None else [(one, _plot(one)) for one in found.effects]
         headers = {"Refresh": "2"} if found is None else {}
         return page(
-            service, "experiment.html", 200, headers, active="experiments", course=course, found=found, plots=plots
+            service, "experiment.html", 200, headers, active="experiments", state=state, found=found, plots=plots
         )
 
     @routes.post("/experiments/{name}")
@@ -63,7 +63,7 @@ def router(service: Service) -> APIRouter:
             if kind not in ("ramped", "stopped"):
                 raise ValueError("an experiment is ramped or stopped")
             who = request.scope.get(KEY, "")
-            await asyncio.to_thread(change_course, service.log, name, kind, time.time(), reason, who)
+            await asyncio.to_thread(change_state, service.log, name, kind, time.time(), reason, who)
         except LookupError as error:
             return error_page(service, 404, "No such experiment", str(error), "/experiments", "Experiments")
         except ValueError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from lmworks.monitor.experiment import read_courses
+from lmworks.monitor.experiment import read_states
 from lmworks.monitor.log import Reader
 from lmworks.monitor.review import read_config, summary
 from lmworks.serve.pages.page_templates import count, counted, iso, page
@@ -53,10 +53,10 @@ def _quality(service: Service, reader: Reader, now: float) -> Line:
 
 
 def _experiments(reader: Reader) -> Line:
-    courses = [one for one in read_courses(reader) if one.events]
-    if running := [one.experiment.name for one in courses if one.status == "running"]:
+    states = [one for one in read_states(reader) if one.events]
+    if running := [one.experiment.name for one in states if one.status == "running"]:
         return Line("Experiments", f"running: {', '.join(running)}", "/experiments")
-    last = max(courses, key=lambda one: one.events[-1].time, default=None)
+    last = max(states, key=lambda one: one.events[-1].time, default=None)
     text = "none yet"
     if last is not None:
         text = f"none runs; the last was {last.experiment.name}, {last.events[-1].kind}: {last.events[-1].reason}"

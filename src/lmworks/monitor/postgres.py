@@ -108,8 +108,7 @@ class PostgresStore:
             if not cursor.fetchone():
                 cursor.execute(f"CREATE SCHEMA {SCHEMA}")
             cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = %s", (SCHEMA,))
-            tables = cursor.fetchone()
-            if tables == (0,):
+            if cursor.fetchone() == (0,):
                 cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
                 tables = re.sub("|".join(_TYPES), lambda found: _TYPES[found[0]], TABLES + _WORDS + EVENT_TABLES)
                 cursor.execute(tables.encode())

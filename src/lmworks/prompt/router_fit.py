@@ -7,6 +7,7 @@ change, which gives the curve of quality over cost; it is set to what meets a go
 at the least cost, or the best quality within a budget.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from lmworks.adapt.adapter import load
-from lmworks.artefact import hash_fraction, hash_json
+from lmworks.artefact import hash_fraction
 from lmworks.evaluate.metric import prompt_text
 from lmworks.evaluate.results import read_results
 from lmworks.model.model_costs import count_parameters
@@ -54,7 +55,8 @@ class RoutedCases:
 
     def part(self, low: float, high: float) -> "RoutedCases":
         """The cases whose hash, in [0, 1), lies in [low, high)."""
-        kept = np.array([low <= hash_fraction(hash_json(name)) < high for name in self.ids])
+        hashes = [hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest() for name in self.ids]
+        kept = np.array([low <= hash_fraction(digest) < high for digest in hashes])
         outcomes = {name: values[kept] for name, values in self.outcomes.items()}
         return replace(self, ids=tuple(np.array(self.ids)[kept]), features=self.features[kept], outcomes=outcomes)
 

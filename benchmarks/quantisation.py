@@ -41,7 +41,7 @@ from lmworks.compress.config import CompareConfig, QuantiseConfig, SmoothQuantCo
 from lmworks.compress.stage import split_texts
 from lmworks.config import assign, from_mapping, parse_assignment
 from lmworks.model.download import located
-from lmworks.model.gguf_names import places
+from lmworks.model.gguf_names import tensor_slices
 from lmworks.model.gguf_write import save_gguf, write_config
 from lmworks.records import Scored
 
@@ -214,8 +214,8 @@ def importance_matrix(checkpoint: Any, texts: Sequence[str]) -> Mapping[str, lis
     """The mean square of what comes into each column, by llama.cpp's names of the matrices."""
     config = QuantiseConfig(method=SmoothQuantConfig(strength=0.0), grid=GridConfig(8))
     inputs = quantise(checkpoint, config, texts).inputs
-    named = places(checkpoint.config, write_config(checkpoint.config)[1])
-    return {named[f"{name}.weight"].theirs: own.mean_square.tolist() for name, own in inputs.items()}
+    named = tensor_slices(checkpoint.config, write_config(checkpoint.config)[1])
+    return {named[f"{name}.weight"].tensor: own.mean_square.tolist() for name, own in inputs.items()}
 
 
 def report(found: Sequence[Row]) -> None:

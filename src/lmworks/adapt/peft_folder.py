@@ -21,7 +21,7 @@ from lmworks.adapt.lora import HEAD, layer_shapes
 from lmworks.artefact import publish, write_json, write_text
 from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.families.family import Document, JsonObject
-from lmworks.model.huggingface import family_of, places_of
+from lmworks.model.huggingface import family_of, tensor_mappings
 from lmworks.model.tensor_files import LazyTensors, open_safetensors, write_tensor_file
 from lmworks.tokenizer.tokenizer_folder import read_json
 
@@ -81,7 +81,7 @@ def their_linears(config: ModelConfig, document: Document) -> list[TheirLinear]:
     architecture = family.architecture(document)
     shapes = layer_shapes(config)
     linears: list[TheirLinear] = []
-    for tensor, place in places_of(config, document).items():
+    for tensor, place in tensor_mappings(config, document).items():
         ours = [name.removesuffix(".weight") for name in place.ours]
         if not all(name.endswith(".weight") for name in place.ours) or not shapes.keys() >= set(ours):
             continue

@@ -97,9 +97,9 @@ class Attention(nn.Module):
             query = self.query_norm(query)
         # Compiled code that kept them would be compiled again for every layer, and only one pass asks it.
         keeps = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        kept = memory.projected.get(layer) if keeps else None
-        if kept is not None:
-            key, value = kept  # (batch, kv_heads, stored, head_dim) each
+        cached = memory.projected.get(layer) if keeps else None
+        if cached is not None:
+            key, value = cached  # (batch, kv_heads, stored, head_dim) each
         else:
             key, value = self._split(self.key(memory.hidden)), self._split(self.value(memory.hidden))
             key = key if self.key_norm is None else self.key_norm(key)

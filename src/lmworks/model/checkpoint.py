@@ -94,11 +94,11 @@ class Checkpoint:
             )
 
     def with_model(self, model: Transformer) -> "Checkpoint":
-        """The same tokenizer, template and limits around another model of this config: trained on, or quantised. They
-        share their weights alone: the checkpoint's model is in eval mode, `model` stays in its own."""
-        other = replace(self, config=model.config, weights=model.state_dict())
-        other.__dict__["model"] = sharing_copy(model).eval()
-        return other
+        """A checkpoint of the same tokenizer, template and limits around another model of this config: trained on, or
+        quantised. They share their weights alone: the checkpoint's model is in eval mode, `model` stays in its own."""
+        checkpoint = replace(self, config=model.config, weights=model.state_dict())
+        checkpoint.__dict__["model"] = sharing_copy(model).eval()
+        return checkpoint
 
     def _converted(self, weight: Tensor) -> Tensor:
         weight = weight.to(self.device, self.dtype).contiguous()
@@ -253,15 +253,16 @@ def _check_rows(config: ModelConfig, tokenizer: Tokenizer) -> None:
 def fingerprint(
     config: ModelConfig, weights: Mapping[str, Tensor], tokenizer: Tokenizer | None, max_length: int
 ) -> str:
-    """See `Checkpoint.fingerprint`. Values are hashed as float32, which holds bfloat16 and float16 exactly."""
+    """The hash that `Checkpoint.fingerprint` gives. Values are hashed as float32, which holds the
+    16-bit formats exactly."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
         for values in weights[name].detach().flatten().split(_HASHED_AT_ONCE):
             digest.update(values.to("cpu", torch.float32).numpy().data)
     pooling = config.head if isinstance(config.head, PoolHead) else None
-    parts = {"config": write_config(config), "pooling": pooling, "tokenizer": tokenizer and tokenizer.hash}
-    return hash_json({"weights": digest.hexdigest(), **parts, "max_length": max_length})
+    fields = {"config": write_config(config), "pooling": pooling, "tokenizer": tokenizer and tokenizer.hash}
+    return hash_json({"weights": digest.hexdigest(), **fields, "max_length": max_length})
 
 
 def read_document(folder: Path) -> Document:
@@ -351,12 +352,12 @@ def _write(checkpoint: Checkpoint, folder: Path, shard_size: int, packed: bool) 
 
 
 def _write_special_ids(tokenizer: Tokenizer, document: JsonObject, generation: JsonObject, published: bool) -> None:
-    """Published ids stay as they are, unless the tokenizer's texts no longer end as they say."""
+    """Write the tokenizer's special ids; published ones stay unless the tokenizer ends texts otherwise."""
     if not published:
         ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
         document |= ids | document  # RoBERTa's padding id is part of its config: it says where positions begin
-    own = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-    if {*own, *stated_eos_ids(document, generation)} != set(tokenizer.eos_ids):
+    default_eos_ids = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    if {*default_eos_ids, *stated_eos_ids(document, generation)} != set(tokenizer.eos_ids):
         stated = generation if "eos_token_id" in generation else document
         stated["eos_token_id"] = list(tokenizer.eos_ids)
 

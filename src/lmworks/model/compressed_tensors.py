@@ -18,7 +18,7 @@ from torch import Tensor
 from lmworks.kernels.weight_formats import GROUP, Quantised, dequantise, gguf_kind
 from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.families.family import Document, JsonObject
-from lmworks.model.huggingface import Place, family_of, places_of, to_our_names, to_their_names
+from lmworks.model.huggingface import TensorMapping, family_of, tensor_mappings, to_our_names, to_their_names
 from lmworks.model.tensor_files import LazyTensors, QuantisedWeights
 from lmworks.model.transformer import empty_model
 
@@ -36,8 +36,10 @@ def packed_tensors(
     that are no whole groups, or that the family stores transposed.
     """
     check_layers(config, document)
-    places = {name: place for name, place in places_of(config, document).items() if _all_quantised(place, weights)}
-    placed = {ours for place in places.values() for ours in place.ours}
+    mappings = {
+        name: mapping for name, mapping in tensor_mappings(config, document).items() if _all_quantised(mapping, weights)
+    }
+    placed = {ours for mapping in mappings.values() for ours in mapping.ours}
     for name, matrix in weights.quantised.items():
         _check(name, matrix, name in placed and name.split(".")[0] not in ("embedding", "head"))
     integers: dict[str, Tensor] = {}
@@ -47,15 +49,15 @@ def packed_tensors(
         integers[name] = matrix.values
         of_groups[name] = matrix.values if matrix.scales is None else matrix.scales
     values, scales = (to_their_names(config, document, tensors) for tensors in (integers, of_groups))
-    names = [name for name in values if name in places or _short(name, document) in places]
+    names = [name for name in values if name in mappings or _short(name, document) in mappings]
     tensors = {name: values[name] for name in values if name not in names}
-    bits, found = dict[str, int](), {name: scales[name] for name in names}
-    group = _common_group(found)
+    bits, group_scales = dict[str, int](), {name: scales[name] for name in names}
+    group = _common_group(group_scales)
     for full in names:
         layer, q = full.removesuffix(".weight"), values[full]
         bits[layer] = 8 if q.dtype == torch.int8 else 4
         tensors[layer + _PACKED] = _pack(q, bits[layer])
-        tensors[layer + _SCALE] = found[full][:, :: group // GROUP].contiguous()
+        tensors[layer + _SCALE] = group_scales[full][:, :: group // GROUP].contiguous()
         tensors[layer + _SHAPE] = torch.tensor(q.shape)
     linear = {full.removesuffix(".weight") for full, tensor in tensors.items() if tensor.ndim == 2} - bits.keys()
     return tensors, _quantization(bits, group, sorted({*linear, "lm_head"}))
@@ -64,11 +66,11 @@ def packed_tensors(
 def check_layers(config: ModelConfig, document: Document) -> None:
     """UnsupportedModel for a family that stores a layer transposed: there it is no linear layer, which are packed."""
     shapes = empty_model(config).state_dict()
-    for name, place in places_of(config, document).items():
-        of_layers = all(shapes[ours].ndim == 2 and ".blocks." in ours for ours in place.ours)
-        if of_layers and place.fused is not None:
-            joined = place.fused.join([shapes[ours] for ours in place.ours], config)
-            if joined.shape[1] != shapes[place.ours[0]].shape[1]:
+    for name, mapping in tensor_mappings(config, document).items():
+        of_layers = all(shapes[ours].ndim == 2 and ".blocks." in ours for ours in mapping.ours)
+        if of_layers and mapping.fused is not None:
+            joined = mapping.fused.join([shapes[ours] for ours in mapping.ours], config)
+            if joined.shape[1] != shapes[mapping.ours[0]].shape[1]:
                 raise UnsupportedModel(
                     f"{name} is stored transposed, so it is no linear layer there: write a GGUF file"
                 )
@@ -85,38 +87,40 @@ def is_packed(document: Document) -> bool:
         settings += [(scheme, "type", "int"), (scheme, "symmetric", True)]
         settings += [(scheme, "actorder", None)] if scheme.get("actorder") != "static" else []  # groups are in order
         settings += [(group, "input_activations", None)]
-    for table, name, wanted in settings:
-        if table.get(name, wanted) != wanted:
-            raise UnsupportedModel(f"{QUANTIZATION}: {name} = {table[name]!r} is not supported; supported: {wanted!r}")
+    for table, name, supported in settings:
+        if table.get(name, supported) != supported:
+            raise UnsupportedModel(
+                f"{QUANTIZATION}: {name} = {table[name]!r} is not supported; supported: {supported!r}"
+            )
     return True
 
 
-def unpacked_weights(config: ModelConfig, document: Document, theirs: Mapping[str, Tensor]) -> QuantisedWeights:
+def unpacked_weights(config: ModelConfig, document: Document, their_weights: Mapping[str, Tensor]) -> QuantisedWeights:
     """The parameters of `Transformer(config)` by our names; errors as of `to_our_names`, and UnsupportedModel for a
     matrix that `Quantised` does not hold."""
-    layers = [name.removesuffix(_PACKED) for name in theirs if name.endswith(_PACKED)]
-    parts = (_PACKED, _SCALE, _SHAPE)
-    readers = {name: partial(theirs.__getitem__, name) for name in theirs if not name.endswith(parts)}
-    readers |= {f"{layer}.weight": partial(_dequantised, theirs, layer) for layer in layers}
+    layers = [name.removesuffix(_PACKED) for name in their_weights if name.endswith(_PACKED)]
+    suffixes = (_PACKED, _SCALE, _SHAPE)
+    readers = {name: partial(their_weights.__getitem__, name) for name in their_weights if not name.endswith(suffixes)}
+    readers |= {f"{layer}.weight": partial(_dequantised, their_weights, layer) for layer in layers}
     ours: dict[str, Tensor | Quantised] = dict(to_our_names(config, document, LazyTensors(readers)))
-    for name, place in places_of(config, document).items():
-        layer = next((each for each in layers if _short(f"{each}.weight", document) == name), None)
+    for name, mapping in tensor_mappings(config, document).items():
+        layer = next((candidate for candidate in layers if _short(f"{candidate}.weight", document) == name), None)
         if layer is not None:
-            matrix = _read(theirs, layer)
+            matrix = _read(their_weights, layer)
             kinds = [kind for kind in (matrix.values, matrix.scales, matrix.minimums) if kind is not None]
-            split = [[kind] if place.fused is None else place.fused.split(kind, config) for kind in kinds]
-            for part, tensors in zip(place.ours, zip(*split, strict=True), strict=True):
-                ours[part] = Quantised(matrix.format, *(tensor.contiguous() for tensor in tensors))
+            split = [[kind] if mapping.fused is None else mapping.fused.split(kind, config) for kind in kinds]
+            for our_name, tensors in zip(mapping.ours, zip(*split, strict=True), strict=True):
+                ours[our_name] = Quantised(matrix.format, *(tensor.contiguous() for tensor in tensors))
     return QuantisedWeights(ours)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _all_quantised(place: Place, weights: QuantisedWeights) -> bool:
-    formats = {value.format if isinstance(value := weights.stored[name], Quantised) else "" for name in place.ours}
+def _all_quantised(mapping: TensorMapping, weights: QuantisedWeights) -> bool:
+    formats = {value.format if isinstance(value := weights.stored[name], Quantised) else "" for name in mapping.ours}
     if len(formats) > 1:
-        raise UnsupportedModel(f"{', '.join(place.ours)} are one matrix of this family: give them one format")
+        raise UnsupportedModel(f"{', '.join(mapping.ours)} are one matrix of this family: give them one format")
     return formats != {""}
 
 
@@ -145,7 +149,11 @@ def _common_group(scales: Mapping[str, Tensor]) -> int:
 def _quantization(bits: Mapping[str, int], group: int, ignore: list[str]) -> JsonObject:
     groups, widths = {}, sorted(set(bits.values()))
     for number, width in enumerate(widths):
-        layers = sorted(layer for layer, own in bits.items() if own == width) if len(widths) > 1 else ["Linear"]
+        layers = (
+            sorted(layer for layer, layer_bits in bits.items() if layer_bits == width)
+            if len(widths) > 1
+            else ["Linear"]
+        )
         weights = {"num_bits": width, "type": "int", "symmetric": True, "strategy": "group", "group_size": group}
         groups[f"group_{number}"] = {"targets": layers, "weights": weights}
     status = {"quant_method": _METHOD, "format": _FORMAT, "quantization_status": "compressed"}
@@ -160,9 +168,9 @@ def _pack(q: Tensor, bits: int) -> Tensor:
     return torch.where(packed >= 2**31, packed - 2**32, packed).int()
 
 
-def _read(theirs: Mapping[str, Tensor], layer: str) -> Quantised:
-    packed, scales = theirs[layer + _PACKED], theirs[layer + _SCALE]
-    rows, columns = theirs[layer + _SHAPE].tolist()
+def _read(their_weights: Mapping[str, Tensor], layer: str) -> Quantised:
+    packed, scales = their_weights[layer + _PACKED], their_weights[layer + _SCALE]
+    rows, columns = their_weights[layer + _SHAPE].tolist()
     bits = 32 * packed.shape[1] // max(columns, 1)
     if bits not in (4, 8) or columns % (scales.shape[1] * GROUP) or not torch.equal(scales.half().to(scales), scales):
         raise UnsupportedModel(
@@ -177,5 +185,5 @@ def _read(theirs: Mapping[str, Tensor], layer: str) -> Quantised:
     return Quantised("int4", q.to(torch.uint8), half, half * -8)
 
 
-def _dequantised(theirs: Mapping[str, Tensor], layer: str) -> Tensor:
-    return dequantise(_read(theirs, layer))
+def _dequantised(their_weights: Mapping[str, Tensor], layer: str) -> Tensor:
+    return dequantise(_read(their_weights, layer))

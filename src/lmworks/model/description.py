@@ -30,11 +30,11 @@ def block_parts(block: configs.Block, stack: configs.Stack, width: int) -> list[
     attention = [attention_title(block.attention, stack.causal), *attention_words(block.attention)]
     if stack.relative_bias is not None:
         attention.append(f"{position_words(stack.relative_bias)}, shared by all blocks")
-    parts: list[tuple[Part, list[str]]] = [("attention", attention)]
+    sublayers: list[tuple[Part, list[str]]] = [("attention", attention)]
     if block.cross is not None:
-        parts.append(("attention", [CROSS, *attention_words(block.cross)]))
+        sublayers.append(("attention", [CROSS, *attention_words(block.cross)]))
     title = feed_forward_title(block.feed_forward)
-    return [*parts, ("feed-forward", [title, *feed_forward_words(block.feed_forward, width)])]
+    return [*sublayers, ("feed-forward", [title, *feed_forward_words(block.feed_forward, width)])]
 
 
 def norm_words(norm: configs.Norm) -> str:
@@ -58,8 +58,8 @@ def position_words(position: object) -> str:
         case configs.Sinusoidal():
             return "sinusoidal positions"
         case configs.Rope(theta, fraction, scaling):
-            part = "" if fraction == 1 else f" of {fraction:.0%} of the head"
-            return f"rotary{part}, base {theta:,.0f}" + (f", {scaling.kind} × {scaling.factor:g}" if scaling else "")
+            portion = "" if fraction == 1 else f" of {fraction:.0%} of the head"
+            return f"rotary{portion}, base {theta:,.0f}" + (f", {scaling.kind} × {scaling.factor:g}" if scaling else "")
         case configs.Alibi():
             return "linear biases (ALiBi)"
         case configs.RelativeBias(buckets):

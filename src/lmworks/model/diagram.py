@@ -56,9 +56,9 @@ class Drawing:
             max(box.y + box.height for box in self.boxes),
         )
 
-    def add(self, other: "Drawing") -> None:
-        self.boxes += other.boxes
-        self.lines += other.lines
+    def add(self, drawing: "Drawing") -> None:
+        self.boxes += drawing.boxes
+        self.lines += drawing.lines
 
 
 class _Column:
@@ -135,11 +135,11 @@ def _stack(
 
 def _block(column: _Column, block: configs.Block, stack: configs.Stack, width: int, times: int) -> None:
     first, bottom, norm = len(column.drawing.boxes), column.top, description.norm_words(block.norm)
-    parts = description.block_parts(block, stack, width)
+    sublayers = description.block_parts(block, stack, width)
     if block.norm_at == "parallel":
-        _parallel(column, parts, norm)
+        _parallel(column, sublayers, norm)
     else:
-        for kind, lines in parts:
+        for kind, lines in sublayers:
             column.rise(GAP)
             start = column.top
             if block.norm_at != "post":
@@ -156,12 +156,12 @@ def _block(column: _Column, block: configs.Block, stack: configs.Stack, width: i
     column.enclose("frame", first, bottom, times)
 
 
-def _parallel(column: _Column, parts: list[tuple[description.Part, list[str]]], norm: str) -> None:
+def _parallel(column: _Column, sublayers: list[tuple[description.Part, list[str]]], norm: str) -> None:
     """The parts side by side, each after its norm, and the stream between them."""
     column.rise(GAP)
     start, shift = column.top, WIDTH / 2 + GAP
     sides = []
-    for sign, (kind, lines) in zip((-1, 1), parts, strict=True):
+    for sign, (kind, lines) in zip((-1, 1), sublayers, strict=True):
         branch = _Column(start)
         branch.put("norm", norm)
         branch.put(kind, *lines)
@@ -203,12 +203,12 @@ def draw(config: configs.ModelConfig, title: str) -> str:
     height = bottom - top + 3 * PAD + GAP
     frames = [box for box in drawing.boxes if box.kind in ("group", "frame")]
     order = sorted(frames, key=lambda box: box.kind, reverse=True)  # a group lies under its frames
-    parts = [box for box in drawing.boxes if box not in frames]
+    boxes = [box for box in drawing.boxes if box not in frames]
     lines = []
     for line in drawing.lines:
         points = " L".join(f"{x:g} {y:g}" for x, y in line.points)
         lines.append(f'<path class="line" d="M{points}"' + (' marker-end="url(#arrow)"/>' if line.arrow else "/>"))
-    body = [*map(_box, order), *lines, *map(_box, parts)]
+    body = [*map(_box, order), *lines, *map(_box, boxes)]
     name = escape(title)
     return "\n".join(
         [

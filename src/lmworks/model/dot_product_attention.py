@@ -53,7 +53,7 @@ def attend(
              and `causal` are of the others alone, a `bias` is of both.
     """
     if prefix is not None:
-        prefix = tuple(part.to(key.dtype).expand(len(key), -1, -1, -1) for part in prefix)  # type: ignore[assignment]
+        prefix = tuple(tensor.to(key.dtype).expand(len(key), -1, -1, -1) for tensor in prefix)  # type: ignore[assignment]
     grouped = query.shape[1] != key.shape[1]
     if isinstance(mask, ForkedRanges):
         if prefix is not None:
@@ -88,7 +88,7 @@ def _blockwise(
     softcap: float | None,
     prefix: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    """With a prefix, what is seen of either is computed by itself, and weighed by the logarithms of both sums."""
+    """FlexAttention; with a prefix, over prefix and keys apart, joined by the log-sum-exp of each."""
     cap = None if softcap is None else _cap(softcap)
     settings = {"score_mod": cap, "scale": scale, "enable_gqa": query.shape[1] != key.shape[1]}
     flex = compiled_flex_attention()
@@ -100,7 +100,7 @@ def _blockwise(
         flex(query, *prefix, return_aux=request, **settings),
     ]
     shares = torch.stack([sums.lse for _, sums in pieces]).softmax(dim=0)  # (2, batch, heads, length)
-    return sum(share[..., None] * part for share, (part, _) in zip(shares, pieces, strict=True)).to(query.dtype)  # type: ignore[union-attr]
+    return sum(share[..., None] * output for share, (output, _) in zip(shares, pieces, strict=True)).to(query.dtype)  # type: ignore[union-attr]
 
 
 def _plain(
@@ -115,7 +115,7 @@ def _plain(
 ) -> Tensor:
     heads, stored = query.shape[1], key.shape[2]
     key, value = (shared.repeat_interleave(heads // shared.shape[1], dim=1) for shared in (key, value))
-    parts = []
+    outputs = []
     for start in range(0, query.shape[2], QUERIES_AT_A_TIME):
         rows = slice(start, start + QUERIES_AT_A_TIME)
         scores = query[:, :, rows] @ key.transpose(-1, -2) * scale  # (batch, heads, queries, stored)
@@ -129,8 +129,8 @@ def _plain(
             column = sinks.to(scores.dtype).view(1, heads, 1, 1).expand(*scores.shape[:3], 1)
             scores = torch.cat((scores, column), dim=-1)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
-        parts.append(weights[..., :stored] @ value)
-    return torch.cat(parts, dim=2)
+        outputs.append(weights[..., :stored] @ value)
+    return torch.cat(outputs, dim=2)
 
 
 def _rows(tensor: Tensor, rows: slice) -> Tensor:

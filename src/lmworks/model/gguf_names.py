@@ -35,7 +35,9 @@ _COMMON = {
     "decoder.norm": "output_norm",
     "head.projection": "output",
 }
-_FUSED_ATTENTION = {f"decoder.blocks.{{}}.attention.{part}": "blk.{}.attn_qkv" for part in ("query", "key", "value")}
+_FUSED_ATTENTION = {
+    f"decoder.blocks.{{}}.attention.{projection}": "blk.{}.attn_qkv" for projection in ("query", "key", "value")
+}
 
 
 @dataclass(frozen=True)
@@ -101,27 +103,27 @@ ARCHITECTURES = (
 OPTIONAL = {name for architecture in ARCHITECTURES for name in (*architecture.needs, *architecture.may)}
 
 
-class Place(NamedTuple):
-    """One of our parameters in the file: rows of the tensor `theirs`, beginning with `first`."""
+class TensorSlice(NamedTuple):
+    """One of our parameters in the file: rows of `tensor`, beginning with `first`."""
 
-    theirs: str
+    tensor: str
     first: int
     shape: tuple[int, ...]
 
 
-def places(config: ModelConfig, architecture: Architecture) -> dict[str, Place]:
-    """The place of each parameter of `Transformer(config)`; UnsupportedModel names one that GGUF has no place for."""
+def tensor_slices(config: ModelConfig, architecture: Architecture) -> dict[str, TensorSlice]:
+    """Where the file holds each parameter of `Transformer(config)`; UnsupportedModel names one without a place."""
     rows: Counter[str] = Counter()
-    result: dict[str, Place] = {}
+    result: dict[str, TensorSlice] = {}
     for name, parameter in empty_model(config).state_dict().items():
         module, _, kind = name.rpartition(".")
         numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
         template = architecture.name_of(re.sub(r"(?<=\.)\d+(?=\.|$)", "{}", module))
         if template is None or kind not in ("weight", "bias"):
             raise UnsupportedModel(f"a place for {name}")
-        theirs = f"{template.format(*numbers)}.{kind}"
-        result[name] = Place(theirs, rows[theirs], tuple(parameter.shape))
-        rows[theirs] += parameter.shape[0]
+        tensor = f"{template.format(*numbers)}.{kind}"
+        result[name] = TensorSlice(tensor, rows[tensor], tuple(parameter.shape))
+        rows[tensor] += parameter.shape[0]
     return result
 
 

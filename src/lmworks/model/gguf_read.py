@@ -19,7 +19,7 @@ from torch import Tensor
 from lmworks.model import config as configs
 from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.gguf_file import GgufFile, open_gguf
-from lmworks.model.gguf_names import ARCHITECTURES, OPTIONAL, Architecture, Place, from_file, places
+from lmworks.model.gguf_names import ARCHITECTURES, OPTIONAL, Architecture, TensorSlice, from_file, tensor_slices
 from lmworks.model.positions import rope_frequencies
 from lmworks.model.tensor_files import LazyTensors
 from lmworks.tokenizer.gguf_vocabulary import read_tokenizer
@@ -36,9 +36,9 @@ class GgufWeights(LazyTensors):
 
     def __init__(self, file: GgufFile, config: ModelConfig, architecture: Architecture) -> None:
         self._file, self._config, self._architecture = file, config, architecture
-        self._places = places(config, architecture)
-        _check(file, self._places)
-        super().__init__({name: partial(self._read, name) for name in self._places})
+        self._tensor_slices = tensor_slices(config, architecture)
+        _check(file, self._tensor_slices)
+        super().__init__({name: partial(self._read, name) for name in self._tensor_slices})
 
     @property
     def quantised(self) -> bool:
@@ -46,12 +46,14 @@ class GgufWeights(LazyTensors):
         return any(GGML_QUANT_SIZES[tensor.kind][0] > 1 for tensor in self._file.tensors.values())
 
     def _read(self, name: str) -> Tensor:
-        place = self._places[name]
-        tensor = self._file.read(place.theirs, slice(place.first, place.first + place.shape[0])).view(place.shape)
+        location = self._tensor_slices[name]
+        tensor = self._file.read(location.tensor, slice(location.first, location.first + location.shape[0])).view(
+            location.shape
+        )
         return from_file(name, tensor, self._config, self._architecture)
 
     def release(self) -> None:
-        """All that is wanted has been read; see `GgufFile.release`."""
+        """Free the file after everything needed has been read; see `GgufFile.release`."""
         self._file.release()
 
     def blocks(self, name: str) -> tuple[str, Tensor] | None:
@@ -59,11 +61,11 @@ class GgufWeights(LazyTensors):
 
         None for what is not quantised by blocks that lie along a row.
         """
-        place = self._places[name]
-        tensor = self._file.tensors[place.theirs]
-        if len(place.shape) != 2 or GGML_QUANT_SIZES[tensor.kind][0] == 1:
+        location = self._tensor_slices[name]
+        tensor = self._file.tensors[location.tensor]
+        if len(location.shape) != 2 or GGML_QUANT_SIZES[tensor.kind][0] == 1:
             return None
-        raw = self._file.raw(place.theirs, slice(place.first, place.first + place.shape[0]))
+        raw = self._file.raw(location.tensor, slice(location.first, location.first + location.shape[0]))
         return tensor.kind.name, from_file(name, raw, self._config, self._architecture)
 
 
@@ -83,9 +85,9 @@ def read_gguf(path: Path) -> GgufModel:
     UnsupportedModel or another ValueError names what is missing, damaged or not computed here.
     """
     file = open_gguf(path)
-    parts = file.metadata.get("split.count", 1)
-    if parts > 1:
-        raise UnsupportedModel(f"{path} is one of {parts} parts: join them with llama-gguf-split --merge")
+    split_count = file.metadata.get("split.count", 1)
+    if split_count > 1:
+        raise UnsupportedModel(f"{path} is one of {split_count} parts: join them with llama-gguf-split --merge")
     try:
         config, architecture = read_config(file)
         weights = GgufWeights(file, config, architecture)
@@ -95,20 +97,22 @@ def read_gguf(path: Path) -> GgufModel:
     return GgufModel(config, weights, read_tokenizer(file.metadata), template, licence)
 
 
-def _check(file: GgufFile, expected: Mapping[str, Place]) -> None:
+def _check(file: GgufFile, expected: Mapping[str, TensorSlice]) -> None:
     """ValueError names tensors that are missing, of another shape, or without a place in the model."""
     rows: Counter[str] = Counter()
-    for place in expected.values():
-        rows[place.theirs] += place.shape[0]
+    for location in expected.values():
+        rows[location.tensor] += location.shape[0]
     unknown = sorted(file.tensors.keys() - rows.keys() - {"rope_freqs.weight"})
     missing = sorted(rows.keys() - file.tensors.keys())
     if unknown or missing:
         raise ValueError(f"the GGUF file's tensors do not fit its metadata: missing {missing[:5]}, extra {unknown[:5]}")
-    for place in expected.values():
-        shape, wanted = file.tensors[place.theirs].matrix, (rows[place.theirs], prod(place.shape[1:]))
-        if shape != wanted:
+    for location in expected.values():
+        shape = file.tensors[location.tensor].matrix
+        expected_shape = (rows[location.tensor], prod(location.shape[1:]))
+        if shape != expected_shape:
             raise ValueError(
-                f"the GGUF file's tensor {place.theirs} is a matrix of {shape}, its metadata asks for {wanted}"
+                f"the GGUF file's tensor {location.tensor} is a matrix of {shape}, its metadata asks for "
+                f"{expected_shape}"
             )
 
 
@@ -119,11 +123,11 @@ def _check(file: GgufFile, expected: Mapping[str, Place]) -> None:
 def read_config(file: GgufFile) -> tuple[ModelConfig, Architecture]:
     """UnsupportedModel or another ValueError names the first key or tensor that is missing or not computed here."""
     name = file.need("general.architecture", str)
-    found = [architecture for architecture in ARCHITECTURES if architecture.name == name]
-    if not found:
+    architectures = [architecture for architecture in ARCHITECTURES if architecture.name == name]
+    if not architectures:
         known = ", ".join(sorted(architecture.name for architecture in ARCHITECTURES))
         raise UnsupportedModel(f"general.architecture = {name!r} is not supported; supported: {known}")
-    return ConfigReader(file, found[0]).config(), found[0]
+    return ConfigReader(file, architectures[0]).config(), architectures[0]
 
 
 @dataclass(frozen=True)

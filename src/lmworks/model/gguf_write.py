@@ -20,7 +20,7 @@ from lmworks.model import config as configs
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.config import ModelConfig, UnsupportedModel
 from lmworks.model.gguf_file import GgufFile, GgufTensor
-from lmworks.model.gguf_names import ARCHITECTURES, Architecture, places, to_file
+from lmworks.model.gguf_names import ARCHITECTURES, Architecture, tensor_slices, to_file
 from lmworks.model.gguf_read import ConfigReader, rope_divisors, shortest_decimal
 from lmworks.model.huggingface import whole_weights
 from lmworks.model.tensor_files import QuantisedWeights
@@ -97,16 +97,19 @@ def _write(
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     floats = checkpoint.weights if stored else whole_weights(checkpoint.model)
-    for name, (shape, parts, there, _) in tensors.items():
+    for name, (shape, parameters, there, _) in tensors.items():
         if name == "rope_freqs.weight":
             divisors = llama3_divisors(checkpoint.config)
             assert divisors is not None
             writer.write_tensor_data(divisors.numpy())
             continue
-        as_stored = all(part in stored and gguf_kind(stored[part]) == there.name for part in parts)
-        own = [to_gguf(stored[part])[1] if as_stored else floats[part].cpu() for part in parts]
+        as_stored = all(parameter in stored and gguf_kind(stored[parameter]) == there.name for parameter in parameters)
+        values = [to_gguf(stored[parameter])[1] if as_stored else floats[parameter].cpu() for parameter in parameters]
         rows = torch.cat(
-            [to_file(part, given, checkpoint.config, architecture) for part, given in zip(parts, own, strict=True)]
+            [
+                to_file(parameter, given, checkpoint.config, architecture)
+                for parameter, given in zip(parameters, values, strict=True)
+            ]
         )
         if as_stored:
             writer.write_tensor_data(rows.numpy())
@@ -145,7 +148,7 @@ class _FileTensor(NamedTuple):
     """A tensor of the file: its shape, our parameters in it, and how it is stored."""
 
     shape: tuple[int, ...]
-    parts: list[str]
+    parameters: list[str]
     kind: GGMLQuantizationType
     nbytes: int
 
@@ -155,18 +158,20 @@ def _tensors(checkpoint: Checkpoint, architecture: Architecture, kind: Kind) -> 
     divisors = llama3_divisors(checkpoint.config)
     if divisors is not None:
         layout["rope_freqs.weight"] = (tuple(divisors.shape), [])
-    for ours, place in places(checkpoint.config, architecture).items():
-        shape, parts = layout.get(place.theirs, ((0,), []))
-        if "_exps." in place.theirs:
-            shape = (len(parts) + 1, *place.shape)
+    for ours, location in tensor_slices(checkpoint.config, architecture).items():
+        shape, parameters = layout.get(location.tensor, ((0,), []))
+        if "_exps." in location.tensor:
+            shape = (len(parameters) + 1, *location.shape)
         else:
-            shape = (shape[0] + place.shape[0], *place.shape[1:])
-        layout[place.theirs] = (shape, [*parts, ours])
+            shape = (shape[0] + location.shape[0], *location.shape[1:])
+        layout[location.tensor] = (shape, [*parameters, ours])
     stored, tensors = _whole_blocks(checkpoint), dict[str, _FileTensor]()
-    for name, (shape, parts) in layout.items():
-        there = _kind(name, shape, [gguf_kind(stored[part]) if part in stored else kind for part in parts])
+    for name, (shape, parameters) in layout.items():
+        there = _kind(
+            name, shape, [gguf_kind(stored[parameter]) if parameter in stored else kind for parameter in parameters]
+        )
         block, size = GGML_QUANT_SIZES[there]
-        tensors[name] = _FileTensor(shape, parts, there, prod(shape) // block * size)
+        tensors[name] = _FileTensor(shape, parameters, there, prod(shape) // block * size)
     return tensors
 
 
@@ -179,8 +184,8 @@ def _whole_blocks(checkpoint: Checkpoint) -> dict[str, Quantised]:
 def _kind(name: str, shape: tuple[int, ...], kinds: Sequence[str]) -> GGMLQuantizationType:
     if len(shape) == 1 or name in ("position_embd.weight", "rope_freqs.weight") or "ffn_gate_inp" in name:
         return GGMLQuantizationType.F32
-    wanted = GGMLQuantizationType[kinds[0] if len(set(kinds)) == 1 else "F16"]
-    return wanted if shape[-1] % GGML_QUANT_SIZES[wanted][0] == 0 else GGMLQuantizationType.F16
+    tensor_kind = GGMLQuantizationType[kinds[0] if len(set(kinds)) == 1 else "F16"]
+    return tensor_kind if shape[-1] % GGML_QUANT_SIZES[tensor_kind][0] == 0 else GGMLQuantizationType.F16
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -200,13 +205,13 @@ def write_config(config: ModelConfig) -> tuple[dict[str, Any], Architecture]:
         except (KeyError, TypeError, ValueError) as error:
             failures.append((len(ARCHITECTURES), f"{architecture.name} lacks {error}"))
             continue
-        found = list(_differences(_explicit(config), _explicit(read), ""))
+        differences = list(_differences(_explicit(config), _explicit(read), ""))
         windows = [b.attention.pattern for stack in config.stacks for b in stack.blocks if b.attention.pattern]
         if architecture.period is None and any(getattr(w, "size", 0) < config.context_length for w in windows):
-            found.append("a window: llama.cpp computes none")
-        if not found:
+            differences.append("a window: llama.cpp computes none")
+        if not differences:
             return metadata, architecture
-        failures.append((len(found), f"{architecture.name} has another {found[0]}"))
+        failures.append((len(differences), f"{architecture.name} has another {differences[0]}"))
     raise UnsupportedModel(f"GGUF cannot express this config: {min(failures)[1]}")
 
 
@@ -270,7 +275,7 @@ def llama3_divisors(config: ModelConfig) -> torch.Tensor | None:
 
 def _as_file(config: ModelConfig, metadata: Mapping[str, Any], architecture: Architecture) -> GgufFile:
     """The file without its weights, enough to read the config from."""
-    shapes = {place.theirs: place.shape for place in places(config, architecture).values()}
+    shapes = {location.tensor: location.shape for location in tensor_slices(config, architecture).values()}
     divisors = llama3_divisors(config)
     if divisors is not None:
         shapes["rope_freqs.weight"] = tuple(divisors.shape)
@@ -295,12 +300,12 @@ def _explicit(config: ModelConfig) -> ModelConfig:
     return replace(config, decoder=replace(config.decoder, blocks=blocks))
 
 
-def _differences(ours: Any, theirs: Any, path: str) -> Iterator[str]:
-    if isinstance(ours, tuple) and isinstance(theirs, tuple) and len(ours) == len(theirs):
-        for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            yield from _differences(one, other, f"{path}.{index}")
-    elif is_dataclass(ours) and type(ours) is type(theirs):
-        for field in fields(ours):
-            yield from _differences(getattr(ours, field.name), getattr(theirs, field.name), f"{path}.{field.name}")
-    elif ours != theirs:
-        yield f"{path.removeprefix('.')}: {ours!r} is not {theirs!r}"
+def _differences(given: Any, read_back: Any, path: str) -> Iterator[str]:
+    if isinstance(given, tuple) and isinstance(read_back, tuple) and len(given) == len(read_back):
+        for index, (given_item, read_item) in enumerate(zip(given, read_back, strict=True)):
+            yield from _differences(given_item, read_item, f"{path}.{index}")
+    elif is_dataclass(given) and type(given) is type(read_back):
+        for field in fields(given):
+            yield from _differences(getattr(given, field.name), getattr(read_back, field.name), f"{path}.{field.name}")
+    elif given != read_back:
+        yield f"{path.removeprefix('.')}: {given!r} is not {read_back!r}"

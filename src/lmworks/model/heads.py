@@ -134,20 +134,20 @@ class SpanBoundaryHead(_MaskedAndMore):
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
     def spans(
-        self, hidden: Tensor, tokens: Tensor, rows: Tensor, starts: Tensor, ends: Tensor, places: Tensor
+        self, hidden: Tensor, tokens: Tensor, rows: Tensor, starts: Tensor, ends: Tensor, offsets: Tensor
     ) -> Tensor:
         """Logits (n, vocabulary) of n tokens of masked spans; the last projection of `span_features`."""
-        return F.linear(self.span_features(hidden, rows, starts, ends, places), tokens, self.bias)
+        return F.linear(self.span_features(hidden, rows, starts, ends, offsets), tokens, self.bias)
 
-    def span_features(self, hidden: Tensor, rows: Tensor, starts: Tensor, ends: Tensor, places: Tensor) -> Tensor:
+    def span_features(self, hidden: Tensor, rows: Tensor, starts: Tensor, ends: Tensor, offsets: Tensor) -> Tensor:
         """The vectors that are projected to the vocabulary for n tokens of masked spans: (n, width).
 
         hidden   (batch, length, width), the encoder's output.
         rows     (n,) the row of the batch that each token is in.
         starts   (n,) the position just before its span; `ends` the one just after.
-        places   (n,) its place in the span, from 0.
+        offsets  (n,) its offset in the span, from 0.
         """
-        joined = torch.cat((hidden[rows, starts], hidden[rows, ends], self.positions(places)), dim=-1)
+        joined = torch.cat((hidden[rows, starts], hidden[rows, ends], self.positions(offsets)), dim=-1)
         joined = self.first_norm(F.gelu(self.first(joined)))
         return self.second_norm(F.gelu(self.second(joined)))
 

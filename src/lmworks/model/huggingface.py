@@ -52,10 +52,10 @@ def write_config(config: ModelConfig, like: Document | None = None) -> JsonObjec
         return dict(like)
     preferred = () if like is None else (family_of(like.get("model_type")),)
     for index, family in enumerate((*preferred, *FAMILIES)):
-        kept = dict(like) if like is not None and index == 0 else {}
+        fields = dict(like) if like is not None and index == 0 else {}
         for architecture in family.architectures:
             try:
-                document = kept | family.write(config if pool is None else replace(config, head=None), architecture)
+                document = fields | family.write(config if pool is None else replace(config, head=None), architecture)
                 if read_config(document, pool) == config:
                     return document
             except (AttributeError, KeyError, StopIteration, TypeError, ValueError):  # not of this family
@@ -79,7 +79,7 @@ def family_of(model_type: Any) -> Family:
 _NUMBER = r"(?<=\.)\d+(?=\.)"
 
 
-class Place(NamedTuple):
+class TensorMapping(NamedTuple):
     """Our names of one of their tensors, and how it is cut when they are several."""
 
     ours: tuple[str, ...]
@@ -104,26 +104,26 @@ def whole_weights(model: Transformer) -> dict[str, Tensor]:
     return weights
 
 
-def to_our_names(config: ModelConfig, document: Document, theirs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def to_our_names(config: ModelConfig, document: Document, their_weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """A family's tensors as the parameters of `Transformer(config)`; `document` is the config.json.
 
-    Each is taken from `theirs` when it is asked for, and has the shape that the config asks for: ValueError names one
+    Each is taken from `their_weights` when it is asked for, and has the shape of the config: ValueError names one
     that has not. A ValueError here lists tensors that are missing, and tensors that have no place in the model, which
     would be lost.
     """
     family = family_of(document["model_type"])
-    places = places_of(config, document)
-    short = _without_prefix(family, theirs, places)
-    _drop_copies(family, document, short, places, theirs)
-    missing, unknown = sorted(places.keys() - short), sorted(short.keys() - places.keys())
+    mappings = tensor_mappings(config, document)
+    short = _without_prefix(family, their_weights, mappings)
+    _drop_copies(family, document, short, mappings, their_weights)
+    missing, unknown = sorted(mappings.keys() - short), sorted(short.keys() - mappings.keys())
     if missing or unknown:
         raise ValueError(f"the weights do not fit config.json: missing {missing[:5]}, without a place {unknown[:5]}")
     shapes = empty_model(config).state_dict()
     readers: dict[str, Callable[[], Tensor]] = {}
-    for name, place in places.items():
-        shape = _join(place, shapes, config).shape
-        for part, ours in enumerate(place.ours):
-            readers[ours] = partial(_part, theirs, short[name], shape, place, part, config)
+    for name, mapping in mappings.items():
+        shape = _join(mapping, shapes, config).shape
+        for index, our_name in enumerate(mapping.ours):
+            readers[our_name] = partial(_part, their_weights, short[name], shape, mapping, index, config)
     return LazyTensors(readers)
 
 
@@ -133,63 +133,70 @@ def to_their_names(config: ModelConfig, document: Document, ours: Mapping[str, T
     architecture = family.architecture(document)
     head = tuple(architecture.modules.values())
     readers: dict[str, Callable[[], Tensor]] = {}
-    for name, place in places_of(config, document).items():
+    for name, mapping in tensor_mappings(config, document).items():
         of_head = any(name == module or name.startswith(f"{module}.") for module in head)
         full = name if of_head or architecture.bare else family.prefix + name
-        readers[full] = partial(_join, place, ours, config)
+        readers[full] = partial(_join, mapping, ours, config)
     return LazyTensors(readers)
 
 
 def _part(
-    theirs: Mapping[str, Tensor], name: str, shape: torch.Size, place: Place, part: int, config: ModelConfig
+    their_weights: Mapping[str, Tensor],
+    name: str,
+    shape: torch.Size,
+    mapping: TensorMapping,
+    index: int,
+    config: ModelConfig,
 ) -> Tensor:
-    tensor = theirs[name]
+    tensor = their_weights[name]
     if tensor.shape != shape:
         raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, config.json asks for {tuple(shape)}")
-    return tensor if place.fused is None else place.fused.split(tensor, config)[part]
+    return tensor if mapping.fused is None else mapping.fused.split(tensor, config)[index]
 
 
-def _join(place: Place, ours: Mapping[str, Tensor], config: ModelConfig) -> Tensor:
-    parts = [ours[name] for name in place.ours]
-    return (parts[0] if place.fused is None else place.fused.join(parts, config)).contiguous()
+def _join(mapping: TensorMapping, ours: Mapping[str, Tensor], config: ModelConfig) -> Tensor:
+    tensors = [ours[name] for name in mapping.ours]
+    return (tensors[0] if mapping.fused is None else mapping.fused.join(tensors, config)).contiguous()
 
 
-def places_of(config: ModelConfig, document: Document) -> dict[str, Place]:
-    """Their tensor names, without the family's prefix, and what each becomes here."""
+def tensor_mappings(config: ModelConfig, document: Document) -> dict[str, TensorMapping]:
+    """A mapping from each of their tensor names, without the family's prefix, to our names."""
     family = family_of(document["model_type"])
     special = {**family.variant(config), **family.architecture(document).modules}
-    fused = {ours: part for part in family.fused for ours in part.ours}
-    places: dict[str, Place] = {}
+    fused = {ours: fusion for fusion in family.fused for ours in fusion.ours}
+    mappings: dict[str, TensorMapping] = {}
     for name in empty_model(config).state_dict():
         # `decoder.blocks.3.attention` → `decoder.blocks.{}.attention` and its numbers
         template, numbers = re.sub(_NUMBER, "{}", name), re.findall(_NUMBER, name)
         module, _, parameter = template.rpartition(".")
         if template in fused:
-            places[fused[template].theirs.format(*numbers)] = Place((name,), fused[template])
+            mappings[fused[template].their_name.format(*numbers)] = TensorMapping((name,), fused[template])
         elif template in special or template in family.modules:  # a parameter that is called otherwise there
-            places[_their_name(family, special, template, numbers)] = Place((name,), None)
+            mappings[_their_name(family, special, template, numbers)] = TensorMapping((name,), None)
         elif module in fused:
-            part = fused[module]
-            ours = tuple(f"{other.format(*numbers)}.{parameter}" for other in part.ours)
-            places[f"{part.theirs.format(*numbers)}.{parameter}"] = Place(ours, part)
+            fusion = fused[module]
+            ours = tuple(f"{our_module.format(*numbers)}.{parameter}" for our_module in fusion.ours)
+            mappings[f"{fusion.their_name.format(*numbers)}.{parameter}"] = TensorMapping(ours, fusion)
         else:
-            places[f"{_their_name(family, special, module, numbers)}.{parameter}"] = Place((name,), None)
-    return places
+            mappings[f"{_their_name(family, special, module, numbers)}.{parameter}"] = TensorMapping((name,), None)
+    return mappings
 
 
 def _their_name(family: Family, special: Mapping[str, str], ours: str, numbers: list[str]) -> str:
-    theirs = special[ours] if ours in special else family.modules[ours]
-    return theirs.removeprefix(family.prefix).format(*numbers)
+    their_module = special[ours] if ours in special else family.modules[ours]
+    return their_module.removeprefix(family.prefix).format(*numbers)
 
 
-def _without_prefix(family: Family, theirs: Mapping[str, Tensor], places: Mapping[str, Place]) -> dict[str, str]:
+def _without_prefix(
+    family: Family, their_weights: Mapping[str, Tensor], mappings: Mapping[str, TensorMapping]
+) -> dict[str, str]:
     """Their names without the family's prefix, which files have or have not, and the names as they are."""
     short: dict[str, str] = {}
-    for full in theirs:
+    for full in their_weights:
         name = full.removeprefix(family.prefix)
         for older, today in family.renamed.items():
             name = name.removesuffix(older) + today if name.endswith(older) else name
-        if name not in places and re.fullmatch(family.ignored, name):
+        if name not in mappings and re.fullmatch(family.ignored, name):
             continue
         if name in short:
             raise ValueError(f"{short[name]} and {full} are the same tensor of a {family.model_type} model: keep one")
@@ -198,17 +205,21 @@ def _without_prefix(family: Family, theirs: Mapping[str, Tensor], places: Mappin
 
 
 def _drop_copies(
-    family: Family, document: Document, short: dict[str, str], places: Mapping[str, Place], theirs: Mapping[str, Tensor]
+    family: Family,
+    document: Document,
+    short: dict[str, str],
+    mappings: Mapping[str, TensorMapping],
+    their_weights: Mapping[str, Tensor],
 ) -> None:
-    """Some files store a tied head, or another of the family's `copies`, a second time, or only the copy; ValueError
-    when they differ."""
+    """Remove second copies of tied tensors (the head, or the family's `copies`), which some files store,
+    or store alone; ValueError when they differ."""
     embedding = f"{family.modules['embedding.tokens']}.weight"
     architecture = family.architecture(document)
     head = f"{architecture.modules.get('head.projection', 'lm_head')}.weight"
     for copy, original in {head: embedding, **family.copies}.items():
-        if copy in short and copy not in places:
+        if copy in short and copy not in mappings:
             full = short.pop(copy)
             if original not in short and (copy in family.copies or not architecture.bare):
                 short[original] = full
-            elif original in short and not torch.equal(theirs[full], theirs[short[original]]):
+            elif original in short and not torch.equal(their_weights[full], their_weights[short[original]]):
                 raise ValueError(f"the model ties them, but {full} differs from {short[original]}")

@@ -193,8 +193,9 @@ def _describe(model: Transformer, module: nn.Module, name: str) -> Weight:
     rows, columns = model.get_parameter(name).shape
     fans = (columns, rows) if isinstance(module, nn.Linear) else (rows, columns)
     width, head = model.config.embedding.width, model.config.head
-    place = "decoder" if path[0] == "head" and "blocks" in path else path[0]  # a head's blocks stand on the decoder's
-    stack = {"encoder": model.config.encoder, "decoder": model.config.decoder}.get(place)
+    # A head's blocks stand on the decoder's.
+    stack_name = "decoder" if path[0] == "head" and "blocks" in path else path[0]
+    stack = {"encoder": model.config.encoder, "decoder": model.config.decoder}.get(stack_name)
     if stack is None:
         factor = None
         if isinstance(head, LanguageModelHead) and path[-1] == ("tokens" if head.tied else "projection"):

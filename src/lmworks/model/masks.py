@@ -1,4 +1,4 @@
-"""Who may attend to whom.
+"""Attention masks: who may attend to whom.
 
 By most rules each query sees one range of keys: the past, a document, a prefix. Whoever knows the rule states the
 ranges, as two numbers for each query (`documents`, `prefixes`); they are what the kernel of training on the CPU takes,
@@ -26,12 +26,12 @@ Predicate = Callable[[Tensor, Tensor, Tensor], Tensor]  # (row, place of the que
 
 
 class ForkedRanges(NamedTuple):
-    """`own` keys of each query of a row, and the `shared` keys (1, forks) that queries at the places `forks` (forks,)
+    """`own_keys` of each query of a row, and the `shared_keys` (1, forks) that queries at the indices `forks` (forks,)
     int64 see besides."""
 
-    own: KeyRanges
+    own_keys: KeyRanges
     forks: Tensor
-    shared: KeyRanges
+    shared_keys: KeyRanges
 
 
 Rule = Predicate | ForkedRanges
@@ -54,8 +54,8 @@ def documents(numbers: Tensor, causal: bool) -> KeyRanges:
     `numbers` (batch, length) int64: a document is a run of equal ones. Give the model positions that start afresh in
     each, and it gives what it gives each document alone.
     """
-    places, begins, ends = _runs(numbers)
-    return _ranges(_latest(begins, places), places if causal else _next(ends, places))
+    indices, begins, ends = _runs(numbers)
+    return _ranges(_latest(begins, indices), indices if causal else _next(ends, indices))
 
 
 def prefixes(numbers: Tensor, prefix: Tensor) -> KeyRanges:
@@ -65,9 +65,9 @@ def prefixes(numbers: Tensor, prefix: Tensor) -> KeyRanges:
     With a cache, `numbers` are of the whole text, and the prefix must come in one forward: what is stored already was
     computed without seeing what came later.
     """
-    places, begins, ends = _runs(numbers)
-    last = _latest(prefix, places).gather(1, _next(ends, places)).maximum(places)
-    return _ranges(_latest(begins, places), last)
+    indices, begins, ends = _runs(numbers)
+    last = _latest(prefix, indices).gather(1, _next(ends, indices)).maximum(indices)
+    return _ranges(_latest(begins, indices), last)
 
 
 def shared_prefixes(texts: Tensor, branches: Tensor) -> ForkedRanges:
@@ -79,11 +79,11 @@ def shared_prefixes(texts: Tensor, branches: Tensor) -> ForkedRanges:
     alone. The first continuation and its prefix are one range; those after it see their own and, apart from it, the
     prefix.
     """
-    places, begins, _ = _runs(texts)
-    text, branch = _latest(begins, places), _latest(begins | _runs(branches)[1], places)
+    indices, begins, _ = _runs(texts)
+    text, branch = _latest(begins, indices), _latest(begins | _runs(branches)[1], indices)
     forks = (branches[0] > 1).nonzero()[:, 0]
-    ends = _next(branches > 0, places).gather(1, text)[:, forks] - 1  # of the prefixes
-    return ForkedRanges(_ranges(branch.where(branches > 1, text), places), forks, _ranges(text[:, forks], ends))
+    ends = _next(branches > 0, indices).gather(1, text)[:, forks] - 1  # of the prefixes
+    return ForkedRanges(_ranges(branch.where(branches > 1, text), indices), forks, _ranges(text[:, forks], ends))
 
 
 def both(first: Predicate, second: Predicate) -> Predicate:
@@ -175,9 +175,9 @@ def key_ranges(
         return None
     first, last, gapless = ranges.first.long(), ranges.last.long(), positions >= 0
     if real is not None:
-        places, real = _places(positions), real.bool()
-        first = _next(real, places).clamp(max=places.shape[1] - 1).gather(1, first).where(real, places)
-        last = _latest(real, places).gather(1, last).where(real, places)
+        indices, real = _indices(positions), real.bool()
+        first = _next(real, indices).clamp(max=indices.shape[1] - 1).gather(1, first).where(real, indices)
+        last = _latest(real, indices).gather(1, last).where(real, indices)
         before = real.long().cumsum(dim=1)
         gapless = before.gather(1, last) - before.gather(1, first) == last - first
     if pattern is not None:
@@ -187,8 +187,8 @@ def key_ranges(
         breaks = torch.zeros_like(positions)
         breaks[:, 1:] = (positions.diff(dim=1) != 1).cumsum(dim=1)
         gapless = gapless & (breaks.gather(1, first) == breaks.gather(1, last))
-        place_of_zero = first - positions.gather(1, first)  # where positions grow by one along the range, as places do
-        first, last = first.maximum(limits[0] + place_of_zero), last.minimum(limits[1] + place_of_zero)
+        index_of_zero = first - positions.gather(1, first)  # where positions grow by one along the range, as indices do
+        first, last = first.maximum(limits[0] + index_of_zero), last.minimum(limits[1] + index_of_zero)
     return _ranges(first, last) if bool(gapless.all()) else None
 
 
@@ -208,22 +208,22 @@ def _ranges(first: Tensor, last: Tensor) -> KeyRanges:
     return KeyRanges(first.int().contiguous(), last.int().contiguous())
 
 
-def _places(like: Tensor) -> Tensor:
+def _indices(like: Tensor) -> Tensor:
     """(batch, length) int64: 0 to length - 1."""
     return torch.arange(like.shape[1], device=like.device).expand_as(like)
 
 
 def _runs(numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Places, and where runs of equal numbers begin and end, bool; (batch, length) each."""
+    """Indices, and where runs of equal numbers begin and end, bool; (batch, length) each."""
     edge, differ = numbers.new_ones(len(numbers), 1, dtype=torch.bool), numbers.diff(dim=1) != 0
-    return _places(numbers), torch.cat((edge, differ), dim=1), torch.cat((differ, edge), dim=1)
+    return _indices(numbers), torch.cat((edge, differ), dim=1), torch.cat((differ, edge), dim=1)
 
 
-def _latest(marked: Tensor, places: Tensor) -> Tensor:
-    """The nearest place up to each that is marked; 0 where none is."""
-    return places.where(marked, 0).cummax(dim=1).values
+def _latest(marked: Tensor, indices: Tensor) -> Tensor:
+    """The last marked index up to each; 0 where there is none."""
+    return indices.where(marked, 0).cummax(dim=1).values
 
 
-def _next(marked: Tensor, places: Tensor) -> Tensor:
-    """The nearest place from each on that is marked; the length where none is."""
-    return places.where(marked, places.shape[1]).flip(1).cummin(dim=1).values.flip(1)
+def _next(marked: Tensor, indices: Tensor) -> Tensor:
+    """The first marked index from each on; the length where there is none."""
+    return indices.where(marked, indices.shape[1]).flip(1).cummin(dim=1).values.flip(1)

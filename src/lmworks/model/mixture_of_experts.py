@@ -99,8 +99,8 @@ def route(logits: Tensor, config: configs.MixtureOfExperts) -> tuple[Tensor, Ten
         return weights, chosen
     in_turn = chosen.flatten(1)  # (batch, length * top_k)
     demand = F.one_hot(in_turn, config.experts).cumsum(dim=1)  # (batch, length * top_k, experts)
-    place = demand.gather(-1, in_turn[..., None]).view_as(chosen)  # in its expert's queue, from 1
-    return weights, chosen.masked_fill(place > capacity, config.experts)
+    queue_position = demand.gather(-1, in_turn[..., None]).view_as(chosen)  # in its expert's queue, from 1
+    return weights, chosen.masked_fill(queue_position > capacity, config.experts)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def expert_use(routing: Routing, mask: Tensor | None = None) -> ExpertUse:
 
 def _real(values: Tensor, mask: Tensor | None) -> Tensor:
     """(…, n) → (tokens, n), without the padding. ValueError if nothing is left."""
-    kept = values.flatten(0, -2) if mask is None else values[mask.bool()]
-    if not len(kept):
+    tokens = values.flatten(0, -2) if mask is None else values[mask.bool()]
+    if not len(tokens):
         raise ValueError("the mask leaves no token: there is nothing to measure")
-    return kept
+    return tokens

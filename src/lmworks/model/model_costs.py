@@ -70,8 +70,8 @@ def flops_per_token(config: configs.ModelConfig, context: int) -> int:
     An encoder–decoder: one token of the source and one of the target together, both texts of `context` tokens. A head
     that reads one vector per text costs nothing per token.
     """
-    parts = sizes_of_parts(config)
-    matrices = sum(size.matrices for part, size in parts.items() if part != "head") + _head_matrices(config)
+    sizes = sizes_of_parts(config)
+    matrices = sum(size.matrices for part, size in sizes.items() if part != "head") + _head_matrices(config)
     scores = sum(_score_flops(block, context, stack.causal) for stack in config.stacks for block in stack.blocks)
     return 2 * matrices + scores
 
@@ -134,14 +134,14 @@ def _embedding(embedding: configs.Embedding) -> Size:
 
 
 def _stack(stack: configs.Stack, width: int) -> dict[str, Size]:
-    parts: dict[str, Size] = {}
+    sizes: dict[str, Size] = {}
     for block in stack.blocks:
         for part, size in block_sizes(block, width).items():
-            parts[part] = parts.get(part, Size()) + size
+            sizes[part] = sizes.get(part, Size()) + size
     if stack.relative_bias is not None:
-        parts["attention"] += Size(vectors=stack.relative_bias.buckets * stack.blocks[0].attention.heads)
-    parts["norms"] += norms_size(stack.final_norm, width)
-    return parts
+        sizes["attention"] += Size(vectors=stack.relative_bias.buckets * stack.blocks[0].attention.heads)
+    sizes["norms"] += norms_size(stack.final_norm, width)
+    return sizes
 
 
 def block_sizes(block: configs.Block, width: int) -> dict[str, Size]:
@@ -226,9 +226,9 @@ def _head(head: configs.Head | None, width: int, vocabulary: int) -> Size:
             tables = Size(vectors=max_span * position_width + vocabulary)
             return _head(masked, width, vocabulary) + network + norms_size(masked.norm, width, 2) + tables
         case configs.MultiTokenHead(following, block, norm, depth):
-            one = _linear(2 * width, width) + norms_size(norm, width, 2)
-            one = sum(_stack(configs.Stack((block,), True, norm), width).values(), one)
-            return sum([one] * depth, _head(following, width, vocabulary))
+            module = _linear(2 * width, width) + norms_size(norm, width, 2)
+            module = sum(_stack(configs.Stack((block,), True, norm), width).values(), module)
+            return sum([module] * depth, _head(following, width, vocabulary))
         case configs.NextSentenceHead(masked):
             pooler = _linear(width, width, bias=True) + _linear(width, 2, bias=True)
             return _head(masked, width, vocabulary) + pooler

@@ -85,8 +85,8 @@ def _yarn(yarn: configs.YarnScaling, theta: float, periods: Tensor) -> tuple[Ten
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, 2 * planes - 1)
     ramp = (torch.arange(planes, dtype=torch.float32, device=periods.device) - low) / max(high - low, 0.001)
-    kept = 1 - ramp.clamp(0, 1)
-    frequencies = 1 / (yarn.factor * periods) * (1 - kept) + 1 / periods * kept
+    extrapolation = 1 - ramp.clamp(0, 1)
+    frequencies = 1 / (yarn.factor * periods) * (1 - extrapolation) + 1 / periods * extrapolation
     factor = 0.1 * math.log(yarn.factor) + 1 if yarn.factor > 1 else 1.0
     return frequencies, factor if yarn.attention_factor is None else yarn.attention_factor
 
@@ -94,8 +94,8 @@ def _yarn(yarn: configs.YarnScaling, theta: float, periods: Tensor) -> tuple[Ten
 def _llama3(scaling: configs.Llama3Scaling, frequencies: Tensor) -> Tensor:
     turns = scaling.original_length / (2 * math.pi / frequencies)  # within the original length
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    kept = ((turns - low) / (high - low)).clamp(0, 1)
-    return (1 - kept) * frequencies / scaling.factor + kept * frequencies
+    smooth = ((turns - low) / (high - low)).clamp(0, 1)
+    return (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
 
 
 def sinusoids(positions: Tensor, width: int, theta: float, dtype: torch.dtype) -> Tensor:

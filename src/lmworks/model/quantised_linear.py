@@ -68,8 +68,8 @@ class _ExactProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, matrix: PackedMatrix) -> Tensor:
         """`x` (…, columns) → (…, rows)."""
         ctx.matrix, step = matrix, _step(matrix.columns, BLOCK)
-        parts = (matrix.part(rows=slice(first, first + step)) for first in range(0, matrix.rows, step))
-        y = _joined([F.linear(x, dequantise(part, x.dtype)) for part in parts])
+        tiles = (matrix.part(rows=slice(first, first + step)) for first in range(0, matrix.rows, step))
+        y = _joined([F.linear(x, dequantise(tile, x.dtype)) for tile in tiles])
         return y if matrix.bias is None else y + matrix.bias.to(x.dtype)
 
     @staticmethod
@@ -78,8 +78,8 @@ class _ExactProduct(torch.autograd.Function):
         """`dy` (…, rows) → (…, columns)."""
         matrix: PackedMatrix = ctx.matrix
         step = _step(matrix.rows, GROUP)
-        parts = (matrix.part(columns=slice(first, first + step)) for first in range(0, matrix.columns, step))
-        return _joined([dy @ dequantise(part, dy.dtype) for part in parts]), None
+        tiles = (matrix.part(columns=slice(first, first + step)) for first in range(0, matrix.columns, step))
+        return _joined([dy @ dequantise(tile, dy.dtype) for tile in tiles]), None
 
 
 @cache
@@ -88,13 +88,13 @@ def _multiply() -> Any:
     return torch.compiler.disable(_ExactProduct.apply)
 
 
-def _step(others: int, multiple: int) -> int:
-    """So many rows, or columns, make a tile."""
-    return max(_TILE // others // multiple, 1) * multiple
+def _step(other_size: int, multiple: int) -> int:
+    """How many rows, or columns, make a tile."""
+    return max(_TILE // other_size // multiple, 1) * multiple
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+def _joined(outputs: list[Tensor]) -> Tensor:
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
 
 
 def quantise_projections(model: Transformer, format_of: Callable[[str], Format | str]) -> Transformer:
@@ -125,25 +125,28 @@ def replace_projections(
 
 
 def pack_parameter(
-    weights: Mapping[str, Tensor | Quantised], name: str, wanted: Format | Literal["stored"], bias: Tensor | None = None
+    weights: Mapping[str, Tensor | Quantised],
+    name: str,
+    target_format: Format | Literal["stored"],
+    bias: Tensor | None = None,
 ) -> PackedMatrix:
-    """A matrix among a model's weights in the format `wanted`; "stored": what is `Quantised`, and a GGUF file's blocks,
+    """A matrix among a model's weights in a format; "stored": what is `Quantised`, and a GGUF file's blocks,
     as they are, bit for bit; what has no counterpart in int8, and what is not quantised in bfloat16."""
     blocks_of = getattr(weights, "blocks", None)  # of a GGUF file, whose library takes long to import
     stored = None if blocks_of is None else blocks_of(name)
     if stored is not None and stored[0] in BLOCK_FORMATS:
         kind, blocks = stored
         format_, block_bytes, _ = BLOCK_FORMATS[kind]
-        if wanted in ("stored", format_):
+        if target_format in ("stored", format_):
             return pack(from_gguf(blocks, kind, blocks.shape[1] // block_bytes * GROUP), bias)
     values = weights[name]
     if isinstance(values, Quantised):
-        if wanted in ("stored", values.format):
+        if target_format in ("stored", values.format):
             return pack(values, bias)
         values = dequantise_values(values)
-    if wanted == "stored":
-        wanted = "bfloat16" if stored is None else "int8"
-    return pack_weight(values, wanted, bias)
+    if target_format == "stored":
+        target_format = "bfloat16" if stored is None else "int8"
+    return pack_weight(values, target_format, bias)
 
 
 def quantised_weights(model: Transformer) -> dict[str, Tensor | Quantised]:

@@ -59,12 +59,12 @@ class Block(nn.Module):
         return self._residual(hidden, self.feed_forward, self.feed_forward_norm, self.feed_forward_post_norm)
 
     def _residual(
-        self, hidden: Tensor, part: Callable[[Tensor], Tensor], norm: nn.Module | None, post_norm: nn.Module | None
+        self, hidden: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module | None, post_norm: nn.Module | None
     ) -> Tensor:
         assert norm is not None
         if self.norm_at == "post":
-            return norm(hidden + part(hidden))
-        change = part(norm(hidden))
+            return norm(hidden + sublayer(hidden))
+        change = sublayer(norm(hidden))
         return hidden + (change if post_norm is None else post_norm(change))
 
 
@@ -185,8 +185,8 @@ class Stack(nn.Module):
         allowed = allowed if sparse is None else masks.both(allowed, masks.at(queries, sparse))
         if flexible and (rule is not None or sparse is not None):
             return masks.blockwise(allowed, batch, length, attention_mask, queries.device)
-        places = torch.arange(length, device=queries.device)[None]
-        mask = masks.dense(allowed, batch, places, places)
+        indices = torch.arange(length, device=queries.device)[None]
+        mask = masks.dense(allowed, batch, indices, indices)
         return mask if attention_mask is None else mask & masks.padding(attention_mask)
 
 

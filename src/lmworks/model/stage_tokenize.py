@@ -19,23 +19,23 @@ def tokenize(config: TokenizeConfig, context: StageContext) -> StageResult:
 
     LookupError for a tokenizer that is not there; ValueError for none or two, and for what cannot be tokenized with it.
     """
-    found = _find(config, context)
+    source = _find(config, context)
     made = any((folder / CONVERSATIONS).exists() for folder in context.inputs.values())
     if not config.conversations and not made:
         if config.family or config.quotas or config.length is not None or config.learn != "all":
             raise ValueError("family, learn, length and quotas are of conversations: name those, or leave these out")
         # Special tokens that would let a document speak as someone in a conversation, by the model's chat template.
-        template = own_chat_template(found.path)
-        marks = turn_tokens(ChatTemplate(template), found.tokenizer) if template else set()
-        return shard_documents(config, context, found.tokenizer, marks)
+        template = own_chat_template(source.path)
+        marks = turn_tokens(ChatTemplate(template), source.tokenizer) if template else set()
+        return shard_documents(config, context, source.tokenizer, marks)
     if documents := [name for name, folder in context.inputs.items() if (folder / DOCUMENTS).exists()]:
         raise ValueError(
             f"conversations come instead of documents: leave out the input {documents[0]}, or the conversations"
         )
-    renderer = find_renderer(found, config.family or None)
-    if config.family and (missing := missing_tokens(config.family, found.tokenizer)):
+    renderer = find_renderer(source, config.family or None)
+    if config.family and (missing := missing_tokens(config.family, source.tokenizer)):
         raise ValueError(
-            f"the template of the family {config.family} writes {', '.join(missing)}, which {found.name} would read "
+            f"the template of the family {config.family} writes {', '.join(missing)}, which {source.name} would read "
             "letter by letter: train one that has them among its special_tokens, or name another family"
         )
     return shard_conversations(config, context, renderer)

@@ -99,11 +99,11 @@ def read_weights(folder: Path, pickle: bool = False) -> LazyTensors:
     for file, listed in sorted(files.items()):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder / file} is missing, though the index lists it: copy it there")
-        found = open_file(folder / file)
-        if listed is not None and found.keys() != listed:
-            absent, extra = sorted(listed - found.keys()), sorted(found.keys() - listed)
+        shard = open_file(folder / file)
+        if listed is not None and shard.keys() != listed:
+            absent, extra = sorted(listed - shard.keys()), sorted(shard.keys() - listed)
             raise ValueError(f"{file} does not fit the index: it lacks {absent[:5]} and has {extra[:5]} besides")
-        readers |= found
+        readers |= shard
     return LazyTensors(readers)
 
 
@@ -126,7 +126,7 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], sizes: Mapping[st
 def _shards(sizes: Mapping[str, int], shard_size: int) -> list[list[str]]:
     shards: list[list[str]] = [[]]
     for name, size in sizes.items():
-        if shards[-1] and sum(sizes[other] for other in shards[-1]) + size > shard_size:
+        if shards[-1] and sum(sizes[member] for member in shards[-1]) + size > shard_size:
             shards.append([])
         shards[-1].append(name)
     return shards
@@ -212,17 +212,17 @@ def _read_safetensor(path: Path, name: str) -> Tensor:
 def _open_pickle(path: Path) -> dict[str, Callable[[], Tensor]]:
     try:
         # Files of PyTorch before 1.6 are no zip archives and cannot be mapped.
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        state_dict = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # damaged bytes may lead the unpickler to any exception there is
         function = re.search(r"GLOBAL (\S+)", str(error))
         cause = f"it would call {function[1]}" if function else f"it is damaged ({type(error).__name__})"
         raise ValueError(f"{path.name} was refused: {cause}; only tensors are read from a pickle") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path.name} holds a {type(found).__name__}, not tensors by their names")
-    for name, value in found.items():
+    if not isinstance(state_dict, dict):
+        raise ValueError(f"{path.name} holds a {type(state_dict).__name__}, not tensors by their names")
+    for name, value in state_dict.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(f"{path.name}: {name!r} is a {type(value).__name__}, not a tensor")
-    return {name: partial(_checked, path, name, tensor.detach()) for name, tensor in found.items()}
+    return {name: partial(_checked, path, name, tensor.detach()) for name, tensor in state_dict.items()}
 
 
 def _checked(path: Path, name: str, tensor: Tensor) -> Tensor:

@@ -55,18 +55,18 @@ def find_tokenizer(name: str, base: Path = Path()) -> Found:
     return Found(name, tokenizer, path)
 
 
-def find_renderer(found: Found, family: str | None = None) -> ChatRenderer:
+def find_renderer(source: Found, family: str | None = None) -> ChatRenderer:
     """The chat renderer for a tokenizer: the chat template of its model, or that of a `family`.
 
     ValueError where there is no template, and ChatTemplateError for an unknown family.
     """
-    template = chat_template(family) if family is not None else own_chat_template(found.path)
+    template = chat_template(family) if family is not None else own_chat_template(source.path)
     if template is None:
         raise ValueError(
-            f"{found.name} has no chat template: choose that of a family, such as family=chatml, which is "
+            f"{source.name} has no chat template: choose that of a family, such as family=chatml, which is "
             f"`--set tokens.family=chatml` in lmworks finetune ({', '.join(FAMILIES)})"
         )
-    return ChatRenderer(template, found.tokenizer)
+    return ChatRenderer(template, source.tokenizer)
 
 
 def own_chat_template(path: Path) -> str | None:
@@ -83,7 +83,8 @@ def own_chat_template(path: Path) -> str | None:
 
 
 def _read_folder(folder: Path) -> Tokenizer:
-    """With all that ends a text by the files next to it, so that its hash is that of the checkpoint's tokenizer."""
+    """Read the folder's tokenizer with all end-of-text ids of the files next to it, so that
+    its hash is that of the checkpoint's tokenizer."""
     ends = stated_eos_ids(*(read_json(folder / f"{name}.json") for name in ("config", "generation_config")))
     return Tokenizer.load(folder, ends)
 

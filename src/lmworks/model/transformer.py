@@ -69,8 +69,10 @@ class Transformer(nn.Module):
         width = config.embedding.width
         self.config = config
         self.embedding = Embedding(config.embedding)
-        own = config.decoder_embedding
-        self.decoder_embedding = Embedding(own, owns_tokens=False) if own is not None else None
+        embedding_config = config.decoder_embedding
+        self.decoder_embedding = (
+            Embedding(embedding_config, owns_tokens=False) if embedding_config is not None else None
+        )
         self.encoder = Stack(config.encoder, width) if config.encoder is not None else None
         self.decoder = Stack(config.decoder, width) if config.decoder is not None else None
         self.head = build_head(config.head, width, config.embedding.vocabulary) if config.head is not None else None
@@ -205,18 +207,18 @@ class Transformer(nn.Module):
         return self.embedding.tokens.weight
 
 
-def _check(ids: Tensor, cache: Cache | None, **others: Tensor | None) -> None:
-    """Everything has the shape of `ids`: a smaller tensor would be broadcast, and give numbers without a meaning."""
+def _check(ids: Tensor, cache: Cache | None, **inputs: Tensor | None) -> None:
+    """Refuse inputs of another shape than `ids`: a smaller one would be broadcast, and give meaningless numbers."""
     if ids.dim() != 2:
         raise ValueError(f"ids must be (batch, length), got {tuple(ids.shape)}")
     if cache is not None:
-        if any(others[name] is not None for name in ("positions", "attention_mask")):
+        if any(inputs[name] is not None for name in ("positions", "attention_mask")):
             raise ValueError("a cache brings its own positions and mask: give them to `KVCache.view` instead")
-        others["the cache's positions"] = cache.positions
-    for name, tensor in others.items():
+        inputs["the cache's positions"] = cache.positions
+    for name, tensor in inputs.items():
         if tensor is not None and (tensor.shape != ids.shape or tensor.is_floating_point()):
-            given, wanted = tuple(tensor.shape), tuple(ids.shape)
-            raise ValueError(f"{name} must be {wanted} as the ids, integers or bools; got {given} {tensor.dtype}")
+            given, expected = tuple(tensor.shape), tuple(ids.shape)
+            raise ValueError(f"{name} must be {expected} as the ids, integers or bools; got {given} {tensor.dtype}")
 
 
 def _positions(ids: Tensor, positions: Tensor | None, attention_mask: Tensor | None, cache: Cache | None) -> Tensor:

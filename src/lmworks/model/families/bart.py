@@ -25,13 +25,13 @@ _ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "
 
 def _stack(name: str) -> dict[str, str]:
     """Our names → theirs of what both stacks have."""
-    ours, theirs = f"{name}.blocks.{{}}", f"{name}.layers.{{}}"
+    our_block, their_layer = f"{name}.blocks.{{}}", f"{name}.layers.{{}}"
     return {
-        **{f"{ours}.attention.{part}": f"{theirs}.self_attn.{their_part}" for part, their_part in _ATTENTION.items()},
-        f"{ours}.attention_norm": f"{theirs}.self_attn_layer_norm",
-        f"{ours}.feed_forward.up": f"{theirs}.fc1",
-        f"{ours}.feed_forward.down": f"{theirs}.fc2",
-        f"{ours}.feed_forward_norm": f"{theirs}.final_layer_norm",
+        **{f"{our_block}.attention.{ours}": f"{their_layer}.self_attn.{theirs}" for ours, theirs in _ATTENTION.items()},
+        f"{our_block}.attention_norm": f"{their_layer}.self_attn_layer_norm",
+        f"{our_block}.feed_forward.up": f"{their_layer}.fc1",
+        f"{our_block}.feed_forward.down": f"{their_layer}.fc2",
+        f"{our_block}.feed_forward_norm": f"{their_layer}.final_layer_norm",
     }
 
 
@@ -77,7 +77,7 @@ BART = Family(
         "decoder.blocks.{}.cross_attention_norm": "decoder.layers.{}.encoder_attn_layer_norm",
     },
     fused=(
-        Fused("final_logits_bias", ("head.bias",), lambda t, c: (t[0],), lambda parts, c: parts[0][None]),
+        Fused("final_logits_bias", ("head.bias",), lambda t, c: (t[0],), lambda tensors, c: tensors[0][None]),
     ),  # (1, n)
     copies=dict.fromkeys(
         ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"), "shared.weight"

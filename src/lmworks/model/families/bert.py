@@ -27,8 +27,8 @@ def masked_language_model(name: str, modules: Mapping[str, str], activation: Act
     """The class with BERT's head; `activation` None: that of the feed-forward networks."""
 
     def read_head(document: Document, config: ModelConfig) -> Head:
-        found = activation or common.feed_forward(config).activation
-        return MaskedLanguageModelHead(found, common.first_block(config).norm)
+        head_activation = activation or common.feed_forward(config).activation
+        return MaskedLanguageModelHead(head_activation, common.first_block(config).norm)
 
     return Architecture(name, read_head, MaskedLanguageModelHead, modules=modules)
 
@@ -41,7 +41,7 @@ def _pre_training(masked: Architecture) -> Architecture:
         assert isinstance(head, MaskedLanguageModelHead)
         return NextSentenceHead(head)
 
-    modules = {ours.replace("head.", "head.masked."): theirs for ours, theirs in masked.modules.items()}
+    modules = {our_name.replace("head.", "head.masked."): their_name for our_name, their_name in masked.modules.items()}
     modules |= {"head.pooler": "bert.pooler.dense", "head.projection": "cls.seq_relationship"}
     return Architecture("BertForPreTraining", read_head, NextSentenceHead, modules=modules)
 

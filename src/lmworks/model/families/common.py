@@ -26,8 +26,8 @@ def first_block(config: ModelConfig) -> Block:
 
 def feed_forward(config: ModelConfig) -> FeedForward:
     """The dense network of the first block, or its experts'."""
-    part = first_block(config).feed_forward
-    return part.expert if isinstance(part, MixtureOfExperts) else part
+    network = first_block(config).feed_forward
+    return network.expert if isinstance(network, MixtureOfExperts) else network
 
 
 VOCABULARY = setting("vocabulary", "vocab_size", lambda c: c.embedding.vocabulary)
@@ -71,17 +71,17 @@ LLAMA_SIZES = (VOCABULARY, WIDTH, LAYERS, HEADS, kv_heads(), HIDDEN, _LENGTH, he
 # ---------------------------------------------------------------------------------------------------------------------
 # Tensors that are several of ours: cut along their rows, which are outputs; a bias the same way
 
-QUERY_KEY_VALUE = tuple(f"decoder.blocks.{{}}.attention.{part}" for part in ("query", "key", "value"))
+QUERY_KEY_VALUE = tuple(f"decoder.blocks.{{}}.attention.{projection}" for projection in ("query", "key", "value"))
 
 
 def split_heads(tensor: Tensor, config: ModelConfig) -> Sequence[Tensor]:
-    """All queries, then all keys, then all values."""
+    """Split a fused matrix: all queries, then all keys, then all values."""
     attention = first_block(config).attention
     return tensor.split([heads * attention.head_dim for heads in (attention.heads, *[attention.kv_heads] * 2)])
 
 
-def concatenate(parts: Sequence[Tensor], config: ModelConfig) -> Tensor:
-    return torch.cat(list(parts))
+def concatenate(tensors: Sequence[Tensor], config: ModelConfig) -> Tensor:
+    return torch.cat(list(tensors))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -140,10 +140,12 @@ def rope(default_theta: float = 10_000.0, fraction: float | None = None) -> Sett
 def read_rope(document: Document, default_theta: float, fraction: float | None = None) -> Rope:
     parameters = document.get("rope_scaling") or document.get("rope_parameters") or {}
     theta = float(parameters.get("rope_theta") or document.get("rope_theta") or default_theta)
-    found = parameters.get("partial_rotary_factor") or document.get("partial_rotary_factor") or fraction or 1.0
-    if fraction is None and found != 1.0:
-        raise UnsupportedModel(f"partial_rotary_factor = {found} is not supported; supported: 1.0")
-    return rope_from(parameters, theta, found, document)
+    rotary_fraction = (
+        parameters.get("partial_rotary_factor") or document.get("partial_rotary_factor") or fraction or 1.0
+    )
+    if fraction is None and rotary_fraction != 1.0:
+        raise UnsupportedModel(f"partial_rotary_factor = {rotary_fraction} is not supported; supported: 1.0")
+    return rope_from(parameters, theta, rotary_fraction, document)
 
 
 def rope_from(parameters: Document, theta: float, fraction: float, document: Document) -> Rope:

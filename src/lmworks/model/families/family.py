@@ -53,7 +53,7 @@ class Fused:
     name. The functions take the config as well.
     """
 
-    theirs: str
+    their_name: str
     ours: tuple[str, ...]
     split: Callable[[Tensor, ModelConfig], Sequence[Tensor]]
     join: Callable[[Sequence[Tensor], ModelConfig], Tensor]
@@ -94,10 +94,10 @@ class Family:
         """UnsupportedModel names the first field whose value is not computed here; KeyError a missing one."""
         for name, value in {**self.fixed, "quantization_config": None}.items():
             allowed = value if isinstance(value, tuple) else (value,)
-            found = document.get(name, allowed[0])
-            if found not in allowed:
+            given = document.get(name, allowed[0])
+            if given not in allowed:
                 supported = ", ".join(map(repr, allowed))
-                raise UnsupportedModel(f"{name} = {found!r} is not supported; supported: {supported}")
+                raise UnsupportedModel(f"{name} = {given!r} is not supported; supported: {supported}")
         config = self.preset(**{setting.argument: setting.read(document) for setting in self.settings})
         return replace(config, head=self.architecture(document).read_head(document, config))
 

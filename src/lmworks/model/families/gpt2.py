@@ -14,16 +14,16 @@ from lmworks.model.families.family import Document, Family, Fused, JsonObject, S
 # GPT-2, whose matrices are stored transposed, (in, out), and whose queries, keys and values are one of them
 
 
-def _transposed(theirs: str, *ours: str) -> Fused:
+def _transposed(their_name: str, *our_names: str) -> Fused:
     """Equal parts of one matrix; a bias, which has one dimension, stays as it is."""
 
     def split(tensor: Tensor, config: ModelConfig) -> Sequence[Tensor]:
-        return tensor.t().chunk(len(ours))
+        return tensor.t().chunk(len(our_names))
 
-    def join(parts: Sequence[Tensor], config: ModelConfig) -> Tensor:
-        return common.concatenate(parts, config).t()
+    def join(matrices: Sequence[Tensor], config: ModelConfig) -> Tensor:
+        return common.concatenate(matrices, config).t()
 
-    return Fused(theirs, ours, split, join)
+    return Fused(their_name, our_names, split, join)
 
 
 _CONV1D = (
@@ -102,13 +102,13 @@ OPENAI_GPT = Family(
 def _split(tensor: Tensor, config: ModelConfig) -> Sequence[Tensor]:
     """(heads * 3 * head_dim, …) → three times (heads * head_dim, …)."""
     attention = common.first_block(config).attention
-    parts = tensor.unflatten(0, (attention.heads, 3, attention.head_dim)).unbind(1)
-    return [part.flatten(0, 1) for part in parts]
+    projections = tensor.unflatten(0, (attention.heads, 3, attention.head_dim)).unbind(1)
+    return [projection.flatten(0, 1) for projection in projections]
 
 
-def _join(parts: Sequence[Tensor], config: ModelConfig) -> Tensor:
+def _join(projections: Sequence[Tensor], config: ModelConfig) -> Tensor:
     heads = common.first_block(config).attention.heads
-    return torch.stack([part.unflatten(0, (heads, -1)) for part in parts], dim=1).flatten(0, 2)
+    return torch.stack([projection.unflatten(0, (heads, -1)) for projection in projections], dim=1).flatten(0, 2)
 
 
 def _read_rope(document: Document) -> Rope:

@@ -54,10 +54,10 @@ MISTRAL = Family(
 
 
 def _mixture(config: ModelConfig) -> MixtureOfExperts:
-    part = common.first_block(config).feed_forward
-    if not isinstance(part, MixtureOfExperts):
+    mixture = common.first_block(config).feed_forward
+    if not isinstance(mixture, MixtureOfExperts):
         raise UnsupportedModel("every layer of Mixtral has experts")
-    return part
+    return mixture
 
 
 MIXTRAL = Family(

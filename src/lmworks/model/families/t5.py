@@ -81,18 +81,18 @@ def _modules(feed_forward: str) -> dict[str, str]:
     """Our names → theirs; `feed_forward` is what they call that part of a layer."""
     names = {"embedding.tokens": "shared"}
     for stack, last in (("encoder", 1), ("decoder", 2)):
-        ours, theirs = f"{stack}.blocks.{{}}", f"{stack}.block.{{}}.layer"
-        for part in ("query", "key", "value", "output"):
-            names[f"{ours}.attention.{part}"] = f"{theirs}.0.SelfAttention.{part[0]}"
-            names[f"{ours}.cross_attention.{part}"] = f"{theirs}.1.EncDecAttention.{part[0]}"
+        our_block, their_layer = f"{stack}.blocks.{{}}", f"{stack}.block.{{}}.layer"
+        for projection in ("query", "key", "value", "output"):
+            names[f"{our_block}.attention.{projection}"] = f"{their_layer}.0.SelfAttention.{projection[0]}"
+            names[f"{our_block}.cross_attention.{projection}"] = f"{their_layer}.1.EncDecAttention.{projection[0]}"
         names |= {
             f"{stack}.relative_bias.table": f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
             f"{stack}.norm": f"{stack}.final_layer_norm",
-            f"{ours}.attention_norm": f"{theirs}.0.layer_norm",
-            f"{ours}.cross_attention_norm": f"{theirs}.1.layer_norm",
-            f"{ours}.feed_forward_norm": f"{theirs}.{last}.layer_norm",
-            f"{ours}.feed_forward.up": f"{theirs}.{last}.{feed_forward}.wi",
-            f"{ours}.feed_forward.down": f"{theirs}.{last}.{feed_forward}.wo",
+            f"{our_block}.attention_norm": f"{their_layer}.0.layer_norm",
+            f"{our_block}.cross_attention_norm": f"{their_layer}.1.layer_norm",
+            f"{our_block}.feed_forward_norm": f"{their_layer}.{last}.layer_norm",
+            f"{our_block}.feed_forward.up": f"{their_layer}.{last}.{feed_forward}.wi",
+            f"{our_block}.feed_forward.down": f"{their_layer}.{last}.{feed_forward}.wo",
         }
     return names
 
@@ -115,21 +115,21 @@ def _activation(document: Document) -> str:
 
 
 def _feed_forward(config: ModelConfig) -> JsonObject:
-    part = common.feed_forward(config)
-    name = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == part.activation)
-    combined = f"gated-{name.removesuffix('_new')}" if part.gated else name
-    return {"feed_forward_proj": combined, "dense_act_fn": name, "is_gated_act": part.gated}
+    network = common.feed_forward(config)
+    name = next(their_name for their_name, our_name in ACTIVATIONS.items() if our_name == network.activation)
+    combined = f"gated-{name.removesuffix('_new')}" if network.gated else name
+    return {"feed_forward_proj": combined, "dense_act_fn": name, "is_gated_act": network.gated}
 
 
 def _gated_modules(config: ModelConfig) -> dict[str, str]:
     if not common.feed_forward(config).gated:
         return {}
-    places = (("encoder", "encoder.block.{}.layer.1"), ("decoder", "decoder.block.{}.layer.2"))
-    parts = (("gate", "wi_0"), ("up", "wi_1"))
+    layers = (("encoder", "encoder.block.{}.layer.1"), ("decoder", "decoder.block.{}.layer.2"))
+    projections = (("gate", "wi_0"), ("up", "wi_1"))
     return {
-        f"{stack}.blocks.{{}}.feed_forward.{ours}": f"{place}.DenseReluDense.{theirs}"
-        for stack, place in places
-        for ours, theirs in parts
+        f"{stack}.blocks.{{}}.feed_forward.{our_name}": f"{layer}.DenseReluDense.{their_name}"
+        for stack, layer in layers
+        for our_name, their_name in projections
     }
 
 
@@ -197,10 +197,10 @@ def _sparse_every(argument: str, stack: int) -> Setting:
 def _switch_modules() -> dict[str, str]:
     names = _modules("mlp")
     for stack, last in (("encoder", 1), ("decoder", 2)):
-        ours, theirs = f"{stack}.blocks.{{}}.feed_forward", f"{stack}.block.{{}}.layer.{last}.mlp"
-        names[f"{ours}.router"] = f"{theirs}.router.classifier"
-        for part, name in (("up", "wi"), ("down", "wo")):
-            names[f"{ours}.experts.{{}}.{part}"] = f"{theirs}.experts.expert_{{}}.{name}"
+        our_network, their_network = f"{stack}.blocks.{{}}.feed_forward", f"{stack}.block.{{}}.layer.{last}.mlp"
+        names[f"{our_network}.router"] = f"{their_network}.router.classifier"
+        for projection, name in (("up", "wi"), ("down", "wo")):
+            names[f"{our_network}.experts.{{}}.{projection}"] = f"{their_network}.experts.expert_{{}}.{name}"
     return names
 
 

@@ -39,9 +39,9 @@ class Published:
 
     def counted(self) -> int:
         """Our number of the parameters that the source counts."""
-        parts = sizes_of_parts(self.config)
+        sizes = sizes_of_parts(self.config)
         without = ("embedding", "head") if self.counts == "without embeddings" else ()
-        return count_parameters(self.config) - sum(parts[part].total for part in without if part in parts)
+        return count_parameters(self.config) - sum(sizes[part].total for part in without if part in sizes)
 
 
 SIZES: dict[str, Published] = {}

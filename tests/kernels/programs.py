@@ -106,7 +106,7 @@ def batch(
         positions=array([first + i for _, first, tokens in parts for i in range(len(tokens))]),
         sequences=array([sequence for sequence, _, tokens in parts for _ in tokens]),
         tables=(array(tables),) * groups,
-        wanted=array(range(len(ids)) if wanted is None else wanted),
+        logits_indices=array(range(len(ids)) if wanted is None else wanted),
         adapters=None if adapters is None else array(adapters),
     )
 

@@ -64,7 +64,7 @@ def test_without_pages_a_query_sees_its_own_sequence_in_the_batch(kernels: Libra
     large = replace(batch([(n, 0, ids) for n, ids in enumerate(many)], [[]]), tables=())
     assert torch.equal(run(program, large, kernels, hidden=True)[3], found.repeat(4, 1))
     for wanted in ([3, 210, 790], [790, 3, 210]):
-        some = replace(large, wanted=np.array(wanted, np.int32))
+        some = replace(large, logits_indices=np.array(wanted, np.int32))
         assert torch.equal(run(program, some, kernels, hidden=True)[3], found.repeat(4, 1)[wanted])
     for number, rows in enumerate(found.split([len(ids) for ids in compared])):
         alone = replace(batch([(0, 0, compared[number])], [[]]), tables=())

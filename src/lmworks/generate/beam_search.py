@@ -214,8 +214,8 @@ def prefill(
     while True:
         start = sequence.length
         end = min(len(ids), start + (grid - start % grid if grid else PREFILL_TOKENS))
-        wanted = end - start if all_states else int(end == len(ids))
-        rows, hidden = yield [job.work(sequence, ids[start:end], wanted)]
+        logits_to_keep = end - start if all_states else int(end == len(ids))
+        rows, hidden = yield [job.work(sequence, ids[start:end], logits_to_keep)]
         states.append(hidden)
         if end == len(ids):
             return rows, torch.cat(states)

@@ -70,13 +70,13 @@ class ConstraintCompiler:
         """
         with self._lock:
             future = self._compiled.get(constraint)
-            mine = future is None
+            compiles_here = future is None
             if future is None:
                 future = self._compiled[constraint] = Future()
             self._compiled.move_to_end(constraint)
             while len(self._compiled) > MOST_COMPILED:
                 self._compiled.popitem(last=False)
-        if mine:
+        if compiles_here:
             try:
                 future.set_result(self._compile(constraint))
             except BaseException as error:
@@ -130,11 +130,11 @@ class _Tokens:
     def continuation(self, text: str) -> list[int]:
         """The tokens of a text that another one goes before; [] where the tokenizer has none that spell it."""
         ids = self.tokenizer.encode(f"\n{text}" if self.drops_first_space else text)
-        wanted = text.encode()
+        expected = text.encode()
         taken = b"".join(self.spelled[token] for token in ids)
-        while ids and len(taken) > len(wanted):  # the line break, and the space that goes before a text
+        while ids and len(taken) > len(expected):  # the line break, and the space that goes before a text
             taken = taken[len(self.spelled[ids.pop(0)]) :]
-        return ids if taken == wanted else []
+        return ids if taken == expected else []
 
 
 def _words(tokens: Sequence[int], vocabulary: int) -> np.ndarray:
@@ -286,11 +286,11 @@ class Matcher:
 
     def copy(self) -> "Matcher":
         """Another matcher at the same place, in microseconds."""
-        other = Matcher(self._compiled, self._native.deep_copy(), self._generation, self._spent)
-        other._taken, other._consumed, other.finished = list(self._taken), self._consumed, self.finished
-        other._mask, other._ahead = self._mask, list(self._ahead)
-        other._unique = self._unique and self._unique.copy()
-        return other
+        clone = Matcher(self._compiled, self._native.deep_copy(), self._generation, self._spent)
+        clone._taken, clone._consumed, clone.finished = list(self._taken), self._consumed, self.finished
+        clone._mask, clone._ahead = self._mask, list(self._ahead)
+        clone._unique = self._unique and self._unique.copy()
+        return clone
 
     # -----------------------------------------------------------------------------------------------------------------
 

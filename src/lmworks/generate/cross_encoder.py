@@ -122,8 +122,8 @@ class CrossEncoder(SequenceEncoder):
 
     def _labels(self, pairs: Sequence[tuple[str, str]], labels: int) -> np.ndarray:
         if self.labels != labels:
-            wanted = "relevance: name a reranker" if labels == 1 else "entailment: name a verifier"
-            raise UnsupportedError(f"{self.checkpoint.source} gives no {wanted}")
+            missing = "relevance: name a reranker" if labels == 1 else "entailment: name a verifier"
+            raise UnsupportedError(f"{self.checkpoint.source} gives no {missing}")
         return np.array([logits for _, logits in self._outputs(pairs)], np.float64).reshape(-1, labels)
 
     @torch.inference_mode()

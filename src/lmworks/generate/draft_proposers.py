@@ -30,7 +30,7 @@ _WEIGHT = 0.2  # of the last measurement
 class LayerSkip:
     """Draft with these layers of the model itself, by their numbers."""
 
-    kept: tuple[int, ...]
+    layers: tuple[int, ...]
 
 
 class DraftModel:
@@ -116,16 +116,16 @@ def draft_model(
     return DraftModel(build_runner(checkpoint, weights, pages, None, positions), pages, positions)
 
 
-def skip_layers(program: Program, kept: Sequence[int], prefix: Sequence[int] = ()) -> Program:
+def skip_layers(program: Program, indices: Sequence[int], prefix: Sequence[int] = ()) -> Program:
     """A program of some of the layers, in order, which shares all weights and has pages of its own, those of a prefix
     as they are.
 
     ValueError for numbers that are no layers, or that do not rise.
     """
-    if list(kept) != sorted(set(kept)) or not kept or not 0 <= kept[0] <= kept[-1] < len(program.layers):
-        raise ValueError(f"the layers that are kept must be rising numbers below {len(program.layers)}, got {kept}")
+    if list(indices) != sorted(set(indices)) or not indices or not 0 <= indices[0] <= indices[-1] < len(program.layers):
+        raise ValueError(f"the layers that are kept must be rising numbers below {len(program.layers)}, got {indices}")
     layers = []
-    for layer in (program.layers[number] for number in kept):
+    for layer in (program.layers[number] for number in indices):
         data = torch.zeros_like(layer.pages.data)
         data[list(prefix)] = layer.pages.data[list(prefix)]
         layers.append(replace(layer, pages=replace(layer.pages, data=data)))
@@ -204,7 +204,7 @@ def build_proposer(speculation: Speculation, runner: Runner, pages: int) -> Prop
     if isinstance(speculation, LayerSkip):
         if not isinstance(runner, FusedRunner):
             raise ValueError("LayerSkip needs a model that the fused kernels run; use a draft model")
-        skipped = skip_layers(runner.program, speculation.kept, runner.prefix)
+        skipped = skip_layers(runner.program, speculation.layers, runner.prefix)
         skipping = FusedRunner(skipped, runner.windows, prefix=runner.prefix)
         return DraftModel(skipping, pages, pages * PAGE)
     if isinstance(speculation, DraftModel) and speculation.runner.vocabulary != runner.vocabulary:

@@ -386,7 +386,7 @@ class Engine:
         if any(request.adapter == name for request in batcher.requests.values()):
             raise RuntimeError(f"adapter {name!r} is in use: let its requests finish, or cancel them")
         loras = [None if n == number else lora for n, lora in enumerate(self._loras)]
-        self._use_adapters(loras, {other: pair for other, pair in batcher.adapters.items() if other != name})
+        self._use_adapters(loras, {loaded: pair for loaded, pair in batcher.adapters.items() if loaded != name})
 
     def _use_adapters(self, loras: list[Lora | None], by_name: Mapping[str, tuple[int, bytes]]) -> None:
         self.batcher.runner.set_adapters([lora or _NO_CHANGE for lora in loras])

@@ -149,9 +149,11 @@ class Batcher:
         for request, tokens in scheduled.items():
             assert request.sequence is not None
             request.start()
-            wanted = int(tokens == request.uncomputed_tokens)
+            logits_to_keep = int(tokens == request.uncomputed_tokens)
             entries.append(
-                _StepEntry(request, Work(request.sequence, request.next_ids(tokens), wanted), ahead=request.ahead)
+                _StepEntry(
+                    request, Work(request.sequence, request.next_ids(tokens), logits_to_keep), ahead=request.ahead
+                )
             )
         self._look_ahead(entries)
         entries = [entry for entry in entries if not entry.request.done and not entry.request.held]
@@ -166,7 +168,7 @@ class Batcher:
         """Add the text that constraints make certain, which is more than a guess. Who takes long is held."""
         for entry in entries:
             request, matcher = entry.request, entry.request.constraint
-            if matcher is None or entry.ahead is not None or not entry.work.wanted:
+            if matcher is None or entry.ahead is not None or not entry.work.logits_to_keep:
                 continue
             if matcher.slow and not matcher.ready:
                 request.ahead = entry.ahead = self.look(request, [])
@@ -216,18 +218,18 @@ class Batcher:
 
     def _run(self, entries: list[_StepEntry]) -> None:
         for entry in entries:  # masks are computed while the model runs
-            if entry.request.constraint is not None and entry.work.wanted and entry.ahead is None:
+            if entry.request.constraint is not None and entry.work.logits_to_keep and entry.ahead is None:
                 entry.ahead = self.look(entry.request, entry.guesses)
         began = time.perf_counter()
         rows, _ = self.forward([entry.work for entry in entries])
         tokens = sum(len(entry.work.ids) for entry in entries)
-        if self.speculator is not None and tokens == sum(entry.work.wanted for entry in entries):
+        if self.speculator is not None and tokens == sum(entry.work.logits_to_keep for entry in entries):
             self.speculator.costs.observe(tokens, time.perf_counter() - began)
         for entry in entries:
-            if not entry.work.wanted:
+            if not entry.work.logits_to_keep:
                 self.cache.commit(entry.work.sequence, entry.work.ids)
                 self.scheduler.charge(entry.request, len(entry.work.ids))
-        choosing = [entry for entry in entries if entry.work.wanted]
+        choosing = [entry for entry in entries if entry.work.logits_to_keep]
         if choosing:
             self._choose(choosing, rows)
 
@@ -237,10 +239,10 @@ class Batcher:
         settled([entry.ahead for entry in entries if entry.ahead is not None])
         ready: list[_StepEntry] = []
         row_numbers: list[int] = []
-        for entry, end in zip(entries, accumulate(entry.work.wanted for entry in entries), strict=True):
+        for entry, end in zip(entries, accumulate(entry.work.logits_to_keep for entry in entries), strict=True):
             if entry.ahead is None or entry.ahead.done():
                 ready.append(entry)
-                row_numbers += range(end - entry.work.wanted, end)
+                row_numbers += range(end - entry.work.logits_to_keep, end)
             else:
                 entry.request.ahead = entry.ahead
         if not ready:
@@ -248,7 +250,7 @@ class Batcher:
         if len(ready) < len(entries):
             entries, rows = ready, rows.select(row_numbers)
         masks = [mask for entry in entries for mask in self._masks_of(entry)]
-        expanded = [(entry, number) for entry in entries for number in range(entry.work.wanted)]
+        expanded = [(entry, number) for entry in entries for number in range(entry.work.logits_to_keep)]
         completions = [Guessed(entry.request.ids, entry.guesses[:number]) for entry, number in expanded]
         sampled = sample(
             rows,
@@ -265,20 +267,22 @@ class Batcher:
         columns = [values.tolist() for values in (*sampled, rows.log_normaliser.isfinite())]
         chosen = iter(zip(*columns, alternatives, strict=True))
         for entry in entries:
-            self._commit(entry, list(islice(chosen, entry.work.wanted)))
+            self._commit(entry, list(islice(chosen, entry.work.logits_to_keep)))
 
     def _masks_of(self, entry: _StepEntry) -> list[np.ndarray] | list[None]:
         """A mask for each row of an entry; where its constraint has failed, nothing is allowed."""
         if entry.ahead is None:
-            return [None] * entry.work.wanted
-        masks = [] if entry.ahead.exception() else entry.ahead.result()[1][: entry.work.wanted]
+            return [None] * entry.work.logits_to_keep
+        masks = [] if entry.ahead.exception() else entry.ahead.result()[1][: entry.work.logits_to_keep]
         entry.guesses = entry.guesses[: max(0, len(masks) - 1)]  # the others cannot be checked
-        return masks + [np.zeros(-(-self.runner.vocabulary // 32), np.uint32)] * (entry.work.wanted - len(masks))
+        return masks + [np.zeros(-(-self.runner.vocabulary // 32), np.uint32)] * (
+            entry.work.logits_to_keep - len(masks)
+        )
 
     def _commit(self, entry: _StepEntry, chosen: list[tuple[Any, ...]]) -> None:
         """Take what was sampled for each row of an entry: the fields of `Sampled`, is finite, alternatives."""
         request, right, began = entry.request, 0, len(entry.request.ids)
-        request.ahead, sent = None, entry.work.wanted - 1
+        request.ahead, sent = None, entry.work.logits_to_keep - 1
         for number, (token, log_probability, drawn, dead, forced, finite, alternatives) in enumerate(chosen):
             if dead:
                 failed = entry.ahead.exception() if entry.ahead is not None else None
@@ -424,7 +428,7 @@ def _room(request: RequestState) -> int:
 
 def _decodes(entry: _StepEntry) -> bool:
     """It runs the last token of a completion that has begun."""
-    return len(entry.work.ids) - len(entry.guesses) == 1 and bool(entry.work.wanted and entry.request.ids)
+    return len(entry.work.ids) - len(entry.guesses) == 1 and bool(entry.work.logits_to_keep and entry.request.ids)
 
 
 def _look(matcher: Matcher, guesses: Sequence[int] | None, most: int) -> LookAhead:

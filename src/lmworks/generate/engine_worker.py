@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class QueueFullError(RuntimeError):
-    """As many requests wait for a slot as may; try again later."""
+    """The queue of waiting requests is full; try again later."""
 
 
 @dataclass(slots=True)

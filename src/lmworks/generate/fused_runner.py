@@ -66,8 +66,8 @@ class FusedRunner:
                 "them there, or make a new engine"
             )
         made = self._relower(state)
-        kept = zip(made.layers, self.program.layers, strict=True)
-        layers = tuple(replace(new, pages=old.pages) for new, old in kept)
+        pairs = zip(made.layers, self.program.layers, strict=True)
+        layers = tuple(replace(new, pages=old.pages) for new, old in pairs)
         self.program = replace(made, layers=layers, adapters=self.program.adapters)
 
 
@@ -77,13 +77,13 @@ def _ragged(works: Sequence[Work], groups: int, prefix: Sequence[int]) -> Ragged
     ids: list[int] = []
     positions: list[int] = []
     sequences: list[int] = []
-    wanted: list[int] = []
+    logits_indices: list[int] = []
     for row, work in enumerate(works):
         ids += work.ids
         start = before * PAGE + work.sequence.length
         positions += range(start, start + len(work.ids))
         sequences += [row] * len(work.ids)
-        wanted += range(len(ids) - work.wanted, len(ids))
+        logits_indices += range(len(ids) - work.logits_to_keep, len(ids))
     adapters = [works[row].sequence.adapter for row in sequences]
     tables = []
     for group in range(groups):
@@ -99,6 +99,6 @@ def _ragged(works: Sequence[Work], groups: int, prefix: Sequence[int]) -> Ragged
         positions=np.array(positions, np.int32),
         sequences=np.array(sequences, np.int32),
         tables=tuple(tables),
-        wanted=np.array(wanted, np.int32),
+        logits_indices=np.array(logits_indices, np.int32),
         adapters=np.array(adapters, np.int32) if max(adapters) >= 0 else None,
     )

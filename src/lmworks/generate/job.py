@@ -43,13 +43,13 @@ class Job(Generic[T]):
         """Another branch, which shares all pages until one of the two writes."""
         return self.add(self._cache.fork(sequence))
 
-    def work(self, sequence: CachedSequence, ids: Sequence[int], wanted: int, preempt: bool = True) -> Work:
+    def work(self, sequence: CachedSequence, ids: Sequence[int], logits_to_keep: int, preempt: bool = True) -> Work:
         """A work with pages for its tokens, if need be (and `preempt`) at the cost of others; OutOfPagesError when they
         do not suffice."""
         while True:
             try:
                 self._cache.reserve(sequence, len(ids))
-                return Work(sequence, ids, wanted)
+                return Work(sequence, ids, logits_to_keep)
             except OutOfPagesError:
                 if not preempt or not self._make_room(self):
                     raise

@@ -96,8 +96,8 @@ def json_text(schema: Any, pointer: str, whole: Any, depth: int = _DEEPEST) -> s
     listed and no others, and no more than so many arrays and objects inside each other.
     """
 
-    def inner(one: Any, less: int = 1) -> str:
-        return json_text(one, pointer, whole, depth - less)
+    def inner(subschema: Any, less: int = 1) -> str:
+        return json_text(subschema, pointer, whole, depth - less)
 
     def quoted(value: Any) -> str:
         return re.escape(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
@@ -106,14 +106,14 @@ def json_text(schema: Any, pointer: str, whole: Any, depth: int = _DEEPEST) -> s
         case {"enum": list(values), **rest} if rest in ({}, {"type": "string"}) and {*map(type, values)} == {str}:
             options = map(quoted, values)
         case {"anyOf": list(parts), **rest} if not rest:
-            options = (inner(part, 0) for part in parts)
+            options = (inner(subschema, 0) for subschema in parts)
         case {"type": "array", **rest} if rest.keys() <= {"items"}:
             item = inner(rest.get("items", True))
             options = [rf"\[({item}(,{item})*)?\]"]
         case {"type": "object", "properties": named, **rest} if (
             rest.keys() <= {"additionalProperties", "required"} and set(rest.get("required", ())) <= named.keys()
         ):
-            options = [rf"\{{{','.join(f'{quoted(name)}:{inner(one)}' for name, one in named.items())}\}}"]
+            options = [rf"\{{{','.join(f'{quoted(name)}:{inner(subschema)}' for name, subschema in named.items())}\}}"]
         case {"type": "object", **rest} if rest.keys() <= {"additionalProperties"}:
             item = f"{_SCALARS['string']}:{inner(rest.get('additionalProperties', True))}"
             options = [rf"\{{({item}(,{item})*)?\}}"]

@@ -47,7 +47,7 @@ _HINTS = {
 
 
 # Parts of a schema by their places (`#/…`) and URIs, each with its place and the URI at which its references begin.
-_Parts = dict[str, tuple[Any, str, str]]
+_Registry = dict[str, tuple[Any, str, str]]
 
 
 def prepare_schema(text: str) -> dict[str, Any]:
@@ -55,15 +55,15 @@ def prepare_schema(text: str) -> dict[str, Any]:
 
     ConstraintError names the keyword of what is not supported and its place (a JSON pointer).
     """
-    parts: _Parts = {}
+    registry: _Registry = {}
     try:
-        schema = _prepare(json.loads(text, parse_constant=int), "#", "", parts)  # int takes no NaN
+        schema = _prepare(json.loads(text, parse_constant=int), "#", "", registry)  # int takes no NaN
         subschemas = [
-            subschema for name, subschema in parts.items() if name == subschema[1] and isinstance(subschema[0], dict)
+            subschema for name, subschema in registry.items() if name == subschema[1] and isinstance(subschema[0], dict)
         ]
         for subschema in subschemas:
             if "$ref" in subschema[0]:
-                _resolve(*subschema, parts)
+                _resolve(*subschema, registry)
         for subschema, pointer, _ in subschemas:  # the inner ones first
             _lower(subschema, pointer, schema)
     except ConstraintError:
@@ -77,9 +77,9 @@ def prepare_schema(text: str) -> dict[str, Any]:
     return {} if schema is True else schema
 
 
-def _prepare(schema: Any, pointer: str, base: str, parts: _Parts) -> Any:
+def _prepare(schema: Any, pointer: str, base: str, registry: _Registry) -> Any:
     if isinstance(schema, bool):
-        parts[pointer] = schema, pointer, base
+        registry[pointer] = schema, pointer, base
         return schema
     if not isinstance(schema, dict):
         raise ConstraintError(f"{pointer}: a JSON schema is an object, true or false, got {_short(schema)}")
@@ -95,12 +95,14 @@ def _prepare(schema: Any, pointer: str, base: str, parts: _Parts) -> Any:
             pass
         elif keyword in _OF_SCHEMAS_BY_NAME:
             escaped = {name: name.replace("~", "~0").replace("/", "~1") for name in _a(dict, value, here)}
-            result[keyword] = {name: _prepare(value[name], f"{here}/{at}", base, parts) for name, at in escaped.items()}
+            result[keyword] = {
+                name: _prepare(value[name], f"{here}/{at}", base, registry) for name, at in escaped.items()
+            }
         elif keyword in _OF_SCHEMAS_IN_ORDER:
             options = enumerate(_a(list, value, here))
-            result[keyword] = [_prepare(one, f"{here}/{number}", base, parts) for number, one in options]
+            result[keyword] = [_prepare(subschema, f"{here}/{number}", base, registry) for number, subschema in options]
         elif keyword in _OF_ONE_SCHEMA:
-            result[keyword] = _prepare(value, here, base, parts)
+            result[keyword] = _prepare(value, here, base, registry)
         elif keyword in _OF_VALUES:
             result[keyword] = _checked(keyword, _a(_OF_VALUES[keyword], value, here), here)
         else:
@@ -112,7 +114,7 @@ def _prepare(schema: Any, pointer: str, base: str, parts: _Parts) -> Any:
         result["enum"] = [result.pop("const")]
     if result.pop("uniqueItems", False):
         result["$comment"] = DIFFERENT_ITEMS
-    parts.update(dict.fromkeys(uris, (result, pointer, base)))
+    registry.update(dict.fromkeys(uris, (result, pointer, base)))
     return result
 
 
@@ -120,13 +122,13 @@ def _joined(base: str, uri: str) -> str:
     return base + uri if uri.startswith("#") else urljoin(base, uri)  # which knows no fragments of URNs
 
 
-def _resolve(schema: dict[str, Any], pointer: str, base: str, parts: _Parts) -> None:
+def _resolve(schema: dict[str, Any], pointer: str, base: str, registry: _Registry) -> None:
     """Makes of the reference a pointer from the root."""
     uri, fragment = urldefrag(_joined(base, schema["$ref"]))
-    whole, fragment = parts.get(uri, (None, "nowhere", ""))[1], unquote(fragment)
+    whole, fragment = registry.get(uri, (None, "nowhere", ""))[1], unquote(fragment)
     # Programs that write schemas count from the root, whatever $id is between.
     for name in (f"{uri}#{fragment}", whole + fragment, unquote(schema["$ref"])):
-        at = parts.get(name, (None, "", ""))[1]
+        at = registry.get(name, (None, "", ""))[1]
         if at and not _REWRITTEN & set(at.split("/")):
             schema["$ref"] = "#" + quote(at[1:], safe="/~")
             return
@@ -179,8 +181,8 @@ def _check_literal(value: Any, pointer: str) -> None:
         case int() if abs(value) > 1 << 53 and (abs(value) > LARGEST or int(float(value)) != value):
             raise ConstraintError(f"{pointer}: no double is {_short(value)}: it would be changed: use a string")
         case list() | dict():
-            for one in value.values() if isinstance(value, dict) else value:
-                _check_literal(one, pointer)
+            for item in value.values() if isinstance(value, dict) else value:
+                _check_literal(item, pointer)
 
 
 def _short(value: Any) -> str:
@@ -218,9 +220,9 @@ def _in_other_keywords(schema: dict[str, Any], pointer: str, whole: Any) -> Iter
         yield _named(schema, target(schema.pop("propertyNames"), whole), pointer)
     if "not" in schema:
         yield {"allOf": [_complement(schema.pop("not"), f"{pointer}/not", whole)]}
-    for one, other in combinations(schema.get("oneOf", ()), 2):  # the library takes it for anyOf
-        if not _are_disjoint(one, other, whole):
-            yield {"anyOf": [_complement(option, f"{pointer}/oneOf", whole) for option in (one, other)]}
+    for first, second in combinations(schema.get("oneOf", ()), 2):  # the library takes it for anyOf
+        if not _are_disjoint(first, second, whole):
+            yield {"anyOf": [_complement(option, f"{pointer}/oneOf", whole) for option in (first, second)]}
     for name, names in schema.pop("dependentRequired", {}).items():
         yield {"anyOf": [{"properties": {name: False}}, {"required": names}]}
     for name, dependent in schema.pop("dependentSchemas", {}).items():
@@ -231,16 +233,16 @@ def _named(schema: dict[str, Any], names: Any, pointer: str) -> dict[str, Any]:
     """Properties by name or by pattern, and no others, instead of `propertyNames`."""
     if names in (True, {}, {"type": "string"}):
         return {}
-    others, beside = schema.pop("additionalProperties", True), schema.keys() & {"properties", "patternProperties"}
+    additional, beside = schema.pop("additionalProperties", True), schema.keys() & {"properties", "patternProperties"}
     asked: Any = {"enum": []} if names is False else {k: v for k, v in names.items() if (k, v) != ("type", "string")}
     match None if beside else asked:
         case {"enum": list(values), **more} if not more:
-            named = {"properties": {name: others for name in values if isinstance(name, str)}}
+            named = {"properties": {name: additional for name in values if isinstance(name, str)}}
         case {"pattern": expression, **more} if not more:
-            named = {"patternProperties": {expression: others}}
+            named = {"patternProperties": {expression: additional}}
         case {**lengths} if lengths.keys() <= {"minLength", "maxLength"}:
             least, most = lengths.get("minLength", 0), lengths.get("maxLength", "")
-            named = {"patternProperties": {f"^(?s:.){{{least},{most}}}$": others}}
+            named = {"patternProperties": {f"^(?s:.){{{least},{most}}}$": additional}}
         case _:
             raise ConstraintError(
                 f"{pointer}/propertyNames: use enum, pattern or lengths alone, or name all properties"
@@ -261,8 +263,8 @@ def _complement(schema: Any, pointer: str, whole: Any) -> Any:
             case "required":
                 options += [{"type": "object", "properties": {name: False}} for name in value]
             case "properties":
-                others = {name: _complement(one, pointer, whole) for name, one in value.items()}
-                options += [{"type": "object", "properties": {n: o}, "required": [n]} for n, o in others.items()]
+                complements = {name: _complement(subschema, pointer, whole) for name, subschema in value.items()}
+                options += [{"type": "object", "properties": {n: o}, "required": [n]} for n, o in complements.items()]
             case _:
                 raise ConstraintError(
                     f"{pointer}: what is not {keyword!r} is not supported: say what is allowed instead"
@@ -275,22 +277,22 @@ def _types(schema: Mapping[str, Any]) -> set[str]:
     return {"number" if kind == "integer" else kind for kind in ([kinds] if isinstance(kinds, str) else kinds)}
 
 
-def _are_disjoint(one: Any, other: Any, whole: Any, depth: int = 0) -> bool:
+def _are_disjoint(first: Any, second: Any, whole: Any, depth: int = 0) -> bool:
     """Whether it is plain that no value is of both: by their types, their values, or those of a required property."""
-    one, other = target(one, whole), target(other, whole)
-    if isinstance(one, bool) or isinstance(other, bool) or depth > 8:
-        return one is False or other is False
-    for part, rest in ((one, other), (other, one)):
-        options = part.get("anyOf") or part.get("oneOf")
+    first, second = target(first, whole), target(second, whole)
+    if isinstance(first, bool) or isinstance(second, bool) or depth > 8:
+        return first is False or second is False
+    for schema, rest in ((first, second), (second, first)):
+        options = schema.get("anyOf") or schema.get("oneOf")
         if options and all(_are_disjoint(option, rest, whole, depth + 1) for option in options):
             return True
-    values, others = literals(one, whole), literals(other, whole)
-    if values is not None and others is not None:
-        return not {canonical(value) for value in values} & {canonical(value) for value in others}
-    shared, names = _types(one) & _types(other), {*one.get("required", ()), *other.get("required", ())}
+    values, other_values = literals(first, whole), literals(second, whole)
+    if values is not None and other_values is not None:
+        return not {canonical(value) for value in values} & {canonical(value) for value in other_values}
+    shared, names = _types(first) & _types(second), {*first.get("required", ()), *second.get("required", ())}
     if shared != {"object"}:
         return not shared
-    return any(_are_disjoint(_property(one, name), _property(other, name), whole, depth + 1) for name in names)
+    return any(_are_disjoint(_property(first, name), _property(second, name), whole, depth + 1) for name in names)
 
 
 def _property(schema: Mapping[str, Any], name: str) -> Any:

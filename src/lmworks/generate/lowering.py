@@ -28,7 +28,7 @@ from lmworks.model.transformer import Transformer, empty_model
 
 FormatOf = Callable[[str], Format | Literal["stored"]]
 
-_PARTS = {"attention": ("query", "key", "value", "output"), "feed_forward": ("gate", "up", "down")}
+_PROJECTIONS = {"attention": ("query", "key", "value", "output"), "feed_forward": ("gate", "up", "down")}
 
 
 def _stack(config: configs.ModelConfig) -> configs.Stack:
@@ -128,10 +128,10 @@ def formats_of(program: Program) -> dict[str, Format]:
     if program.head is not None:
         formats["head.projection.weight"] = program.head.format
     for number, layer in enumerate(program.layers):
-        for module, parts in _PARTS.items():
-            for part in parts:
-                _, _, matrix = _place(layer, part)
-                formats[f"decoder.blocks.{number}.{module}.{part}.weight"] = matrix.format
+        for module, projections in _PROJECTIONS.items():
+            for projection in projections:
+                _, _, matrix = _place(layer, projection)
+                formats[f"decoder.blocks.{number}.{module}.{projection}.weight"] = matrix.format
     return formats
 
 
@@ -144,16 +144,16 @@ def lower_adapter(lora: Lora, program: Program) -> dict[tuple[int, Site], tuple[
     check_plain(lora)
     for name, (a, b, scale, _) in lora.changes.items():
         match re.fullmatch(r"decoder\.blocks\.(\d+)\.(attention|feed_forward)\.(\w+)", name):
-            case re.Match() as found if int(found[1]) < len(program.layers):
-                layer = program.layers[int(found[1])]
-                site, first, matrix = _place(layer, found[3])
+            case re.Match() as parsed if int(parsed[1]) < len(program.layers):
+                layer = program.layers[int(parsed[1])]
+                site, first, matrix = _place(layer, parsed[3])
             case _:
                 raise NotLoweredError(f"the fused kernels do not adapt {name}: make the engine with lowered=False")
         if a.shape[1] != matrix.columns or first + b.shape[0] > matrix.rows:
             raise ValueError(
                 f"the adapter is of another model: its {name} goes from {a.shape[1]} to {b.shape[0]} values"
             )
-        key = int(found[1]), site
+        key = int(parsed[1]), site
         adapter = Adapter(first, a.float().contiguous(), b.float().contiguous(), scale)
         changes[key] = (*changes.get(key, ()), adapter)
     return changes
@@ -189,7 +189,7 @@ def lower_prefix(program: Program, model: Transformer) -> tuple[Program, range]:
     return replace(program, layers=tuple(layers)), range(count - pages, count)
 
 
-def _place(layer: LayerProgram, part: str) -> tuple[Site, int, PackedMatrix]:
+def _place(layer: LayerProgram, projection: str) -> tuple[Site, int, PackedMatrix]:
     """The place of a part's matrix: its site, the first of its rows there, and the joined matrix."""
     queries, keys = layer.heads * layer.head_dim, layer.kv_heads * layer.head_dim
     up = -(-layer.hidden // 32) * 32 if layer.gated else 0
@@ -202,7 +202,7 @@ def _place(layer: LayerProgram, part: str) -> tuple[Site, int, PackedMatrix]:
         "up": ("gate_up", up, layer.gate_up),
         "down": ("down", 0, layer.down),
     }
-    return sites[part]
+    return sites[projection]
 
 
 @dataclass
@@ -228,14 +228,14 @@ class _ProgramBuilder:
         sandwich = block.norm_at == "sandwich"
         gates = ["gate", "up"] if feed_forward.gated else ["up"]
         query_norm, key_norm = (
-            self.norm(f"{name}.attention.{part}_norm", attention.qk_norm) if attention.qk_norm else None
-            for part in ("query", "key")
+            self.norm(f"{name}.attention.{projection}_norm", attention.qk_norm) if attention.qk_norm else None
+            for projection in ("query", "key")
         )
         post = block.norm_at == "post"  # the norm behind a part is the one before the next
         own_norm = self.norm(f"{name}.attention_norm", block.norm)
         return LayerProgram(
             attention_norm=self.last_norm(number - 1 if number else None) if post else own_norm,
-            qkv=self.matrix([f"{name}.attention.{part}" for part in ("query", "key", "value")]),
+            qkv=self.matrix([f"{name}.attention.{projection}" for projection in ("query", "key", "value")]),
             output=self.matrix([f"{name}.attention.output"]),
             feed_forward_norm=own_norm if post else self.norm(f"{name}.feed_forward_norm", block.norm),
             gate_up=self.matrix([f"{name}.feed_forward.{gate}" for gate in gates], multiple=32),
@@ -271,14 +271,14 @@ class _ProgramBuilder:
 
     def matrix(self, names: Sequence[str], multiple: int = 1) -> PackedMatrix:
         """The matrices of these modules, one below the other, with their biases."""
-        parts = [self._packed(name, self.format_of(f"{name}.weight")) for name in names]
-        if len({part.format for part in parts}) > 1:  # a file may keep values finer than queries and keys
-            parts = [self._packed(name, "int8") for name in names]
-        return parts[0] if len(parts) == 1 and multiple == 1 else concatenate(parts, multiple)
+        matrices = [self._packed(name, self.format_of(f"{name}.weight")) for name in names]
+        if len({matrix.format for matrix in matrices}) > 1:  # a file may keep values finer than queries and keys
+            matrices = [self._packed(name, "int8") for name in names]
+        return matrices[0] if len(matrices) == 1 and multiple == 1 else concatenate(matrices, multiple)
 
-    def _packed(self, name: str, wanted: Format | Literal["stored"]) -> PackedMatrix:
+    def _packed(self, name: str, target_format: Format | Literal["stored"]) -> PackedMatrix:
         bias = self.vector(f"{name}.bias") if f"{name}.bias" in self.weights else None
-        return pack_parameter(self.weights, f"{name}.weight", wanted, bias)
+        return pack_parameter(self.weights, f"{name}.weight", target_format, bias)
 
     def vector(self, name: str) -> Tensor:
         """Float32, a copy: the weights may be changed by their owner."""

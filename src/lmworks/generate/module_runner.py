@@ -58,18 +58,18 @@ class ModuleRunner:
 
     def forward(self, works: Sequence[Work], hidden: bool = False) -> tuple[LogitRows, Tensor | None]:
         self.clear_pages(begun_pages(works))
-        rows: dict[int, Tensor] = {}  # number of the work -> (wanted, width)
+        rows: dict[int, Tensor] = {}  # number of the work -> (logits_to_keep, width)
         together: dict[int, list[int]] = {}  # one token each, of decoders or of one source's beams
         for n, work in enumerate(works):
             together.setdefault(id(work.sequence.memory) if len(work.ids) == 1 else -1 - n, []).append(n)
         for numbers in together.values():
             states = self._hidden([works[n] for n in numbers])  # (batch, length, width)
             for n, state in zip(numbers, states, strict=False):
-                rows[n] = state[len(works[n].ids) - works[n].wanted :]
-        wanted = torch.cat([rows[n] for n in range(len(works))])
-        adapters = [work.sequence.adapter for work in works for _ in range(work.wanted)]
-        logits = self._logits(wanted, adapters)
-        return LogitRows.from_logits(logits), wanted.float() if hidden else None
+                rows[n] = state[len(works[n].ids) - works[n].logits_to_keep :]
+        last_states = torch.cat([rows[n] for n in range(len(works))])
+        adapters = [work.sequence.adapter for work in works for _ in range(work.logits_to_keep)]
+        logits = self._logits(last_states, adapters)
+        return LogitRows.from_logits(logits), last_states.float() if hidden else None
 
     def _hidden(self, works: Sequence[Work]) -> Tensor:
         """Last hidden states (batch, length, width) of works with equally many tokens."""

@@ -45,7 +45,7 @@ class PageTensors:
     def clear(self, pages: Sequence[tuple[int, int]]) -> None:
         """Fill with zeros."""
         for group in {group for group, _ in pages}:
-            numbers = [page for other, page in pages if other == group]
+            numbers = [page for page_group, page in pages if page_group == group]
             for data in self._bytes[group]:
                 data[numbers] = 0
 

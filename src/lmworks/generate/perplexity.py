@@ -140,19 +140,19 @@ def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageRes
         with path.open("wb") as stream:
             np.save(stream, np.array([math.exp(nats / count) if count else np.nan for nats, count in costs]))
 
-    parts, start = list[list[Part[range]]](), 0
+    blocks, start = list[list[Part[range]]](), 0
     for shard, table in zip(shards, tables.only(), strict=True):
         cuts = list(_blocks(table.characters.tolist()))
         folder = context.work / shard.name
-        parts.append(
+        blocks.append(
             [Part(range(start + low, start + high), folder / f"{low:09d}.npy", size) for low, high, size in cuts]
         )
         start += len(table)
-    carry_out(score_block, [*chain(*parts)], ExecutionConfig(workers=1), context.progress, "characters")
+    carry_out(score_block, [*chain(*blocks)], ExecutionConfig(workers=1), context.progress, "characters")
     (context.output / ATTRIBUTES).mkdir()
     measured = []
-    for shard, table, of_shard in zip(shards, tables, parts, strict=True):
-        values = np.concatenate([np.load(part.done) for part in of_shard])
+    for shard, table, of_shard in zip(shards, tables, blocks, strict=True):
+        values = np.concatenate([np.load(block.done) for block in of_shard])
         rows = _rows(shard, table, values, config.score)
         write_attributes(context.output / ATTRIBUTES / f"{shard.name}.parquet", rows)
         measured.append(values)
@@ -173,7 +173,7 @@ def _blocks(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _rows(shard: Shard, table: AttributeTable, values: np.ndarray, measure: str) -> Iterator[DocumentAttributes]:
-    """With the edits of the attributes that the texts were repaired by, so that those and these can be joined."""
+    """Attribute rows with the edits by which the texts were repaired, so that both attributes can be joined."""
     for index, document in enumerate(shard):
         value = float(values[index])
         yield DocumentAttributes(

@@ -399,14 +399,17 @@ class _PartialCompletion:
 
     def add(self, choice: Mapping[str, Any]) -> Delta:
         """Take a whole choice, or a streamed piece of one."""
-        said = choice if "text" in choice else choice.get("message") or choice.get("delta") or {}
-        text = said.get("text") or said.get("content") or ""
+        message = choice if "text" in choice else choice.get("message") or choice.get("delta") or {}
+        text = message.get("text") or message.get("content") or ""
         rows = _token_rows(choice)
         tokens = [
             Token(
-                None, text, value, tuple((None, *o) for o in sorted(others, key=lambda o: -o[1])[: self.alternatives])
+                None,
+                text,
+                value,
+                tuple((None, *o) for o in sorted(alternatives, key=lambda o: -o[1])[: self.alternatives]),
             )
-            for text, value, others in rows
+            for text, value, alternatives in rows
             if text is not None
         ]
         if self.alternatives and not all(token.alternatives for token in tokens):
@@ -437,7 +440,8 @@ def _token_rows(choice: Mapping[str, Any]) -> list[tuple[str | None, float, list
         values = logprobs["token_logprobs"]
         texts, best = (logprobs.get(name) or [None] * len(values) for name in ("tokens", "top_logprobs"))
         return [
-            (text, value, [*(others or {}).items()]) for text, value, others in zip(texts, values, best, strict=False)
+            (text, value, [*(alternatives or {}).items()])
+            for text, value, alternatives in zip(texts, values, best, strict=False)
         ]
     return [
         (row.get("token"), row["logprob"], [(o["token"], o["logprob"]) for o in row.get("top_logprobs") or ()])

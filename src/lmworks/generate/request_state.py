@@ -133,7 +133,7 @@ class RequestState:
 
     @property
     def done(self) -> bool:
-        """Nothing more comes."""
+        """Whether nothing more comes."""
         return self.finish_reason is not None or self.error is not None
 
     @property
@@ -209,8 +209,10 @@ class RequestState:
         """
         self.first_token = self.first_token or time.perf_counter()
         self.ids.append(token)
-        others = tuple((other, self.token_texts[other], value) for other, value in alternatives)
-        self.tokens.append(Token(token, self.token_texts[token], log_probability, others))
+        alternative_tokens = tuple(
+            (alternative, self.token_texts[alternative], value) for alternative, value in alternatives
+        )
+        self.tokens.append(Token(token, self.token_texts[token], log_probability, alternative_tokens))
         self.sampled_log_probabilities.append(sampled_log_probability)
         self.sampled.append(not forced)
         if self.constraint is not None:

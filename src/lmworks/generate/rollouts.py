@@ -103,32 +103,32 @@ def roll_out(
             requests.append(Request(before, sampling=replace(sampling, seed=seed, max_tokens=most), adapter=adapter))
         asked, going = going, []
         for number, completion in zip(asked, engine.generate(requests), strict=True):
-            said = _continued(rollouts[number], completion)
+            rollout = _continued(rollouts[number], completion)
             if turns:
-                answer = turns.environment(talks[number], said.text, items[number])
-                said, reply = _answered(said, answer, turns, turn)
-                talks[number] += [Message("assistant", said.text), *reply]
+                answer = turns.environment(talks[number], rollout.text, items[number])
+                rollout, reply = _answered(rollout, answer, turns, turn)
+                talks[number] += [Message("assistant", rollout.text), *reply]
                 going += [number] if reply else []
-            rollouts[number] = said
+            rollouts[number] = rollout
     return [rollouts[n : n + samples] for n in range(0, len(rollouts), samples)]
 
 
 def _answered(
-    said: Rollout, answer: tuple[Sequence[Message], float | None, bool], turns: Turns, turn: int
+    rollout: Rollout, answer: tuple[Sequence[Message], float | None, bool], turns: Turns, turn: int
 ) -> tuple[Rollout, Sequence[Message]]:
-    """With the environment's reply behind it, and that; it is () where the episode ends."""
+    """The rollout with the environment's reply appended, and the reply, which is () where the episode ends."""
     reply, reward, over = answer
-    said = said if reward is None else replace(said, reward=(said.reward or 0.0) + reward)
-    if over or not reply or turn == turns.most - 1 or said.finish_reason != "stop":
-        return said, ()
-    ids = reply_ids(turns.renderer, reply, said.ids[-1])
-    if len(said.ids) + len(ids) >= turns.length:
-        return replace(said, finish_reason="length"), ()
-    return _behind(said, ids), reply
+    rollout = rollout if reward is None else replace(rollout, reward=(rollout.reward or 0.0) + reward)
+    if over or not reply or turn == turns.most - 1 or rollout.finish_reason != "stop":
+        return rollout, ()
+    ids = reply_ids(turns.renderer, reply, rollout.ids[-1])
+    if len(rollout.ids) + len(ids) >= turns.length:
+        return replace(rollout, finish_reason="length"), ()
+    return _behind(rollout, ids), reply
 
 
 def _behind(rollout: Rollout, ids: Sequence[int]) -> Rollout:
-    """With ids behind it that the policy did not choose."""
+    """The rollout with ids appended that the policy did not choose."""
     zeros = (0.0,) * len(ids)
     return replace(
         rollout,
@@ -140,7 +140,7 @@ def _behind(rollout: Rollout, ids: Sequence[int]) -> Rollout:
 
 
 def _continued(before: Rollout, completion: Completion) -> Rollout:
-    """With what an engine gave behind it."""
+    """The rollout with an engine's completion appended."""
     ids, drawn, model = completion.ids, completion.sampled_log_probabilities, completion.log_probabilities
     if completion.prompt_ids is None or ids is None or drawn is None or model is None:
         raise UnsupportedError("a rollout needs ids and the log-probabilities of what was sampled: sample plainly")

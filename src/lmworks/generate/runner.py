@@ -81,14 +81,14 @@ def _log_sum(logits: Tensor, largest: Tensor) -> Tensor:
 class Work:
     """New tokens of one sequence, in one forward.
 
-    ids      the tokens, at the positions behind what `sequence` holds; its pages have room for them.
-    wanted   for how many of the last of them logits are wanted: none for a part of a prompt that is not its end, one to
-             continue, more to check guesses or to score.
+    ids              the tokens, at the positions behind what `sequence` holds; its pages have room for them.
+    logits_to_keep   for how many of the last of them logits are computed: none for a part of a prompt that is not its
+                     end, one to continue, more to check guesses or to score.
     """
 
     sequence: CachedSequence
     ids: Sequence[int]
-    wanted: int
+    logits_to_keep: int
 
 
 def begun_pages(works: Sequence[Work]) -> list[tuple[int, int]]:

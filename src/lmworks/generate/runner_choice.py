@@ -83,8 +83,8 @@ def _fused(
     cache = cache_dtype or ("float32" if rule("decoder.blocks.0.attention.query.weight") == "float32" else "bfloat16")
     if cache == "float16":
         raise NotLoweredError("the fused kernels have no float16 cache; there are float32, bfloat16 and int8")
-    kept = isinstance(checkpoint.weights, GgufWeights | QuantisedWeights)  # without a model
-    before = 0 if kept else prefix_pages(checkpoint.model) or 0
+    as_stored = isinstance(checkpoint.weights, GgufWeights | QuantisedWeights)  # without a model
+    before = 0 if as_stored else prefix_pages(checkpoint.model) or 0
     program = lower(config, source, rule, pages + before, cache, positions + before * PAGE)
     if before:
         program, prefix = lower_prefix(program, checkpoint.model)

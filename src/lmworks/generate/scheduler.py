@@ -51,7 +51,7 @@ class WaitingLine:
 
     def remove(self, request: RequestState) -> None:
         line = self.clients[request.client]
-        del line[next(index for index, (_, other) in enumerate(line) if other is request)]  # mostly the first
+        del line[next(index for index, (_, queued) in enumerate(line) if queued is request)]  # mostly the first
         if not line:
             del self.clients[request.client]
 
@@ -100,7 +100,7 @@ class Scheduler:
         """Put a request in line."""
         request.arrival = self._arrivals
         self._arrivals += 1
-        active = {other.client for other in self.running} | self.waiting.clients.keys()
+        active = {running.client for running in self.running} | self.waiting.clients.keys()
         if request.client not in active:
             least = min((self._served[client] for client in active), default=0)
             # A client that was served less than those that are active comes back as their equal and may be forgotten.
@@ -172,7 +172,7 @@ class Scheduler:
             tokens = self._chunk(request, budget)
             if tokens == 0:
                 return  # the rest of the budget is too small for a chunk
-            if any(2 * self._computed_by(*others, request) >= tokens for others in scheduled.items()):
+            if any(2 * self._computed_by(*entry, request) >= tokens for entry in scheduled.items()):
                 followers.add(request)
                 continue
             if self._reserve(request, tokens, scheduled):
@@ -229,20 +229,20 @@ class Scheduler:
         # Only the first chunk of a step may be larger than the budget: it cannot be cut.
         return 0 if tokens > budget < self.prefill_tokens else tokens
 
-    def _computed_by(self, other: RequestState, tokens: int, request: RequestState) -> int:
+    def _computed_by(self, leader: RequestState, tokens: int, request: RequestState) -> int:
         """The number of a request's next uncomputed tokens that the `tokens` of another one in the step compute, and
         that are cached after it: 0 unless they fill the page that is next."""
         unit = self._cache.alignment
-        end = min(other.computed_tokens + tokens, request.length - 1) // unit * unit
+        end = min(leader.computed_tokens + tokens, request.length - 1) // unit * unit
         start = request.computed_tokens // unit * unit + unit
-        if not other.computed_tokens < start <= end or not self._cache.share:
+        if not leader.computed_tokens < start <= end or not self._cache.share:
             return 0
-        if (other.adapter, other.source_ids) != (request.adapter, request.source_ids):
+        if (leader.adapter, leader.source_ids) != (request.adapter, request.source_ids):
             return 0
-        ids, other_ids = request.all_ids, other.all_ids
-        if ids[:start] != other_ids[:start]:
+        ids, leader_ids = request.all_ids, leader.all_ids
+        if ids[:start] != leader_ids[:start]:
             return 0
-        while start < end and ids[start : start + unit] == other_ids[start : start + unit]:
+        while start < end and ids[start : start + unit] == leader_ids[start : start + unit]:
             start += unit
         return start - request.computed_tokens
 

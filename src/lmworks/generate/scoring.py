@@ -180,7 +180,7 @@ class _Scoring:
             stretches = [stretch for stretch in stretches if stretch.ids]
 
     def _next_works(self, stretches: list[_Stretch]) -> tuple[list[Work], list[list[tuple[int, int]]]]:
-        """As many tokens as a forward takes, from the front, and what their rows predict."""
+        """The next works, as many tokens as a forward takes, and the tokens that their rows predict."""
         works: list[Work] = []
         predictions: list[list[tuple[int, int]]] = []
         tokens, grid = 0, self.batcher.runner.grid

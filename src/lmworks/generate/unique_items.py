@@ -22,10 +22,10 @@ _MOST_LITERALS = 256
 
 def referred(pointer: str, whole: Any) -> Any:
     """The part of a schema that a reference from its root (`#/…`) names."""
-    part = whole
+    node = whole
     for name in unquote(pointer).split("/")[1:]:
-        part = part[int(name)] if isinstance(part, list) else part[name.replace("~1", "/").replace("~0", "~")]
-    return part
+        node = node[int(name)] if isinstance(node, list) else node[name.replace("~1", "/").replace("~0", "~")]
+    return node
 
 
 def target(schema: Any, whole: Any) -> Any:
@@ -45,7 +45,7 @@ def literals(schema: Any, whole: Any) -> list[Any] | None:
             return list(range(low, high + 1))
         case {"anyOf": list(options)} | {"oneOf": list(options)}:
             values = [literals(option, whole) for option in options]
-            return None if None in values else [value for part in values for value in part or ()]
+            return None if None in values else [value for group in values for value in group or ()]
     return None
 
 
@@ -55,7 +55,7 @@ def canonical(value: Any) -> str:
         case list():
             return f"[{','.join(map(canonical, value))}]"
         case dict():
-            return f"{{{','.join(sorted(f'{json.dumps(name)}:{canonical(one)}' for name, one in value.items()))}}}"
+            return f"{{{','.join(sorted(f'{json.dumps(name)}:{canonical(item)}' for name, item in value.items()))}}}"
         case float() if value.is_integer():
             return str(int(value))
     return json.dumps(value, ensure_ascii=False)
@@ -86,27 +86,29 @@ class _Open:
         return not self.is_object and any(schema.get("$comment") == DIFFERENT_ITEMS for schema in self.schemas)
 
     @cached_property
-    def others(self) -> list[str] | None:
+    def next_items(self) -> list[str] | None:
         """Items that can come next in an array where no two are equal; None where that is not known."""
-        parts = [literals(schema, self.whole) for schema in self._inner() if schema is not None] if self.differs else []
-        values = [value for part in parts for value in part or ()]
-        if not parts or None in parts or not all(isinstance(value, str | int | None) for value in values):
+        groups = (
+            [literals(schema, self.whole) for schema in self._inner() if schema is not None] if self.differs else []
+        )
+        values = [value for group in groups for value in group or ()]
+        if not groups or None in groups or not all(isinstance(value, str | int | None) for value in values):
             return None
         return [text for text in map(canonical, values) if text not in self.items]
 
-    def has_others(self, begun: str = "") -> bool:
-        """Whether what begins so can still become an item that was not there."""
-        others = self.others
-        if self.differs and others is None and begun[:1] in ("t", "f", "n"):
-            others = [text for text in ("true", "false", "null") if text not in self.items]
-        return others is None or any(text.startswith(begun) for text in others)
+    def has_next_item(self, begun: str = "") -> bool:
+        """Whether text that begins so can still become an item that is not in the array yet."""
+        items = self.next_items
+        if self.differs and items is None and begun[:1] in ("t", "f", "n"):
+            items = [text for text in ("true", "false", "null") if text not in self.items]
+        return items is None or any(text.startswith(begun) for text in items)
 
     def _inner(self) -> Iterator[Any]:
         """The schemas of what comes next."""
         for schema in self.schemas:
             if self.is_object:
-                named, others = schema.get("properties", {}), schema.get("additionalProperties")
-                yield named.get(json.loads(self.items[-1]), others)
+                named, additional = schema.get("properties", {}), schema.get("additionalProperties")
+                yield named.get(json.loads(self.items[-1]), additional)
                 yield from schema.get("patternProperties", {}).values()
             else:
                 first, index = schema.get("prefixItems", ()), len(self.items)
@@ -120,7 +122,9 @@ class _Open:
             if isinstance(schema, dict) and id(schema) not in meant:
                 meant[id(schema)] = schema
                 waiting += [referred(schema["$ref"], self.whole)] if "$ref" in schema else []
-                waiting += [one for keyword in ("allOf", "anyOf", "oneOf") for one in schema.get(keyword, ())]
+                waiting += [
+                    subschema for keyword in ("allOf", "anyOf", "oneOf") for subschema in schema.get(keyword, ())
+                ]
         return _Open(self.whole, list(meant.values()), is_object)
 
     def closed(self) -> str:
@@ -132,7 +136,7 @@ class _Open:
 
 @dataclass(slots=True)
 class UniqueReader:
-    """Where a text has come to.
+    """The state of reading a text, for items that must differ.
 
     schemas  of the values in the text.
     begins   finds where one begins: its groups are the schemas.
@@ -157,7 +161,7 @@ class UniqueReader:
             piece = _PIECE.match(self.rest)
             if piece is None:
                 begun = self.rest.lstrip().decode("utf-8", "ignore")
-                return not begun or self.open[-1].has_others(begun)
+                return not begun or self.open[-1].has_next_item(begun)
             self.rest = self.rest[piece.end() :]
             if not self._take(piece[1]):
                 return False
@@ -177,7 +181,7 @@ class UniqueReader:
                 self.open += (frame.opened(piece == b"{"),)
                 return True
             case b"," | b":":
-                return frame.has_others()
+                return frame.has_next_item()
             case b"]" | b"}":
                 self.open, item = self.open[:-1], frame.closed()
             case _:
@@ -195,7 +199,7 @@ class UniqueReader:
         if not watched:
             return words
         inner, begun = self.open[-1], self.rest.lstrip()
-        quoted = begun[:1] == b'"' and inner.others is None
+        quoted = begun[:1] == b'"' and inner.next_items is None
         bits = np.unpackbits((words & quoting if quoted else words).view(np.uint8), bitorder="little")
         tokens = np.flatnonzero(bits).tolist()
         if quoted:  # a text is written in one way, and what is around it ends by brackets

@@ -26,7 +26,7 @@ def run(program: Program, batch: RaggedBatch, kernels: Library | None = None, *,
     chosen = _chosen(program.embedding.values, kernels)
     if chosen is None:
         return reference.run(program, batch, hidden)
-    count = len(batch.wanted)
+    count = len(batch.logits_indices)
     rows = Rows(
         logits=torch.empty(count, program.vocabulary),
         best=torch.zeros(count, dtype=torch.int64),
@@ -34,7 +34,7 @@ def run(program: Program, batch: RaggedBatch, kernels: Library | None = None, *,
         hidden=torch.empty(count, program.width) if hidden else None,
     )
     step = batch_structure(batch)
-    step.ids, step.wanted, step.rows = array_address(batch.ids), array_address(batch.wanted), count
+    step.ids, step.wanted, step.rows = array_address(batch.ids), array_address(batch.logits_indices), count
     step.adapters = None if batch.adapters is None else array_address(batch.adapters)
     for name, tensor in rows._asdict().items():
         setattr(step, name, c_structures.address(tensor))

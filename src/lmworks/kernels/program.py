@@ -159,7 +159,7 @@ class RaggedBatch:
     ids, positions, sequences    (tokens,): each token, where it stands, and the row of `tables` that is its sequence's.
                                  Tokens of one sequence follow each other in the order of their positions.
     tables                       for each group of layers, (sequences, pages) page numbers; -1: dropped, or not there.
-    wanted                       (rows,): of which tokens logits are wanted.
+    logits_indices               (rows,): of which tokens logits are computed.
     adapters                     (tokens,): which of the program's adapters each token uses, -1: none.
     """
 
@@ -167,7 +167,7 @@ class RaggedBatch:
     positions: np.ndarray
     sequences: np.ndarray
     tables: tuple[np.ndarray, ...]
-    wanted: np.ndarray
+    logits_indices: np.ndarray
     adapters: np.ndarray | None = None
 
 
@@ -259,8 +259,8 @@ class ProgramStructure:
 
     def _adapters(self, program: Program) -> Any:
         """(adapters, layers, sites) of `Changes`."""
-        places: list[tuple[int, Site]] = [(layer, site) for layer in range(len(program.layers)) for site in SITES]
-        table = [self._changes(adapter.get(place, ())) for adapter in program.adapters for place in places]
+        targets: list[tuple[int, Site]] = [(layer, site) for layer in range(len(program.layers)) for site in SITES]
+        table = [self._changes(adapter.get(target, ())) for adapter in program.adapters for target in targets]
         array = (c_structures.Changes * len(table))(*table)
         self._kept.append(array)
         return cast(array, POINTER(c_structures.Changes))
@@ -333,7 +333,7 @@ def array_address(array: np.ndarray) -> int:
 def _check_sizes(layer: LayerProgram) -> None:
     heads = (layer.heads + 2 * layer.kv_heads) * layer.head_dim
     filled = -(-layer.hidden // 32) * 32 * (2 if layer.gated else 1)
-    wanted = {
+    sizes = {
         "rows of qkv": (layer.qkv.rows, heads),
         "columns of output": (layer.output.columns, layer.heads * layer.head_dim),
         "rows of output": (layer.output.rows, layer.qkv.columns),
@@ -344,6 +344,6 @@ def _check_sizes(layer: LayerProgram) -> None:
     }
     if layer.head_dim > MOST_DIMENSIONS:
         raise ValueError(f"the kernels know heads of up to {MOST_DIMENSIONS} dimensions, not {layer.head_dim}")
-    for what, (size, expected) in wanted.items():
+    for what, (size, expected) in sizes.items():
         if size != expected:
             raise ValueError(f"a layer needs {expected} {what}, not {size}")

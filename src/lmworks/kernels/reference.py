@@ -106,7 +106,7 @@ def attend(layer: LayerProgram, qkv: Tensor, batch: RaggedBatch) -> Tensor:
     if layer.query_norm is not None and layer.key_norm is not None:
         query, key = normalise(query, layer.query_norm), normalise(key, layer.key_norm)
     if layer.rotation is not None:
-        query, key = (_rotate(part, layer.rotation, batch.positions) for part in (query, key))
+        query, key = (_rotate(tensor, layer.rotation, batch.positions) for tensor in (query, key))
     cut = list(runs(batch))
     new = [(key[run.start : run.end].transpose(0, 1), value[run.start : run.end].transpose(0, 1)) for run in cut]
     if layer.pages.count:
@@ -122,8 +122,8 @@ def attend(layer: LayerProgram, qkv: Tensor, batch: RaggedBatch) -> Tensor:
 
 def _rotate(heads: Tensor, rotation: tuple[Tensor, Tensor], positions: np.ndarray) -> Tensor:
     """`heads` (tokens, heads, head_dim): Su et al. 2021, with the dimensions of a plane half a head apart."""
-    place = torch.from_numpy(positions).to(heads.device).long()
-    cosine, sine = (table[place][:, None] for table in rotation)  # (tokens, 1, rotated)
+    indices = torch.from_numpy(positions).to(heads.device).long()
+    cosine, sine = (table[indices][:, None] for table in rotation)  # (tokens, 1, rotated)
     turning, still = heads.split((cosine.shape[-1], heads.shape[-1] - cosine.shape[-1]), dim=-1)
     first, second = turning.chunk(2, dim=-1)
     turned = turning * cosine + torch.cat((-second, first), dim=-1) * sine
@@ -138,12 +138,12 @@ def _attend_run(layer: LayerProgram, query: Tensor, key: Tensor, value: Tensor) 
     scores = grouped @ key.transpose(1, 2)[:, None] * layer.scale
     if layer.softcap:
         scores = layer.softcap * torch.tanh(scores / layer.softcap)
-    place = torch.arange(stored, device=key.device)
-    distance = place[stored - length :, None] - place
+    positions = torch.arange(stored, device=key.device)
+    distance = positions[stored - length :, None] - positions
     hidden = distance < 0 if not layer.bidirectional else torch.zeros_like(distance, dtype=torch.bool)
     if layer.window:
         hidden |= distance >= layer.window
-    hidden |= place < layer.first
+    hidden |= positions < layer.first
     weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
     return (weights @ value[:, None]).permute(2, 0, 1, 3).flatten(1)
 
@@ -153,15 +153,15 @@ def _attend_run(layer: LayerProgram, query: Tensor, key: Tensor, value: Tensor) 
 
 
 def run(program: Program, batch: RaggedBatch, hidden: bool) -> Rows:
-    """See `fused_operations.run`."""
+    """Run one step in PyTorch, as `fused_operations.run` does."""
     device = program.embedding.values.device
-    ids, wanted = (torch.from_numpy(array).to(device) for array in (batch.ids, batch.wanted))
+    ids, logits_indices = (torch.from_numpy(array).to(device) for array in (batch.ids, batch.logits_indices))
     x = program.embedding.dequantise(ids) * program.embedding_scale
     if program.positions is not None:
         x = x + program.positions[torch.from_numpy(batch.positions).to(device).long()]
     for number, layer in enumerate(program.layers):
         x = _block(program, number, layer, x, batch)
-    states = normalise(x[wanted.long()], program.final_norm)  # (rows, width)
+    states = normalise(x[logits_indices.long()], program.final_norm)  # (rows, width)
     if program.head is None:
         nothing = states.new_zeros(len(states), 0)
         return Rows(nothing, nothing.sum(-1).long(), nothing.sum(-1), states if hidden else None)

@@ -82,9 +82,9 @@ def write(pages: Pages, table: Sequence[int], first: int, key: Tensor, value: Te
 
     The definition of what the kernels do: int8 rounds each token and head by its largest absolute value.
     """
-    places = torch.arange(first, first + key.shape[1], device=key.device)
-    page = torch.tensor(list(table), device=key.device, dtype=torch.long)[places // PAGE]
-    slot = places % PAGE
+    positions = torch.arange(first, first + key.shape[1], device=key.device)
+    page = torch.tensor(list(table), device=key.device, dtype=torch.long)[positions // PAGE]
+    slot = positions % PAGE
     (keys, key_scales), (values, value_scales) = _views(pages, pages.data)
     run = keys.shape[-1]
     key_tokens = _rounded(key, keys.dtype, key_scales, page, slot)

@@ -74,17 +74,17 @@ def load(name: str | None = None) -> Library | None:
 
     ValueError for a name that there is not, or that this machine cannot run.
     """
-    wanted = name or os.environ.get(CHOICE)
-    if wanted == "reference":
+    choice = name or os.environ.get(CHOICE)
+    if choice == "reference":
         return None
     runnable = available()
-    if wanted is None:
+    if choice is None:
         if not runnable:
             warn_of_missing("models run slowly, in PyTorch alone")
         return _open(runnable[0]) if runnable else None
-    if wanted not in runnable:
-        raise ValueError(f"{CHOICE} and `load` take one of {', '.join((*runnable, 'reference'))} here, not {wanted!r}")
-    return _open(wanted)
+    if choice not in runnable:
+        raise ValueError(f"{CHOICE} and `load` take one of {', '.join((*runnable, 'reference'))} here, not {choice!r}")
+    return _open(choice)
 
 
 @cache

@@ -49,7 +49,7 @@ class PackedMatrix:
         return self
 
     def part(self, rows: slice = slice(None), columns: slice = slice(None)) -> "PackedMatrix":
-        """Some rows and columns, without the bias: a view. The slices are cut at multiples of 32, or at the end."""
+        """A view of some rows and columns, without the bias. The slices are cut at multiples of 32, or at the end."""
         down, across = range(self.rows)[rows], range(self.columns)[columns]
         blocks = slice(down.start // BLOCK, -(-down.stop // BLOCK))
         groups = slice(across.start // GROUP, -(-across.stop // GROUP))
@@ -74,16 +74,16 @@ def pack(matrix: Quantised, bias: Tensor | None = None) -> PackedMatrix:
     values = _pad(matrix.values, BLOCK, GROUP)
     match matrix.format:
         case "float32" | "bfloat16":
-            parts = [_interleave(values)]
+            tensors = [_interleave(values)]
         case "int8":
-            parts = [_interleave((values.to(torch.int16) + 128).to(torch.uint8))]
+            tensors = [_interleave((values.to(torch.int16) + 128).to(torch.uint8))]
         case "int4":
             eights = values.unflatten(1, (-1, 2, 4))  # (rows, columns / 8, half, 4)
-            parts = [_interleave((eights[:, :, 0] | eights[:, :, 1] << 4).flatten(1), GROUP // 2)]
-    parts += [_per_group(kind) for kind in (matrix.scales, matrix.minimums) if kind is not None]
+            tensors = [_interleave((eights[:, :, 0] | eights[:, :, 1] << 4).flatten(1), GROUP // 2)]
+    tensors += [_per_group(kind) for kind in (matrix.scales, matrix.minimums) if kind is not None]
     bias = None if bias is None else bias.float().contiguous()
     return PackedMatrix(
-        matrix.format, matrix.rows, matrix.columns, torch.cat(parts, dim=2) if parts[1:] else parts[0], bias
+        matrix.format, matrix.rows, matrix.columns, torch.cat(tensors, dim=2) if tensors[1:] else tensors[0], bias
     )
 
 
@@ -110,21 +110,21 @@ def pack_weight(weight: Tensor, format: Format, bias: Tensor | None = None) -> P
     return pack(quantise(weight, format), bias)
 
 
-def concatenate(parts: Sequence[PackedMatrix], multiple: int = 1) -> PackedMatrix:
+def concatenate(matrices: Sequence[PackedMatrix], multiple: int = 1) -> PackedMatrix:
     """The rows of all parts as one matrix, each part filled up with rows of zeros to a multiple of `multiple` rows.
 
     Queries, keys and values; gate and up (with `multiple=32`, which the gated product needs). ValueError unless they
     agree in format and columns, and either all have a bias or none.
     """
-    if len({part.bias is None for part in parts}) != 1:
+    if len({matrix.bias is None for matrix in matrices}) != 1:
         raise ValueError("either all the matrices that are put together have a bias or none: give zeros to the others")
-    biases = [F.pad(part.bias, (0, -part.rows % multiple)) for part in parts if part.bias is not None]
-    bias, rows = torch.cat(biases) if biases else None, [part.rows + -part.rows % multiple for part in parts]
-    same = len({(part.format, part.columns) for part in parts}) == 1
+    biases = [F.pad(matrix.bias, (0, -matrix.rows % multiple)) for matrix in matrices if matrix.bias is not None]
+    bias, rows = torch.cat(biases) if biases else None, [matrix.rows + -matrix.rows % multiple for matrix in matrices]
+    same = len({(matrix.format, matrix.columns) for matrix in matrices}) == 1
     if same and not any(count % BLOCK for count in rows[:-1]):  # whole blocks stay as they are
-        return replace(parts[0], rows=sum(rows), values=torch.cat([part.values for part in parts]), bias=bias)
+        return replace(matrices[0], rows=sum(rows), values=torch.cat([matrix.values for matrix in matrices]), bias=bias)
     filled: list[Quantised] = []
-    for matrix in map(unpack, parts):
+    for matrix in map(unpack, matrices):
         tensors = (None if kind is None else _pad(kind, multiple, 1) for kind in (matrix.scales, matrix.minimums))
         filled.append(Quantised(matrix.format, _pad(matrix.values, multiple, 1), *tensors))
     return pack(stack(filled), bias)

@@ -81,8 +81,8 @@ def sample_token(scores: np.ndarray, sampling: RowSampling) -> tuple[int, float]
         ids = ids[min_p(scores[ids], temperature, sampling.min_p)]
     weights = np.exp(scaled(scores[ids], temperature))
     cumulated = weights.cumsum()
-    place = int(cumulated.searchsorted(sampling.uniform * cumulated[-1], side="right"))
-    return int(ids[place]), log(weights[place] / cumulated[-1])
+    index = int(cumulated.searchsorted(sampling.uniform * cumulated[-1], side="right"))
+    return int(ids[index]), log(weights[index] / cumulated[-1])
 
 
 def typical(scores: np.ndarray, temperature: float, mass: float) -> np.ndarray:
@@ -102,9 +102,9 @@ def top_p(scores: np.ndarray, temperature: float, mass: float) -> np.ndarray:
     return _until(mass, np.argsort(-scores, kind="stable"), np.exp(scaled(scores, temperature)))
 
 
-def min_p(scores: np.ndarray, temperature: float, part: float) -> np.ndarray:
+def min_p(scores: np.ndarray, temperature: float, ratio: float) -> np.ndarray:
     """The tokens with at least this part of the largest probability (Nguyen et al. 2024, section 3)."""
-    return np.flatnonzero(scores >= scores.max() + np.float32(temperature * log(part)))
+    return np.flatnonzero(scores >= scores.max() + np.float32(temperature * log(ratio)))
 
 
 def scaled(scores: np.ndarray, temperature: float) -> np.ndarray:

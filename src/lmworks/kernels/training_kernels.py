@@ -113,11 +113,11 @@ def softmax_loss(
     if rows and not 0 <= int(targets.min()) <= int(targets.max()) < count:
         raise ValueError(f"a target is outside the vocabulary of {count}")
     targets = targets.contiguous()
-    found = SoftmaxLoss(*torch.empty(3, rows).unbind())
-    addresses = (tensor.data_ptr() for tensor in found)
+    result = SoftmaxLoss(*torch.empty(3, rows).unbind())
+    addresses = (tensor.data_ptr() for tensor in result)
     shape = (rows, count, FORMAT_NUMBERS[logits.dtype])
     chosen.call("softmax_loss", logits.data_ptr(), targets.data_ptr(), *shape, smoothing, z_loss, *addresses)
-    return found
+    return result
 
 
 def dequantise(matrix: PackedMatrix, dtype: torch.dtype, kernels: Library | None = None) -> Tensor:
@@ -240,11 +240,11 @@ def _call(
 def _check(seen: KeyRanges, query: Tensor, key: Tensor) -> None:
     """ValueError for runs that are not this query's, or that the keys do not have: nobody checks in the kernel."""
     shape, stored = (query.shape[0], query.shape[2]), key.shape[2]
-    for name, places in seen._asdict().items():
-        if places.shape != shape or places.dtype != torch.int32 or not places.is_contiguous():
+    for name, indices in seen._asdict().items():
+        if indices.shape != shape or indices.dtype != torch.int32 or not indices.is_contiguous():
             raise ValueError(
-                f"the {name} seen keys are contiguous int32 of shape {shape}, not {places.dtype} of "
-                f"{tuple(places.shape)}"
+                f"the {name} seen keys are contiguous int32 of shape {shape}, not {indices.dtype} of "
+                f"{tuple(indices.shape)}"
             )
     if bool((seen.first > seen.last).any()):
         raise ValueError("a query sees no key: its first seen key stands after its last")

@@ -83,14 +83,14 @@ def spread(per_group: Tensor, columns: int) -> Tensor:
     return per_group.float().repeat_interleave(GROUP, dim=1)[:, :columns]
 
 
-def stack(parts: list[Quantised]) -> Quantised:
+def stack(matrices: list[Quantised]) -> Quantised:
     """The rows of all parts, one below the other; ValueError unless they agree in format and columns."""
-    if len({(part.format, part.columns) for part in parts}) != 1:
-        kinds = ", ".join(f"{part.columns} columns of {part.format}" for part in parts)
+    if len({(matrix.format, matrix.columns) for matrix in matrices}) != 1:
+        kinds = ", ".join(f"{matrix.columns} columns of {matrix.format}" for matrix in matrices)
         raise ValueError(f"only matrices of one format and as many columns can be stacked, not {kinds}")
-    values = torch.cat([part.values for part in parts])
-    of_groups = zip(*((part.scales, part.minimums) for part in parts), strict=True)
-    return Quantised(parts[0].format, values, *(None if kind[0] is None else torch.cat(kind) for kind in of_groups))
+    values = torch.cat([matrix.values for matrix in matrices])
+    of_groups = zip(*((matrix.scales, matrix.minimums) for matrix in matrices), strict=True)
+    return Quantised(matrices[0].format, values, *(None if kind[0] is None else torch.cat(kind) for kind in of_groups))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -208,7 +208,7 @@ class ChatRenderer:
         for fragments in self._ways_to_cut(conversation.messages):
             marks = SentinelMarks(unused_characters([text, *(message.content for message in conversation.messages)]))
             try:
-                contents = [marks.put(parts, index) for index, parts in enumerate(fragments)]
+                contents = [marks.put(pieces, index) for index, pieces in enumerate(fragments)]
             except StopIteration:
                 continue
             marked = marks.read(self._fill(conversation, contents, marks.generation))
@@ -224,10 +224,10 @@ class ChatRenderer:
         """Each message's content in fragments, the assistant's first in the way that tells most of its spaces."""
         unsafe = any(name != name.strip() for name in self._special.ids)
         tried: list[list[list[Fragment]]] = []
-        for answers, others in product(Marking, list(Marking)[1:]):
-            if unsafe and {answers, others} & {Marking.BARE, Marking.APART}:
+        for answer_way, other_way in product(Marking, list(Marking)[1:]):
+            if unsafe and {answer_way, other_way} & {Marking.BARE, Marking.APART}:
                 continue
-            ways = [answers if message.role == "assistant" else others for message in messages]
+            ways = [answer_way if message.role == "assistant" else other_way for message in messages]
             # An empty content next to calls stays empty: templates ask whether there is one.
             ways = [
                 Marking.FILLED if m.tool_calls and way is Marking.WHOLE else way
@@ -290,15 +290,15 @@ class ChatRenderer:
         answers = [index for index, message in enumerate(conversation.messages) if message.role == "assistant"]
         marked = layout.marked
         if self.template.has_generation:
-            parts = marked.generation
-            enough = len(parts) >= len(answers)  # for the answers whose contents are empty or left out
+            generated = marked.generation
+            enough = len(generated) >= len(answers)  # for the answers whose contents are empty or left out
             starts = {index: [start for start, _ in marked.contents.get(index, ())] for index in answers}
-            meets = {i: any(low <= at <= high for at in starts[i] for low, high in parts) for i in answers}
-            return parts, tuple(index for index in answers if not (meets[index] if starts[index] else enough))
+            meets = {i: any(low <= at <= high for at in starts[i] for low, high in generated) for i in answers}
+            return generated, tuple(index for index in answers if not (meets[index] if starts[index] else enough))
         ranges: dict[int, list[Range]] = {}
         for index in answers:
-            said = [] if conversation.messages[index].tool_calls else self._said(layout, index)
-            with_end = [self._with_turn_end(marked, encoded, answer) for answer in said]
+            content_ranges = [] if conversation.messages[index].tool_calls else self._said(layout, index)
+            with_end = [self._with_turn_end(marked, encoded, answer) for answer in content_ranges]
             ranges[index] = with_end or self._turn(conversation, index, marked.text, encoded)
         learnt = [answer for index in answers for answer in ranges[index]]
         return learnt, tuple(index for index in answers if not ranges[index])
@@ -347,8 +347,8 @@ class ChatRenderer:
     def _check_nothing_left_out(
         messages: Sequence[Message], fragments: Sequence[Sequence[Fragment]], marked: ContentSpans
     ) -> None:
-        for index, (message, parts) in enumerate(zip(messages, fragments, strict=True)):
-            is_marked = any(text and has_marks for text, has_marks in parts)
+        for index, (message, pieces) in enumerate(zip(messages, fragments, strict=True)):
+            is_marked = any(text and has_marks for text, has_marks in pieces)
             if message.role != "assistant" and is_marked and index not in marked.contents:
                 raise ChatTemplateError(
                     f"the chat template leaves out what message {index + 1} says, of the role {message.role!r}: it "
@@ -357,8 +357,8 @@ class ChatRenderer:
 
     def _check_no_special(self, value: Any, where: str) -> None:
         for text in _texts_in(value):
-            if found := self._special.find(text):
-                raise ChatTemplateError(f"special token {found!r} in the {where}")
+            if special_token := self._special.find(text):
+                raise ChatTemplateError(f"special token {special_token!r} in the {where}")
 
 
 def _texts_in(value: Any) -> Iterator[str]:

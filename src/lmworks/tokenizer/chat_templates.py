@@ -90,9 +90,9 @@ def check_roles(family: str, tokenizer: Tokenizer, called: str = "this vocabular
     if not missing:
         return
     needed = [f"a token that {_MEANINGS[role]} ({role}, there {FAMILIES[family].roles[role]})" for role in missing]
-    others = [name for name in FAMILIES if not missing_roles(name, tokenizer)]
+    families = [name for name in FAMILIES if not missing_roles(name, tokenizer)]
     raise ChatTemplateError(
         f"the family {family} needs {' and '.join(needed)}, and {called} names none: learn the vocabulary with "
         f"`lmworks tokenizer train ... --family {family}`, state the token in its tokenizer_config.json"
-        + (f", or choose a family that needs none: {', '.join(others)}" if others else "")
+        + (f", or choose a family that needs none: {', '.join(families)}" if families else "")
     )

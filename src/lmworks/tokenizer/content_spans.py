@@ -126,8 +126,8 @@ def content_ranges(marked: ContentSpans, message: int, fragments: Sequence[Fragm
     if not ranges:
         return []
     start, end = ranges[0][0], ranges[-1][1]
-    others = chain.from_iterable(spans for index, spans in marked.contents.items() if index != message)
-    if any(low >= start and high <= end for low, high in others):
+    other_spans = chain.from_iterable(spans for index, spans in marked.contents.items() if index != message)
+    if any(low >= start and high <= end for low, high in other_spans):
         return ranges
     kinds = [has_marks for _, has_marks in fragments]
     first, last = kinds.index(True), len(kinds) - 1 - kinds[::-1].index(True)

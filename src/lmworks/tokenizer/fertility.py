@@ -114,7 +114,7 @@ def _count_passage(
         int((~unknown[ids[single]]).sum()),
         int(unknown[ids].sum()),
         int(partial[ids].sum()),
-        sum(not passage[place].isspace() for place in bare),
+        sum(not passage[index].isspace() for index in bare),
     )
 
 

@@ -139,6 +139,6 @@ def _space_prefix(state: dict[str, Any]) -> bool:
     return prefix
 
 
-def _steps(part: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _steps(component: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The steps of a normaliser or pre-tokenizer, without what only offsets depend on."""
-    return [{key: value for key, value in step.items() if key != "trim_offsets"} for step in steps_of(part)]
+    return [{key: value for key, value in step.items() if key != "trim_offsets"} for step in steps_of(component)]

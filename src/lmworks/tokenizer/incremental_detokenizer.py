@@ -24,9 +24,9 @@ class Detokenizer:
 
     def copy(self) -> "Detokenizer":
         """Another one at the same place: for a text that continues in several ways."""
-        other = Detokenizer(self._tokenizer, self._skip_special)
-        other._emitted, other._held = list(self._emitted), list(self._held)
-        return other
+        clone = Detokenizer(self._tokenizer, self._skip_special)
+        clone._emitted, clone._held = list(self._emitted), list(self._held)
+        return clone
 
     def push(self, token: int) -> str:
         """Adds a token; returns the text that is now certain, possibly empty."""

@@ -133,7 +133,7 @@ def _reason(
         return (), "a word of the vocabulary"
     if name.startswith("<0x") and state.get("byte_fallback"):
         return (), "a byte of a character that has no token of its own"
-    parts, merges = merge_steps(list(name), rank.get)
+    symbols, merges = merge_steps(list(name), rank.get)
     steps: list[Step] = []
     for left, right in merges:
         made = tokenizer.backend.token_to_id(left + right)
@@ -141,7 +141,7 @@ def _reason(
         if traced is not None and [tokenizer.backend.id_to_token(index) for index in traced[:2]] != [left, right]:
             raise _foreign(left + right)
         steps.append(Step(left, right, rank[left, right] + 1, traced and traced[2]))
-    if len(parts) > 1:
+    if len(symbols) > 1:
         return tuple(steps), "a word that is a token as a whole: merges alone would not lead there"
     return tuple(steps), "" if steps else "a symbol of the alphabet"
 

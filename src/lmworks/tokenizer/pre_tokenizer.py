@@ -21,12 +21,12 @@ _PLANES = (0, 1, 2, 3, 14)  # of 0x10000 code points; the others have no charact
 _CLASSES = (r"\p{L}+", r"\p{N}+", r"\s+")  # 1, 2, 3; everything else is 0
 
 
-def steps_of(part: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+def steps_of(component: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
     """The steps of a normaliser, pre-tokenizer or decoder in a `tokenizer.json`."""
-    if part is None:
+    if component is None:
         return []
-    nested = next((part[name] for name in ("normalizers", "pretokenizers", "decoders") if name in part), None)
-    return [part] if nested is None else [step for inner in nested for step in steps_of(inner)]
+    nested = next((component[name] for name in ("normalizers", "pretokenizers", "decoders") if name in component), None)
+    return [component] if nested is None else [step for inner in nested for step in steps_of(inner)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def _refuse(model: SentencePieceModel) -> None:
 
 
 def _bpe(pieces: Sequence[str], scores: Sequence[float], token_types: Sequence[int]) -> models.BPE:
-    """With each way to put a piece together as a merge, the pieces of higher scores first."""
+    """A BPE model with every way to form a piece as a merge, pieces of higher score first."""
     never = (UNKNOWN, CONTROL, BYTE)  # what stands for something else than its letters
     score = {p: s for p, s, kind in zip(pieces, scores, token_types, strict=True) if kind not in never}
     merges = [

@@ -163,16 +163,16 @@ def _entries(units: np.ndarray, replacements: bytes) -> dict[str, str]:
     bases = np.arange(len(units)) ^ ((units >> 10) << ((units & 0x200) >> 6))
     labels = units & 0x800000FF  # the highest bit marks values, which are nobody's child
     children: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # of a base: letters and places of units
-    for place in np.flatnonzero((labels > 0) & (labels < 256)).tolist():
-        children[place ^ int(labels[place])].append((int(labels[place]), place))
+    for index in np.flatnonzero((labels > 0) & (labels < 256)).tolist():
+        children[index ^ int(labels[index])].append((int(labels[index]), index))
     entries: dict[str, str] = {}
     nodes = [(b"", int(bases[0]))]
     while nodes:
         key, base = nodes.pop()
-        for letter, place in children.get(base, ()):
-            spelled, below = key + bytes([letter]), int(bases[place])
+        for letter, index in children.get(base, ()):
+            spelled, below = key + bytes([letter]), int(bases[index])
             nodes.append((spelled, below))
-            if units[place] >> 8 & 1:  # its child without a label holds a value
+            if units[index] >> 8 & 1:  # its child without a label holds a value
                 value = int(units[below]) & 0x7FFFFFFF if below < len(units) else len(replacements)
                 if value >= len(replacements):
                     raise ValueError("a replacement of the normalisation table lies outside it")

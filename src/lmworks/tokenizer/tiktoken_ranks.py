@@ -73,8 +73,8 @@ ENCODINGS = {
         151643,
         PRE_TOKENIZERS["qwen2"],
         {
-            name: 151643 + place
-            for place, name in enumerate((_END, "<|im_start|>", "<|im_end|>", *(f"<|extra_{n}|>" for n in range(205))))
+            name: 151643 + offset
+            for offset, name in enumerate((_END, "<|im_start|>", "<|im_end|>", *(f"<|extra_{n}|>" for n in range(205))))
         },
         composed=True,
     ),
@@ -162,8 +162,8 @@ def recover_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
         def below(pair: tuple[bytes, bytes], limit: int = limit) -> int | None:
             return rank if (rank := ranks.get(pair[0] + pair[1], limit)) < limit else None
 
-        parts, _ = merge_steps([token[at : at + 1] for at in range(len(token))], below)
-        cuts = [len(parts[0])] if len(parts) == 2 else range(1, len(token))
+        symbols, _ = merge_steps([token[at : at + 1] for at in range(len(token))], below)
+        cuts = [len(symbols[0])] if len(symbols) == 2 else range(1, len(token))
         pairs = [(token[:cut], token[cut:]) for cut in cuts]
         merges += [(left, right) for left, right in pairs if left in ranks and right in ranks]
     return merges

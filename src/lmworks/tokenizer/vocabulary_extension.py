@@ -239,7 +239,7 @@ class _Draft:
             # Added tokens get ids of their own: one that is not in the model's vocabulary is numbered when the file is
             # read, as the next after the vocabulary, and would be another one now.
             model["vocab"] |= {token["content"]: token["id"] for token in self._state["added_tokens"]}
-            model["vocab"] |= {name: first + place for place, name in enumerate(self._pieces)} | whole
+            model["vocab"] |= {name: first + offset for offset, name in enumerate(self._pieces)} | whole
             model["merges"] += map(list, self._merges)
         backend = tokenizers.Tokenizer.from_str(json.dumps(self._state))
         normalized = self._state["normalizer"] is not None

@@ -148,8 +148,8 @@ def sections(comparison: Comparison) -> tuple[Section, ...]:
         for title, text, measures, drawn in _MEASURED
         if comparison.reference is not None or measures != ("parity",)
     ]
-    others = (_losses(comparison), _use(comparison), _unreachable(comparison), *_undertrained(comparison))
-    return (_compared(comparison), *measured, *others)
+    details = (_losses(comparison), _use(comparison), _unreachable(comparison), *_undertrained(comparison))
+    return (_compared(comparison), *measured, *details)
 
 
 def _compared(comparison: Comparison) -> Section:

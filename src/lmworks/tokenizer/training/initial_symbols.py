@@ -120,12 +120,12 @@ def _covering(points: np.ndarray, weights: np.ndarray, coverage: float) -> tuple
     order = np.lexsort((different, -frequency))
     needed = coverage * frequency.sum()
     before = np.cumsum(frequency[order]) - frequency[order]
-    covered, others = order[before < needed], order[before >= needed]
-    occurrences = int(frequency[others].sum())
-    named = others[:SHOWN]
+    covered, uncovered = order[before < needed], order[before >= needed]
+    occurrences = int(frequency[uncovered].sum())
+    named = uncovered[:SHOWN]
     frequent = tuple(zip(map(chr, different[named].tolist()), frequency[named].tolist(), strict=True))
     share = occurrences / int(frequency.sum()) if occurrences else 0.0
-    return np.sort(different[covered]), Uncovered(len(others), occurrences, share, frequent)
+    return np.sort(different[covered]), Uncovered(len(uncovered), occurrences, share, frequent)
 
 
 def lay_out(alphabet: tuple[str, ...], symbols: np.ndarray, lengths: np.ndarray, counts: np.ndarray) -> Spelling:

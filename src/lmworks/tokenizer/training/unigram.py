@@ -101,14 +101,14 @@ class Lattice:
         return counts
 
     def alternatives(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`(ends, others)`: the pieces that each piece is best cut into without itself, behind each other, the last one
+        """`(ends, pieces)`: the pieces that each piece is best cut into without itself, behind each other, the last one
         first, and where these end, (pieces,) int64. A character has none."""
-        ends, others = np.empty(len(self.lengths), np.int64), np.empty(self.lengths.sum(), np.uint32)
+        ends, pieces = np.empty(len(self.lengths), np.int64), np.empty(self.lengths.sum(), np.uint32)
         result = self._library.lmworks_unigram_alternatives(
-            self._lattice, scores.ctypes.data, ends.ctypes.data, others.ctypes.data
+            self._lattice, scores.ctypes.data, ends.ctypes.data, pieces.ctypes.data
         )
         library.check(result)
-        return ends, others[: ends[-1]]
+        return ends, pieces[: ends[-1]]
 
     def keep(self, chosen: np.ndarray) -> None:
         """Drops the pieces that a (pieces,) mask does not choose; the others move up."""
@@ -185,11 +185,11 @@ def prune(lattice: Lattice, scores: np.ndarray, number: int, size: int, pool: Th
     piece into others takes its place.
     """
     counts = sum(pool.map(lambda block: lattice.best(block, scores), range(BLOCKS)), np.zeros(len(scores), np.int64))
-    ends, others = lattice.alternatives(scores)
+    ends, alternatives = lattice.alternatives(scores)
     lengths = np.diff(ends, prepend=0)
     total = float(counts.sum())
     alone = np.log(counts.clip(min=1) / total)
-    joined = np.log((counts[others] + np.repeat(counts, lengths)).clip(min=1))
+    joined = np.log((counts[alternatives] + np.repeat(counts, lengths)).clip(min=1))
     sums = np.concatenate([[0.0], np.cumsum(joined)])
     instead = sums[ends] - sums[ends - lengths] - lengths * np.log(total + counts * (lengths - 1.0))
     losses = counts * (alone - instead)

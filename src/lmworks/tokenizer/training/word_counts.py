@@ -95,8 +95,8 @@ def count_words(
             progress(done // 1_000_000, None, "MB read")
         for future in counting:
             future.result()
-    first, *others = tables
-    for table in others:
+    first, *rest = tables
+    for table in rest:
         first.add(table.read())
     words = first.read()
     return words if min_word_count <= 1 else words.select(words.counts >= min_word_count)

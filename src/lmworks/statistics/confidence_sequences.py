@@ -66,9 +66,9 @@ def difference_sequence(
     estimate, variance = np.zeros(len(looks)), np.zeros(len(looks))
     with np.errstate(divide="ignore", invalid="ignore"):
         for (total, squares), count, sign in zip(sums, looks.T, (-1, 1), strict=True):
-            place = np.maximum(count - 1, 0)
-            mean = np.where(count > 0, total[place] if len(total) else np.nan, np.nan) / count
-            spread = (squares[place] / count - mean**2 if len(total) else np.nan) * count / (count - 1)
+            index = np.maximum(count - 1, 0)
+            mean = np.where(count > 0, total[index] if len(total) else np.nan, np.nan) / count
+            spread = (squares[index] / count - mean**2 if len(total) else np.nan) * count / (count - 1)
             # Where no value differs yet, the next might: as if one more lay 1 apart (as Wilson's interval has it).
             spread = np.where(bounded | (spread <= 0), np.maximum(spread, 1 / (count + 1)), spread)
             estimate, variance = estimate + sign * mean, variance + spread / count
@@ -77,8 +77,8 @@ def difference_sequence(
     low, high = np.where(late, estimate - half, np.nan), np.where(late, estimate + half, np.nan)
     if bounded and (early := ~late & (looks.min(axis=1) > 0)).any():
         of_first, of_second = (
-            betting_sequence(arm[: looks[early, place].max()], alpha / 10)[looks[early, place] - 1]
-            for place, arm in enumerate((first, second))
+            betting_sequence(arm[: looks[early, index].max()], alpha / 10)[looks[early, index] - 1]
+            for index, arm in enumerate((first, second))
         )
         low[early], high[early] = of_second[:, 0] - of_first[:, 1], of_second[:, 1] - of_first[:, 0]
     return np.stack([estimate, low, high], axis=1)

@@ -50,7 +50,7 @@ def bootstrap_interval(
             continue
         lengths = sizes[picks].sum(axis=1)  # resamples have as many rows as their clusters hold
         for length in np.unique(lengths):
-            same = [np.concatenate([groups[one] for one in pick]) for pick in picks[lengths == length]]
+            same = [np.concatenate([groups[cluster] for cluster in pick]) for pick in picks[lengths == length]]
             values.append(statistic(rows[np.stack(same)]))
     return percentiles(np.concatenate(values), len(groups), level)
 

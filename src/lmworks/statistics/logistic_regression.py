@@ -53,7 +53,7 @@ def cross_fit(
     fold_of = {group: rank % folds for rank, group in enumerate(order)}
     models: dict[int, Logistic] = {}
     for fold in sorted(set(fold_of.values())):
-        others = [group for group in range(len(rows)) if fold_of[group] != fold]
-        seen = [outcome for group in others for outcome in outcomes[group]]
-        models[fold] = fit(np.vstack([rows[group] for group in others]), seen, names)
+        training_groups = [group for group in range(len(rows)) if fold_of[group] != fold]
+        seen = [outcome for group in training_groups for outcome in outcomes[group]]
+        models[fold] = fit(np.vstack([rows[group] for group in training_groups]), seen, names)
     return [models[fold_of[group]] for group in range(len(rows))]

@@ -1,4 +1,4 @@
-"""Scores with 95 % intervals: no number leaves the house without one."""
+"""Scores with 95 % intervals: every reported number has one."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -67,7 +67,7 @@ def linearised_ratio_score(numerators: np.ndarray, denominators: np.ndarray, sig
 
 def difference_score(first: Sequence[float], second: Sequence[float], signature: object) -> Score:
     """Mean of `first - second` over the same items in the same order (paired bootstrap)."""
-    differences = [value - other for value, other in zip(first, second, strict=True)]
+    differences = [first_value - second_value for first_value, second_value in zip(first, second, strict=True)]
     return ratio_score(differences, [1.0] * len(differences), signature)
 
 

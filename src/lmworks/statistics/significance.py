@@ -94,7 +94,7 @@ def paired_score(
 
 
 def is_binary(rows: np.ndarray) -> bool:
-    """Whether they are of a mean of values 0 or 1."""
+    """Whether the rows are sums for a mean of values 0 or 1."""
     return rows.shape[1] == 2 and bool(np.isin(rows[:, 0], (0, 1)).all() and (rows[:, 1] == 1).all())
 
 

@@ -39,8 +39,10 @@ def stratum_weights(recent: np.ndarray, strata: np.ndarray) -> np.ndarray:
 def _reference_weights(recent: np.ndarray, strata: np.ndarray) -> np.ndarray:
     """The weight (n,) that each row has as one of the reference; exchanging labels within strata leaves it as it is."""
     codes = np.unique(strata, return_inverse=True)[1]
-    ours, theirs = (np.bincount(codes[side], minlength=codes.max() + 1) for side in (recent, ~recent))
-    return (ours / np.maximum(theirs, 1))[codes] / recent.sum()
+    recent_counts, reference_counts = (
+        np.bincount(codes[side], minlength=codes.max() + 1) for side in (recent, ~recent)
+    )
+    return (recent_counts / np.maximum(reference_counts, 1))[codes] / recent.sum()
 
 
 def rate_test(hits: np.ndarray, recent: np.ndarray, strata: np.ndarray) -> TestResult:
@@ -58,9 +60,9 @@ def rate_test(hits: np.ndarray, recent: np.ndarray, strata: np.ndarray) -> TestR
         low, high = max(0, hits_inside + drawn - n), min(hits_inside, drawn)
         counts = np.convolve(counts, hypergeom.pmf(np.arange(low, high + 1), n, hits_inside, drawn))
         start += low
-    place = int((hits & recent).sum()) - start
-    half = counts[place] / 2
-    p = min(1.0, 2 * min(counts[:place].sum() + half, counts[place + 1 :].sum() + half))
+    observed = int((hits & recent).sum()) - start
+    half = counts[observed] / 2
+    p = min(1.0, 2 * min(counts[:observed].sum() + half, counts[observed + 1 :].sum() + half))
     weights = stratum_weights(recent, strata)
     effect = float((weights * hits)[recent].sum() - (weights * hits)[~recent].sum())
     return TestResult(float(max(p, np.finfo(float).tiny)), effect)
@@ -112,10 +114,10 @@ def number_test(
         ranks[inside] = rankdata(values[inside]) / (inside.sum() + 1)
     order = np.argsort(ranks, kind="stable")
     ends = np.append(np.diff(ranks[order]) > 0, True)  # ties are passed together
-    ours, theirs = recent.sum(), (~recent).sum()
+    recent_count, reference_count = recent.sum(), (~recent).sum()
 
     def distance(labels: np.ndarray) -> np.ndarray:
-        steps = labels[order] * np.float32(1 / ours + 1 / theirs) - np.float32(1 / theirs)
+        steps = labels[order] * np.float32(1 / recent_count + 1 / reference_count) - np.float32(1 / reference_count)
         return np.abs(np.cumsum(steps, axis=0)[ends]).max(axis=0)
 
     p, _ = _permutation_p(distance, recent, strata, seed, permutations)
@@ -172,7 +174,7 @@ def classifier_test(
     as_reference = _reference_weights(now, strata)
 
     def area(labels: np.ndarray) -> np.ndarray:
-        """Less 0.5: the difference of mean ranks over the number of rows."""
+        """Area under the ROC curve less 0.5: the difference of mean ranks over the number of rows."""
         return (ranks * (1 / now.sum() + as_reference) @ labels - ranks @ as_reference) / len(ranks)
 
     p, _ = _permutation_p(area, now, strata, seed, permutations)

@@ -37,7 +37,7 @@ def share(table: Noise) -> np.ndarray:
     """The probability of each word, from the table itself: no sampling error."""
     own = (table.limits.astype(np.float64) + 1) / 2**32
     result = own.copy()
-    np.add.at(result, table.others, 1 - own)
+    np.add.at(result, table.aliases, 1 - own)
     return result / len(own)
 
 

@@ -142,10 +142,10 @@ def score_similarity(vectors: WordVectors, pairs: Sequence[Pair], restrict: int 
     """
     folded = _Folded(vectors, restrict)
     rows = [
-        (float(unit(vector) @ unit(other)), human)
+        (float(unit(first_vector) @ unit(second_vector)), human)
         for first, second, human in pairs
-        if (vector := _vector(vectors, folded, first)) is not None
-        and (other := _vector(vectors, folded, second)) is not None
+        if (first_vector := _vector(vectors, folded, first)) is not None
+        and (second_vector := _vector(vectors, folded, second)) is not None
     ]
     if len(rows) < 3:
         return Result(Unscored(f"{len(rows)} pairs whose words both have vectors"), len(rows), len(pairs))

@@ -57,9 +57,9 @@ def contextual_vectors(
     vectors, names = [], []
     whole_word = re.compile(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])")  # next to no letter or digit
     for sentence in sentences:
-        if not word or (found := whole_word.search(sentence)) is None:
+        if not word or (match := whole_word.search(sentence)) is None:
             raise ValueError(f"the word {word!r} is not in {sentence!r}")
-        start, end = found.span()
+        start, end = match.span()
         names.append(f"{sentence[:start]}[{word}]{sentence[end:]}")
         ids, offsets = checkpoint.required_tokenizer.encode_with_offsets(sentence, special=True)
         if len(ids) > checkpoint.max_length:

@@ -110,11 +110,11 @@ def learn_entries(
     rate = np.float32(factors.learning_rate)
     loss = 0.0
     for word, context, logarithm, weight in zip(words, contexts, logarithms, weights, strict=True):
-        row, other = factors.rows[0][word], factors.rows[1][context]
-        error = dot(row[None], other)[0] + factors.biases[0][word] + factors.biases[1][context] - logarithm
+        row, context_row = factors.rows[0][word], factors.rows[1][context]
+        error = dot(row[None], context_row)[0] + factors.biases[0][word] + factors.biases[1][context] - logarithm
         factor = weight * error
         loss += 0.5 * float(factor) * float(error)
-        gradients = (factor * other, factor * row)
+        gradients = (factor * context_row, factor * row)
         for side, index in enumerate((word, context)):
             factors.row_squares[side][index] += gradients[side] * gradients[side]
             factors.rows[side][index] -= rate * gradients[side] / np.sqrt(factors.row_squares[side][index])

@@ -82,33 +82,33 @@ class Noise:
     the average gives the rest of its column to one that is more frequent.
 
     limits  (words,) uint32: a column stands for its own word up to this, for the other one above
-    others  (words,) int32
+    aliases (words,) int32: the other word of the column
     """
 
     limits: np.ndarray
-    others: np.ndarray
+    aliases: np.ndarray
 
     def draw(self, draws: np.ndarray) -> np.ndarray:
         """(n,) int32 words: the upper half of a draw is the column, the lower half says which of its two words."""
         columns = below(draws, len(self.limits)).astype(np.int32)
-        own = (draws & np.uint64(_ONE - 1)) <= self.limits[columns]
-        return np.where(own, columns, self.others[columns])
+        is_own = (draws & np.uint64(_ONE - 1)) <= self.limits[columns]
+        return np.where(is_own, columns, self.aliases[columns])
 
 
 def noise(counts: np.ndarray, power: float) -> Noise:
     heights = counts.astype(np.float64) ** power
     heights *= len(counts) / heights.sum()  # 1 is the height of a column
-    left, others = heights.tolist(), list(range(len(counts)))
+    left, aliases = heights.tolist(), list(range(len(counts)))
     low = [word for word, height in enumerate(left) if height < 1]
     high = [word for word, height in enumerate(left) if height >= 1]
     filled = [1.0] * len(left)
     while low and high:
         small, large = low.pop(), high[-1]
-        filled[small], others[small] = left[small], large
+        filled[small], aliases[small] = left[small], large
         left[large] -= 1 - left[small]
         if left[large] < 1:
             low.append(high.pop())
-    return Noise(_limits(np.array(filled)), np.array(others, np.int32))
+    return Noise(_limits(np.array(filled)), np.array(aliases, np.int32))
 
 
 def _limits(probabilities: np.ndarray) -> np.ndarray:

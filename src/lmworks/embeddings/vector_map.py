@@ -105,10 +105,10 @@ def _place(axes: Any, labels: Sequence[Any]) -> None:
         taken = np.concatenate([taken, boxes[best : best + 1]])
 
 
-def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _overlaps(boxes: np.ndarray, other_boxes: np.ndarray) -> np.ndarray:
     """(n, 4) and (m, 4) → (n, m) areas that each shares with each."""
-    lower = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    upper = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    lower = np.maximum(boxes[:, None, :2], other_boxes[None, :, :2])
+    upper = np.minimum(boxes[:, None, 2:], other_boxes[None, :, 2:])
     return np.clip(upper - lower, 0, None).prod(axis=2)
 
 

@@ -37,7 +37,7 @@ def train_word_vectors(
 
 
 def train_on(corpus: Corpus, config: WordVectorsConfig, progress: Report = no_report) -> WordVectors:
-    """The same from a text that was read already."""
+    """Word vectors from a text that was read already."""
     model, buckets = _new_model(corpus, config)
     learn = _learner(model)
     batches = [corpus.ids[start:stop] for start, stop in cuts(corpus.ids, _PART)]
@@ -146,7 +146,7 @@ def structure_of(model: Model) -> library.Model:
     return library.Model(
         input=address(model.input), output=address(model.output), row_ends=address(model.row_ends),
         rows=address(model.rows), keep=address(model.keep), limits=address(model.noise.limits),
-        others=address(model.noise.others), sigmoid=address(negative_sampling.SIGMOID),
+        others=address(model.noise.aliases), sigmoid=address(negative_sampling.SIGMOID),
         parts=model.input.shape[1] // library.LANES, words=model.words, rate=model.learning_rate,
         sigmoid_limit=negative_sampling.SIGMOID_LIMIT, sigmoid_density=negative_sampling.SIGMOID_DENSITY,
         table_size=len(model.noise.limits), window=model.window, negative=model.negative, skip_gram=model.skip_gram,

@@ -175,8 +175,7 @@ def from_validation(errors: Sequence[Any], unsupported: Mapping[str, str], body:
         return ApiError(400, "the body must be a JSON object, sent with Content-Type: application/json")
     if first["type"] in ("missing", "union_tag_not_found"):
         return ApiError(400, f"missing parameter: {param}", param, "missing_required_parameter")
-    wrong = _sentence(found)
-    return ApiError(400, f"{param}{' ' if wrong.startswith('must ') else ': '}{wrong}", param, "invalid_value")
+    return ApiError(400, f"{param}: {_sentence(found)}", param, "invalid_value")
 
 
 def _path(error: Any, body: Any) -> list[str | int]:
@@ -198,46 +197,19 @@ def _path(error: Any, body: Any) -> list[str | int]:
 
 
 def _sentence(errors: Sequence[Any]) -> str:
-    """Say what one value must be: within the bounds of the branch that takes its type, else of a type that is taken."""
-    wanted: dict[str, None] = {}
-    for error in errors:
-        kind, limits = error["type"], error.get("ctx", {})
-        if kind == "value_error":
-            return str(limits["error"])
-        if kind in ("literal_error", "union_tag_invalid"):
-            expected = limits.get("expected") or limits["expected_tags"]
-            wanted |= dict.fromkeys(expected.replace(" or ", ", ").replace("False", "false").split(", "))
-        elif kind in _BOUNDS:
-            unit = "characters" if isinstance(error["input"], str) else "items"
-            whole = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in limits.items()}
-            return f"must {_BOUNDS[kind].format(unit=unit, **whole)}"
-        else:
-            wanted[_KINDS.get(kind.partition("_")[0], "of another form")] = None
-    *before, last = wanted
-    return f"must be {', '.join(before)} or {last}" if before else f"must be {last}"
-
-
-_KINDS = {  # by the first word of pydantic's names of errors
-    "string": "a string",
-    "int": "an integer",
-    "float": "a number",
-    "bool": "true or false",
-    "list": "a list",
-    "dict": "an object",
-    "model": "an object",
-    "none": "null",
-}
-_BOUNDS = {
-    "string_too_short": "have at least {min_length} {unit}",
-    "too_short": "have at least {min_length} {unit}",
-    "string_too_long": "have at most {max_length} {unit}",
-    "too_long": "have at most {max_length} {unit}",
-    "string_pattern_mismatch": "match the pattern {pattern}",
-    "greater_than_equal": "be at least {ge}",
-    "less_than_equal": "be at most {le}",
-    "less_than": "be less than {lt}",
-    "finite_number": "be a finite number",
-}
+    """What one value must be, as pydantic says it: what a branch misses that takes its type, else what all take."""
+    typed = [error for error in errors if not error["type"].endswith("_type")]
+    sentences: dict[str, None] = {}
+    for error in typed[:1] or errors:
+        limits = error.get("ctx", {})
+        match error["type"]:
+            case "value_error":
+                sentences[str(limits["error"])] = None
+            case "union_tag_invalid":  # pydantic repeats what was sent
+                sentences[f"Input should be {limits['expected_tags']}"] = None
+            case _:
+                sentences[error["msg"]] = None
+    return ", or ".join(sentences)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

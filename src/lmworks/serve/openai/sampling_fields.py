@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 
 from lmworks.generate.constraint import Choice, Constraint, Grammar, JsonSchema, Regex
 from lmworks.generate.protocol import SamplingParameters
@@ -15,56 +14,40 @@ from lmworks.serve.served_models import ASSISTANT
 
 CHAT_TOKENS = 1024  # when a chat does not say how long; the end of the context cuts it earlier
 COMPLETION_TOKENS = 16  # OpenAI's own default for text completions
+_SAME_NAMES = (
+    *("temperature", "top_p", "min_p", "typical_p", "repetition_penalty", "frequency_penalty", "presence_penalty"),
+    *("seed", "ignore_eos"),
+)
 
 
 def chat_parameters(body: ChatRequest, constraint: Constraint | None) -> SamplingParameters:
     """OpenAI's defaults where nothing is said: temperature 1, and a bounded rest of the context."""
     tokens = body.max_completion_tokens or body.max_tokens or CHAT_TOKENS
-    return _completion_fields(body, tokens, body.top_logprobs or 0, constraint)
+    return _sampling_parameters(body, tokens, body.top_logprobs, constraint)
 
 
 def completion_parameters(body: CompletionRequest) -> SamplingParameters:
     """As `chat_parameters`; with `max_tokens` 0 nothing is sampled, and the one token of the result is not made."""
-    tokens = COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
-    return _completion_fields(
-        body, max(1, tokens), body.logprobs or 0, structured_output_constraint(body.structured_outputs)
-    )
-
-
-def _completion_fields(
-    body: CompletionFields, max_tokens: int, alternatives: int, constraint: Constraint | None
-) -> SamplingParameters:
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    return replace(
-        sampling_parameters(body, max_tokens, constraint),
-        stop=stop,
-        alternatives=alternatives,
-        frequency_penalty=body.frequency_penalty or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
-    )
+    tokens = COMPLETION_TOKENS if body.max_tokens is None else max(1, body.max_tokens)
+    return _sampling_parameters(body, tokens, body.logprobs, structured_output_constraint(body.structured_outputs))
 
 
 def response_parameters(body: ResponseRequest, constraint: Constraint | None) -> SamplingParameters:
     """As `chat_parameters`."""
-    parameters = sampling_parameters(body, body.max_output_tokens or CHAT_TOKENS, constraint)
-    return replace(parameters, alternatives=body.top_logprobs or 0)
+    return _sampling_parameters(body, body.max_output_tokens or CHAT_TOKENS, body.top_logprobs, constraint)
 
 
-def sampling_parameters(body: SamplingFields, max_tokens: int, constraint: Constraint | None) -> SamplingParameters:
-    """The parameters of sampling that every request has."""
-    return SamplingParameters(
-        max_tokens=max_tokens,
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_k=max(0, body.top_k or 0),
-        top_p=1.0 if body.top_p is None else body.top_p,
-        min_p=body.min_p or 0.0,
-        typical_p=1.0 if body.typical_p is None else body.typical_p,
-        repetition_penalty=body.repetition_penalty or 1.0,
-        seed=body.seed,
-        ignore_eos=bool(body.ignore_eos),
-        constraint=constraint,
-    )
+def _sampling_parameters(
+    body: SamplingFields, max_tokens: int, alternatives: int | None, constraint: Constraint | None
+) -> SamplingParameters:
+    """What the body says under the engine's own names, and what it says in another form."""
+    stated = {name: getattr(body, name, None) for name in _SAME_NAMES}
+    stated = {"temperature": 1.0} | {name: value for name, value in stated.items() if value is not None}
+    if isinstance(body, CompletionFields):
+        stated["stop"] = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+        stated["logit_bias"] = {int(token): bias for token, bias in (body.logit_bias or {}).items()}
+    stated |= {"top_k": max(0, body.top_k or 0), "alternatives": alternatives or 0}
+    return SamplingParameters(max_tokens, **stated, constraint=constraint)
 
 
 def structured_output_constraint(outputs: StructuredOutputs | None) -> Constraint | None:

@@ -82,7 +82,7 @@ def main() -> None:
         server = Server(create_app(service), service)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
-        worker = service.language(name)
+        worker = service.models.language(name)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with httpx.Client(base_url=address, timeout=300) as client, ThreadPoolExecutor(options.streams) as threads:
             one, other, many_one, many_other = [], [], [], []

@@ -481,7 +481,7 @@ class Experiment:
     ramp: tuple[float, ...] = (1.0,)  # shares of all units that take part, one step after the other
     alpha: float = 0.05
     window_days: float = 7.0  # after its assignment, in which a unit's outcomes count
-    shadow: bool = False  # all see the control; the other arms answer unseen
+    shadow: bool = False  # all see the control; the other arms answer too
     description: str = ""
 
 

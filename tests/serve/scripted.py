@@ -10,7 +10,7 @@ from lmworks.generate.protocol import Completion, Delta, Request, Timings, Token
 @contextmanager
 def scripted(running, pieces: Sequence[str], model: str = "tiny", reason: str = "stop") -> Iterator[list[Request]]:
     """While it is open, every request is answered by these pieces, each a delta with one token; yields the requests."""
-    worker = running.service.language(model)
+    worker = running.service.models.language(model)
     requests: list[Request] = []
 
     def submit(request: Request, listener) -> str:

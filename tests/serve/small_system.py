@@ -38,6 +38,16 @@ HOSTILE = (
 )
 
 
+class ModelsStandIn(tuple[ServedModel, ...]):
+    def encoder(self, name: str) -> HashingEncoder:
+        assert name == "hashing"
+        return HashingEncoder()
+
+    def occupancy(self, name: str) -> tuple[int, int, float]:
+        assert name in ("assistant", "hashing")
+        return 1, 2, 0.25
+
+
 class StandIn:
     """What the pages ask of `lmworks.serve.service.Service`, in one thread."""
 
@@ -51,10 +61,8 @@ class StandIn:
         self.failure = ""
         self.started = time.time() - 61
         self.log = Log(workspace / "log.sqlite")
-        self.models = (
-            ServedModel("assistant", "assistant", "f" * 64, None, 0),
-            ServedModel("hashing", "embedding", index.encoder_fingerprint, 254, 0),
-        )
+        assistant = ServedModel("assistant", "assistant", "f" * 64, None, 0)
+        self.models = ModelsStandIn((assistant, ServedModel("hashing", "embedding", index.encoder_fingerprint, 254, 0)))
 
     async def read_index(self, function):
         return function(self.index)
@@ -64,14 +72,6 @@ class StandIn:
 
     async def feedback(self, feedback) -> None:
         self.log.attach(feedback).result()
-
-    def encoder(self, name: str) -> HashingEncoder:
-        assert name == "hashing"
-        return HashingEncoder()
-
-    def occupancy(self, name: str) -> tuple[int, int, float]:
-        assert name in ("assistant", "hashing")
-        return 1, 2, 0.25
 
     def client(self) -> TestClient:
         app = FastAPI()

@@ -84,7 +84,7 @@ def test_adapters_are_listed_as_models_of_their_own(adapted) -> None:
     assert set(models) == set(NAMES)
     assert len({model.fingerprint for model in models.values()}) == 3
     assert {(model.kind, model.context_length) for model in models.values()} == {("language", 512)}
-    assert adapted.service.occupancy("formal") == adapted.service.occupancy("tiny")
+    assert adapted.service.models.occupancy("formal") == adapted.service.models.occupancy("tiny")
     assert 'lmworks:kv_cache_usage_perc{model_name="formal"}' in adapted.http().get("/metrics").text
 
 
@@ -117,7 +117,7 @@ def test_every_api_answers_as_the_merged_model(adapted, engines, name) -> None:
 
 
 def test_base_and_adapters_share_a_batch(adapted, engines, monkeypatch) -> None:
-    runner = adapted.service.language("tiny")._engine.batcher.runner
+    runner = adapted.service.models.language("tiny")._engine.batcher.runner
     forward, together = runner.forward, set()
 
     def observed(works, *arguments):

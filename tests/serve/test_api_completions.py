@@ -189,5 +189,5 @@ def test_our_own_client_asks_for_what_goes_beyond_openai(language, engine):
 def test_one_bad_prompt_refuses_all_and_leaves_nothing_running(language, wait_until):
     with pytest.raises(openai.BadRequestError):
         complete(language, ["good", "x" * 2000, "good"], max_tokens=400)
-    worker = language.service.language("tiny")
+    worker = language.service.models.language("tiny")
     wait_until(lambda: worker.running == worker.waiting == 0)

@@ -74,7 +74,7 @@ def test_a_client_that_leaves_ends_its_request_and_is_logged_once(start, slowly,
     if path == "/v1/completions":
         body = {key: value for key, value in body.items() if key != "messages"} | {"prompt": ["a", "b"]}
     with start() as running:
-        worker = running.service.language("tiny")
+        worker = running.service.models.language("tiny")
         with running.http() as client:
             if stream:
                 with client.stream("POST", path, json=body) as response:
@@ -91,7 +91,7 @@ def test_a_client_that_leaves_ends_its_request_and_is_logged_once(start, slowly,
 
 
 def test_the_server_answers_others_while_it_generates(start):
-    with start(slots=1) as running, blocked(running.service.language("tiny")):
+    with start(slots=1) as running, blocked(running.service.models.language("tiny")):
         assert running.http().get("/health").json() == {"status": "ok"}
         assert running.http().get("/v1/models").status_code == 200
         assert running.http().get("/ready").status_code == 200
@@ -99,7 +99,7 @@ def test_the_server_answers_others_while_it_generates(start):
 
 def test_a_full_queue_refuses_and_says_when_to_come_again(start, wait_until):
     with start(slots=1, max_waiting=1) as running:
-        worker = running.service.language("tiny")
+        worker = running.service.models.language("tiny")
         with ThreadPoolExecutor(1) as threads, blocked(worker):
             waiting = threads.submit(running.client().chat.completions.create, model="tiny", messages=MESSAGES)
             wait_until(lambda: worker.waiting == 1)
@@ -127,7 +127,7 @@ def test_a_deadline_ends_a_request(start, slowly, wait_until, stream):
 def test_scoring_waits_no_longer_than_the_deadline(start):
     body = {"model": "tiny", "prompt": "a b c", "echo": True, "logprobs": 0, "max_tokens": 0}
     with start(slots=1, deadline_seconds=0.2) as running:
-        with blocked(running.service.language("tiny")):
+        with blocked(running.service.models.language("tiny")):
             answer = running.http().post("/v1/completions", json=body)
             assert answer.status_code == 504 and answer.json()["error"]["code"] == "deadline_exceeded"
         assert running.http().post("/v1/completions", json=body).status_code == 200

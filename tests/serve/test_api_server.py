@@ -195,7 +195,7 @@ def test_a_model_is_served_with_the_context_that_it_has_within_memory(tiny, serv
     checkpoint = assemble(config, tiny.model.state_dict(), tiny.tokenizer, source="long")
     service = Service(tmp_path, ServeConfig(slots=2), {"long": str(checkpoint.save(tmp_path / "long"))})
     service.load()
-    assert [f"{served:,}" in line for line in service.contexts()] == [True]
+    assert [f"{served:,}" in line for line in service.models.contexts()] == [True]
     with serve(service) as running, running.http() as client:
         assert client.get("/v1/models/long").json()["context_length"] == served
         for length, status in ((served - 2, 200), (served, 400)):

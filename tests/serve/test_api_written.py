@@ -28,13 +28,13 @@ def written(workspace_copy, serve):
     service = Service(workspace_copy, ServeConfig(drain_seconds=5.0))
     service.load()
     assert not service.writes  # its model is too small
-    assert list(service._grounded.system.answerer.finder.engines.values()) == [service.language("tiny")]
+    assert list(service.grounding.grounded.system.answerer.finder.engines.values()) == [service.models.language("tiny")]
     with serve(service) as running:
         yield running
 
 
 def ask(running, *texts, **options):
-    running.service._grounded.system.answerer.writer = scripted_writer(Scripted(*texts))
+    running.service.grounding.grounded.system.answerer.writer = scripted_writer(Scripted(*texts))
     messages = [{"role": "user", "content": QUESTION}]
     return running.client().chat.completions.create(model="assistant", messages=messages, **options)
 

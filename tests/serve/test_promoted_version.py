@@ -129,7 +129,7 @@ def test_a_promotion_loses_no_question(service, other, serve, wait_until, monkey
         return respond(*arguments, **named)
 
     monkeypatch.setattr(System, "respond", slowly)
-    before, first = weakref.ref(service._grounded), service.current.version
+    before, first = weakref.ref(service.grounding.grounded), service.current.version
 
     def ask(number: int) -> int:
         body = {"model": "assistant", "messages": [{"role": "user", "content": f"How many days of leave? {number}"}]}
@@ -137,9 +137,9 @@ def test_a_promotion_loses_no_question(service, other, serve, wait_until, monkey
 
     with serve(service) as running, ThreadPoolExecutor(12) as clients:
         answers = [clients.submit(ask, number) for number in range(20)]
-        wait_until(lambda: service._grounded.waiting >= 10)
+        wait_until(lambda: service.grounding.grounded.waiting >= 10)
         promote(service.workspace, other, Gate(True, "", {}), "shorter")
-        service._followed = 0.0  # a second is over
+        service.grounding.followed = 0.0  # a second is over
         while service.current.version == first or len(answers) < 60:
             answers.append(clients.submit(ask, len(answers)))
             time.sleep(0.05)

@@ -29,7 +29,7 @@ def test_a_chat_is_kept_with_the_vector_of_its_last_question(language, tiny_embe
     (wanted,) = TextEncoder(tiny_embedder).encode(["Paid leave in March"], "query")
     for one in (first, language.service.log.reader.get(first.id.removesuffix("-1") + "-1")):
         assert np.array_equal(np.array(one.query_embedding, dtype=np.float32), wanted)
-        assert one.lineage[QUERY_ENCODER] == language.service.encoder("embedder").fingerprint
+        assert one.lineage[QUERY_ENCODER] == language.service.models.encoder("embedder").fingerprint
 
 
 def test_grounded_answers_and_chats_are_kept_in_one_space(grounded):
@@ -51,9 +51,9 @@ def test_an_answer_does_not_wait_for_an_embedder_that_hangs(start, monkeypatch, 
     monkeypatch.setattr("lmworks.serve.completion_turn._EMBEDDING_SECONDS", 0.01)
     awake = Event()
     with start(embedder=True) as running:
-        encode = running.service.encoder("embedder").encode
+        encode = running.service.models.encoder("embedder").encode
         monkeypatch.setattr(
-            running.service.encoder("embedder"), "encode", lambda *given: awake.wait(60) and encode(*given)
+            running.service.models.encoder("embedder"), "encode", lambda *given: awake.wait(60) and encode(*given)
         )
         answer = running.client().chat.completions.create(model="tiny", messages=CHAT, max_tokens=3, n=2)
         assert logged(running, answer).query_embedding == ()
@@ -63,7 +63,7 @@ def test_an_answer_does_not_wait_for_an_embedder_that_hangs(start, monkeypatch, 
 
 def test_an_answer_comes_also_when_its_question_cannot_be_embedded(start, monkeypatch, caplog):
     with start(embedder=True) as running:
-        monkeypatch.setattr(running.service.encoder("embedder"), "encode", lambda *_: 1 / 0)
+        monkeypatch.setattr(running.service.models.encoder("embedder"), "encode", lambda *_: 1 / 0)
         answer = running.client().chat.completions.create(model="tiny", messages=CHAT, max_tokens=3)
         assert logged(running, answer).query_embedding == ()
     assert "could not be embedded" in caplog.text

@@ -102,7 +102,7 @@ def test_what_was_made_meanwhile_is_shown_and_named_in_the_lineage_of_the_next_a
     try:
         service.load()
         assert service.current.unfinished == ("evaluation",)
-        grounded, before = service._grounded, service.models
+        grounded, before = service.grounding.grounded, list(service.models)
         turn = Turn("assistant", (Message("user", "How many days of leave?"),))
         assert "evaluation" not in grounded.ask(turn, "1", 0.0, print, print).result()[0].lineage
         finished = read_json(workspace_copy / CURRENT)
@@ -110,10 +110,10 @@ def test_what_was_made_meanwhile_is_shown_and_named_in_the_lineage_of_the_next_a
         other = json.loads(json.dumps(finished))
         other["stages"]["index"] = "stages/index/other"
         write_json(workspace_copy / CURRENT, other)  # built of other documents meanwhile
-        service.take_up()
-        assert service.current.unfinished == ("evaluation",) and service.models == before
+        service.grounding.take_up()
+        assert service.current.unfinished == ("evaluation",) and list(service.models) == before
         write_json(workspace_copy / CURRENT, finished)
-        service.take_up()
+        service.grounding.take_up()
         assert service.current.unfinished == ()
         assert "evaluation" in grounded.ask(turn, "2", 0.0, print, print).result()[0].lineage
     finally:

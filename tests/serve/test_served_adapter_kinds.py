@@ -74,7 +74,7 @@ def test_the_folders_chat_template_wins(served, adapted, tiny):
 
 
 def test_plain_lora_shares_the_bases_engine_and_the_others_its_weights(served):
-    loaded = served.service._loaded
+    loaded = served.service.models.loaded
     assert loaded.adapters == {"rank": "tiny"}
     prefix, bottles = (loaded.languages[name]._engine.batcher.runner.model for name in ("prefix", "bottles"))
     assert prefix.tokens.data_ptr() == bottles.tokens.data_ptr()

@@ -123,16 +123,16 @@ def test_slow_answers_are_stopped_after_an_hour_not_after_the_window(tmp_path):
         assert read_state(log.reader, spec.name).status == "stopped"
 
 
-def test_unseen_answers_are_logged_and_never_shown(running, wait_until):
+def test_answers_in_the_shadow_are_logged_and_never_shown(running, wait_until):
     service = running.service
     begin(service, "dark", {"settings": {"temperature": 0.5}}, shadow=True, metric="error")
     with running.http() as http:
         key = ask(http, "c1")
     reader = service.log.reader
     wait_until(lambda: reader.count("experiment:dark") == 2)
-    seen, unseen = reader.get(key), next(one for one in reader.interactions("arm:candidate"))
-    assert (seen.arm, seen.unit, unseen.unit, unseen.conversation) == ("control", "c1", "", "")
-    assert unseen.lineage["unseen"] == key and unseen.parameters["temperature"] == 0.5
+    seen, shadow = reader.get(key), next(one for one in reader.interactions("arm:candidate"))
+    assert (seen.arm, seen.unit, shadow.unit, shadow.conversation) == ("control", "c1", "", "")
+    assert shadow.lineage["shadow"] == key and shadow.parameters["temperature"] == 0.5
     assert [one.id for one in reader.conversation("c1")] == [key]
     assert not reader.rows("assignments")
 

@@ -120,11 +120,11 @@ def test_a_client_that_is_cancelled_at_any_moment_is_logged_at_most_once(service
     run(service, work)
     questions = [i.messages[-1].content for i in logged(service)]
     assert len(questions) == len(set(questions))
-    assert service.language("tiny").running == service.language("tiny").waiting == 0
+    assert service.models.language("tiny").running == service.models.language("tiny").waiting == 0
 
 
 def test_a_model_that_fails_is_an_error_and_is_logged(service):
-    worker = service.language("tiny")
+    worker = service.models.language("tiny")
     weights = {name: tensor.clone() for name, tensor in worker.checkpoint.model.state_dict().items()}
     broken = {name: tensor * float("nan") for name, tensor in weights.items()}
     worker.call(Engine.load_weights, broken, 1)
@@ -139,7 +139,7 @@ def test_a_model_that_fails_is_an_error_and_is_logged(service):
 
 
 def test_an_interaction_names_the_weights_that_made_it(service, tmp_path):
-    worker = service.language("tiny")
+    worker = service.models.language("tiny")
     model = copy.deepcopy(worker.checkpoint.model)
     with torch.no_grad():
         model.tokens.mul_(1.01)
@@ -149,7 +149,7 @@ def test_an_interaction_names_the_weights_that_made_it(service, tmp_path):
     saved = load(worker.checkpoint.with_model(model).save(tmp_path / "saved"))
     hashes = [interaction.model for interaction in sorted(logged(service), key=lambda one: one.time)]
     assert hashes == [worker.checkpoint.fingerprint, saved.fingerprint] and hashes[0] != hashes[1]
-    assert service.served("tiny").fingerprint == saved.fingerprint == worker.fingerprint()
+    assert service.models.named("tiny").fingerprint == saved.fingerprint == worker.fingerprint()
 
 
 def test_the_assistant_answers_in_phases_and_its_interaction_holds_the_answer(handbook):
@@ -201,7 +201,7 @@ def test_what_is_long_to_read_is_not_read_on_the_event_loop(service, monkeypatch
         function = getattr(of, name)
         monkeypatch.setattr(of, name, lambda *given: (used.append(threading.current_thread()), function(*given))[1])
 
-    spy("submit", service.language("tiny"))
+    spy("submit", service.models.language("tiny"))
     spy("record", service.log)
     with pytest.raises(ValueError, match="context"):
         run(service, lambda: collect(service.chat(given)))
@@ -314,7 +314,7 @@ def test_a_closed_service_keeps_no_model(tiny_folder, tmp_path):
     """Whoever still knows it, as an app's functions do."""
     service = Service(tmp_path / "w", ServeConfig(), {"tiny": str(tiny_folder)})
     service.load()
-    model = weakref.ref(service._loaded.languages["tiny"].checkpoint.model)
+    model = weakref.ref(service.models.loaded.languages["tiny"].checkpoint.model)
     service.close()
     gc.collect()
     assert model() is None

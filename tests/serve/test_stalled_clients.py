@@ -43,13 +43,13 @@ def test_the_deadline_holds_for_who_does_not_read(start, wait_until):
     with start(deadline_seconds=1.0) as running, closing(stalled(running.url)):
         wait_until(lambda: running.service.log.reader.count() == BODY["n"])
         wait_until(lambda: running.service._active == 0)
-        assert running.service.language("tiny").running == 0
+        assert running.service.models.language("tiny").running == 0
 
 
 def test_a_shutdown_does_not_wait_for_who_does_not_read_and_loses_nothing(start, wait_until):
     with start(deadline_seconds=60.0, drain_seconds=1.0) as running:
         connection = stalled(running.url)
-        wait_until(lambda: running.service.language("tiny").running == BODY["n"])
+        wait_until(lambda: running.service.models.language("tiny").running == BODY["n"])
         log = running.service.log.location
         started = time.monotonic()
     assert time.monotonic() - started < 30  # drain_seconds is 1 here; without an end it would be the deadline's 60

@@ -1,10 +1,10 @@
-"""Experiments on what is served: the arm of each request, the kill switch, and answers that nobody sees."""
+"""Experiments on what is served: the arm of each request, the kill switch, and answers in the shadow."""
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log, LogFullError
 from lmworks.monitor.unit_metrics import parse_metric
 from lmworks.records import Experiment, Outcome
+from lmworks.serve.events import Event, UnknownModelError
 from lmworks.serve.grounded_turn import GroundedSystem
 from lmworks.serve.interaction_record import Turn
 from lmworks.serve.served_models import ASSISTANT
@@ -36,7 +37,7 @@ class LiveExperiments:
     threads: Executor
     deadline_seconds: float  # of a request
     versions: Mapping[str, GroundedSystem] = field(default_factory=dict)  # that arms answer by; replaced, never changed
-    skipped: int = 0  # unseen answers that were not made since the server was busy
+    skipped: int = 0  # answers in the shadow that were not made since the server was busy
     _states: list[ExperimentState] = field(default_factory=list)
     _looked: float = -_LOOK_SECONDS
     _guarded: dict[str, float] = field(default_factory=dict)
@@ -81,8 +82,30 @@ class LiveExperiments:
                 self.versions = {**self.versions, version: system}
         return True
 
+    async def assigned(self, turn: Turn, check: Callable[[Turn], None]) -> tuple[Turn, Turn | None]:
+        """As `arm_of`; the turn itself where an arm fails the `check`."""
+        given = turn
+        try:
+            given, shadow = await self.arm_of(turn)
+            for arm in (given, shadow):
+                if arm is not None and arm is not turn:
+                    check(arm)
+            return given, shadow
+        except (UnknownModelError, ValueError) as error:
+            self._cannot_serve(given, error)
+            return turn, None
+
+    async def answer_in_shadow(self, turn: Turn, events: AsyncGenerator[Event, None]) -> None:
+        """Let an arm answer that nobody sees."""
+        try:
+            async for _ in events:
+                pass
+        except Exception as error:  # it is in the log, and nobody waits for it
+            _LOGGER.warning("the arm %s of %s did not answer in the shadow: %s", turn.arm, turn.experiment, error)
+
     async def arm_of(self, turn: Turn) -> tuple[Turn, Turn | None]:
-        """The turn as the arm of its unit wants it, and the one to answer unseen; the turn itself outside of any.
+        """The turn as the arm of its unit wants it, and the one to answer in the shadow; the turn itself outside
+        of any.
 
         The assignment is in the log before the answer is: both pass the one thread that writes. LogFullError where it
         takes none until the request's deadline.
@@ -97,12 +120,12 @@ class LiveExperiments:
             return turn, None
         control, *others = experiment.arms
         if experiment.shadow:
-            hidden = others[int(found.time * 1e6) % len(others)]
-            unseen = replace(
-                _as(turn, experiment.name, hidden, experiment.arms[hidden]), unit="", client="", conversation="", id="",
-                lineage={**turn.lineage, "unseen": turn.id},
+            arm = others[int(found.time * 1e6) % len(others)]
+            shadow = replace(
+                _as(turn, experiment.name, arm, experiment.arms[arm]), unit="", client="", conversation="", id="",
+                lineage={**turn.lineage, "shadow": turn.id},
             )  # fmt: skip
-            return replace(turn, experiment=experiment.name, arm=control, unit=unit), unseen
+            return replace(turn, experiment=experiment.name, arm=control, unit=unit), shadow
         deadline = time.monotonic() + self.deadline_seconds
         while True:
             try:
@@ -114,7 +137,7 @@ class LiveExperiments:
                 await asyncio.sleep(0.02)
         return replace(_as(turn, experiment.name, found.arm, experiment.arms[found.arm]), unit=unit), None
 
-    def cannot_serve(self, turn: Turn, error: Exception) -> None:
+    def _cannot_serve(self, turn: Turn, error: Exception) -> None:
         """Stop an experiment one of whose arms cannot answer; everybody gets what is served without it."""
         self._states = [one for one in self._states if one.experiment.name != turn.experiment]
         self.threads.submit(self._stop, turn.experiment, f"the arm {turn.arm} cannot answer: {error}")

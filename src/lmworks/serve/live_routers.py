@@ -1,26 +1,18 @@
 """Routers on what is served: the model and the prompt of each request, and the second model of a cascade."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncGenerator, Collection
-from contextlib import aclosing
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lmworks.artefact import hash_json
 from lmworks.prompt.few_shot import Encode, remembered
 from lmworks.prompt.filled_prompt import token_counter
 from lmworks.prompt.prompt_store import PROMPTS, PromptStore
 from lmworks.prompt.router import ROUTERS, Decision, Router, read_router, routed_prompt
 from lmworks.records import Message, question_of
 from lmworks.serve.embedding_request import QueryEncoder
-from lmworks.serve.events import Event, Finished
-from lmworks.serve.interaction_record import HeldRecorder, Turn
+from lmworks.serve.interaction_record import Turn
 from lmworks.serve.served_models import LoadedModels
-
-if TYPE_CHECKING:
-    from lmworks.serve.service import Service
 
 
 @dataclass(slots=True)
@@ -49,9 +41,6 @@ class LiveRouters:
             self.by_name[router.name] = router
             for name in router.targets:  # a prompt that cannot be routed to is refused now, not at the first question
                 self.routed(Turn(router.name, (Message("user", "?"),)), Decision(name, ""))
-
-    def fingerprint(self, name: str) -> str:
-        return hash_json(self.by_name[name])
 
     def fallback(self, name: str) -> str:
         """The model of a router's fallback, or the name itself."""
@@ -87,29 +76,3 @@ class LiveRouters:
         return replace(
             asked, messages=filled.messages, prompt=filled.hash, prompt_parts=filled.spans, sampling=sampling
         )
-
-
-async def routed_events(service: "Service", turn: Turn) -> AsyncGenerator[Event, None]:
-    """The events of the target that a router chose. The first target of a cascade answers unseen; where it is not
-    confident enough, its interaction is logged as tried, and the other one answers."""
-    routers, identifier = service.routers, turn.id or secrets.token_hex(8)
-    turn, router = replace(turn, id=identifier), routers.by_name[turn.model]
-    decision = await routers.decide(turn, service.query_encoder)
-    routed = routers.routed(turn, decision)
-    if decision.reason.startswith("cascade"):
-        held = HeldRecorder(service.recorder)
-        with service.active_request():
-            events = [event async for event in service.completion(routed, identifier, held)]
-        assert held.held is not None
-        then = router.confident(held.held.token_log_probabilities)
-        if then.target == decision.target:
-            known = replace(held.held, decision=routers.routed(turn, then).decision)
-            await service.recorder.commit(known)
-            for event in events:
-                yield replace(event, interaction=known) if isinstance(event, Finished) else event
-            return
-        await service.recorder.commit(replace(held.held, id=f"{identifier}-tried", conversation="", unit=""))
-        routed = routers.routed(turn, then)
-    async with aclosing(service.chat(routed)) as events:
-        async for event in events:
-            yield event

@@ -100,7 +100,7 @@ class _Gauges(Collector):
         waiting = GaugeMetricFamily("lmworks:num_requests_waiting", "Requests that wait in line.", labels=_MODEL)
         usage = GaugeMetricFamily("lmworks:kv_cache_usage_perc", "Share of the cache in use, 1 is all.", labels=_MODEL)
         for model in self._service.models:
-            now = self._service.occupancy(model.name)
+            now = self._service.models.occupancy(model.name)
             for family, value in zip((running, waiting, usage), now, strict=True):
                 family.add_metric([model.name], value)
         yield from (running, waiting, usage)

@@ -130,11 +130,11 @@ def _load_in_background(server: Server, url: str, announce: Callable[[str], None
             server.stop()
             return
         if server._service.state == "ready":
-            for line in server._service.contexts():
+            for line in server._service.models.contexts():
                 announce(line)
             announce(f"Ready at {url} (Ctrl-C stops it)")
             if server._service.remaining is not None:
-                server._service.remaining.start(server._service.take_up)
+                server._service.remaining.start(server._service.grounding.take_up)
 
     announce(f"Loading; {url}/ready says when it is done")
     threading.Thread(target=load, name="load", daemon=True).start()

@@ -129,9 +129,9 @@ class _ChatState:
             id=fresh_id(),
             **turn_fields(body, client),
         )
-        service.check(turn)
+        service.models.check(turn)
         head = answer_head(service, f"chatcmpl-{turn.id}", body.model)
-        names = TokenBytes(service.language(body.model).checkpoint.required_tokenizer) if body.logprobs else None
+        names = TokenBytes(service.models.language(body.model).checkpoint.required_tokenizer) if body.logprobs else None
         return cls(turn, head, body.top_logprobs or 0, names, wanted.calls)
 
     def logprobs(self, tokens: tuple[Token, ...]) -> ChatLogprobs | None:

@@ -23,7 +23,7 @@ async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
 
 
 async def _embed(service: Service, body: EmbeddingRequest) -> Response:
-    width = service.encoder(body.model).width
+    width = service.models.encoder(body.model).width
     if body.dimensions not in (None, width):
         raise ApiError(
             400,

@@ -90,7 +90,7 @@ def generation_request(
 
     ApiError for what contradicts itself, and for what the grounded assistant does not do; UnknownModelError.
     """
-    if service.served(body.model).kind == "assistant":
+    if service.models.named(body.model).kind == "assistant":
         sampling_fields.refuse_for_assistant(body, further)
     answer = _answer_constraint(answer_format, body.structured_outputs)
     offered = _offered_tools(body)
@@ -99,7 +99,7 @@ def generation_request(
     if answer is not None and not isinstance(answer, JsonSchema):
         message = "structured_outputs with tools takes json alone: other texts cannot be distinguished from a call"
         raise ApiError(400, message, "structured_outputs", "unsupported_parameter")
-    form = service.language(body.model).checkpoint.chat.tool_form
+    form = service.models.language(body.model).checkpoint.chat.tool_form
     return GenerationRequest(offered.tools, _calls_constraint(offered, form, answer))
 
 

@@ -23,7 +23,7 @@ async def retrieve_model(name: str, request: Request) -> Response:
     """One model by its name."""
     service: Service = request.app.state.service
     try:
-        return Json(body_fields(_model(service.served(name))))
+        return Json(body_fields(_model(service.models.named(name))))
     except Exception as error:
         return as_response(error)
 
@@ -35,7 +35,7 @@ def named_or_only(service: Service, name: str | None, kind: Kind) -> ServedModel
         if service.state == "ready" and len(names) != 1:
             raise ApiError(400, f"model is missing: name one of {', '.join(names) or 'those of /v1/models'}", "model")
         name = names[0] if names else ""
-    return service.served(name)
+    return service.models.named(name)
 
 
 def _model(model: ServedModel) -> Model:

@@ -103,7 +103,7 @@ async def score(body: ScoreRequest, request: Request) -> Response:
 
     async def work(service: Service) -> Response:
         first, second = _paired(body.text_1, body.text_2)
-        values, read = await _scores(service, service.served(body.model), first, second)
+        values, read = await _scores(service, service.models.named(body.model), first, second)
         answer = ScoreList(
             id=f"score-{fresh_id()}",
             created=int(time.time()),
@@ -162,16 +162,16 @@ async def _scores(
     if model.kind in ("reranker", "verifier"):
         pairs = list(zip(first, second, strict=True))
         with service.active_request():
-            chances, tokens = await service.scoring.run(service.cross_encoder(name).judge, pairs)
+            chances, tokens = await service.scoring.run(service.models.cross_encoder(name).judge, pairs)
         return chances.tolist(), _read(tokens, "relevance" if model.kind == "reranker" else "entailment")
     if model.kind == "language":
-        worker = service.language(name)
+        worker = service.models.language(name)
         each = list(dict.fromkeys((*first, *second)))  # one text next to a thousand is read once
         encoded = await run_off_loop(sum(map(len, each)), worker.checkpoint.required_tokenizer.encode_batch, each)
         ids = dict(zip(each, encoded, strict=True))
         contexts, texts = [ids[text] for text in first], [ids[text] for text in second]
         with service.active_request():
-            scores = await service.scoring.run(worker.score, contexts, texts, 0, service.adapter(name))
+            scores = await service.scoring.run(worker.score, contexts, texts, 0, service.models.adapter(name))
         return [one.mean for one in scores], _read(sum(map(len, (*contexts, *texts))), "log_probability")
     queries, passages = list(dict.fromkeys(first)), list(dict.fromkeys(second))  # each text is embedded once
     left, left_tokens = await service.embed(name, queries, "query")

@@ -245,7 +245,7 @@ def fresh_id() -> str:
 def answer_head(service: Service, identifier: str, model: str) -> dict[str, Any]:
     """The fields that all parts of an answer begin with; `system_fingerprint` changes with the weights, the tokenizer
     or, of the assistant, anything of the system."""
-    fingerprint = f"fp_{service.served(model).fingerprint[:16]}"
+    fingerprint = f"fp_{service.models.named(model).fingerprint[:16]}"
     return {"id": identifier, "created": int(time.time()), "model": model, "system_fingerprint": fingerprint}
 
 

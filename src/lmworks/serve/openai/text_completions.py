@@ -107,9 +107,9 @@ class _TextState:
 
     @classmethod
     async def begin(cls, service: Service, body: CompletionRequest, client: str) -> "_TextState":
-        if service.served(body.model).kind in ("assistant", "router"):
+        if service.models.named(body.model).kind in ("assistant", "router"):
             raise ApiError(400, f"{body.model} answers chats only: POST /v1/chat/completions", "model")
-        worker = service.language(body.model)
+        worker = service.models.language(body.model)
         made = body.best_of or body.n or 1
         sampling_fields.check_choices(made, service.config)
         with service.active_request():
@@ -120,7 +120,7 @@ class _TextState:
                 room=int(body.max_tokens != 0),
                 scoring=service.scoring if body.logprobs is not None else None,
                 alternatives=body.logprobs or 0,
-                adapter=service.adapter(body.model),
+                adapter=service.models.adapter(body.model),
             )
         parameters, fields = sampling_fields.completion_parameters(body), turn_fields(body, client)
         turns = [

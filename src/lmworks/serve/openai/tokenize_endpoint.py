@@ -92,10 +92,10 @@ async def _tokens(service: Service, body: TokenizeRequest) -> Response:
     name = named_or_only(service, body.model, "language").name
     tokenizer = _tokenizer(service, name)
     if body.messages is not None:
-        ids = await asyncio.to_thread(_rendered, service.language(name).checkpoint, body)
+        ids = await asyncio.to_thread(_rendered, service.models.language(name).checkpoint, body)
     else:
         ids = await asyncio.to_thread(tokenizer.encode, body.prompt or "", body.add_special_tokens is not False)
-    texts, most = TokenTexts(tokenizer), service.served(name).context_length
+    texts, most = TokenTexts(tokenizer), service.models.named(name).context_length
     return await large_answer(
         len(ids),
         lambda: Tokens(
@@ -115,9 +115,9 @@ def _rendered(checkpoint: Checkpoint, body: TokenizeRequest) -> tuple[int, ...]:
 
 def _tokenizer(service: Service, name: str) -> Tokenizer:
     """The tokenizer of a model; the assistant has none of its own."""
-    match service.served(name).kind:
+    match service.models.named(name).kind:
         case "embedding":
-            return service.encoder(name).tokenizer
+            return service.models.encoder(name).tokenizer
         case "reranker" | "verifier":
-            return service.cross_encoder(name).tokenizer
-    return service.language(name).checkpoint.required_tokenizer
+            return service.models.cross_encoder(name).tokenizer
+    return service.models.language(name).checkpoint.required_tokenizer

@@ -179,7 +179,7 @@ def _introduction(service: Service, names: Sequence[str]) -> str:
     if ASSISTANT not in names:
         return "No documents are indexed here: answers come from a language model alone, and are not checked."
     described = service.current.description.rstrip(".") if service.current else ""
-    said = "written by a language model and verified" if service.writes else "quoted word for word"
+    said = "written by a language model and verified" if service.grounding.writes else "quoted word for word"
     return (
         f"{described}{'. ' if described else ''}Every sentence is {said}, and shows where it stands. "
         "Where none seems right enough, it says so and shows the nearest passages."

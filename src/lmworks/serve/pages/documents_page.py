@@ -181,7 +181,7 @@ async def _reasons(service: Service) -> tuple[Reason, ...]:
 def _search(service: Service, index: Index, q: str) -> tuple[FoundPassage, ...]:
     for model in service.models:
         if model.kind == "embedding" and model.fingerprint == index.encoder_fingerprint:
-            return find_passages(index, q, service.encoder(model.name))
+            return find_passages(index, q, service.models.encoder(model.name))
     raise LookupError("the encoder that made this index is not among the models that are served")
 
 

@@ -182,7 +182,7 @@ def checkpoint_of(service: Service, fingerprint: str) -> Checkpoint | None:
         return None
     for model in service.models:
         if model.kind == "language" and model.fingerprint == fingerprint:
-            return service.language(model.name).checkpoint
+            return service.models.language(model.name).checkpoint
     return None
 
 

@@ -97,7 +97,7 @@ def system_name(service: Service) -> str:
     """The recipe's name, or the name of the first model where no recipe was built."""
     if service.current is not None:
         return service.current.recipe
-    return service.models[0].name if service.models else ""
+    return next((model.name for model in service.models), "")
 
 
 @lru_cache(maxsize=1)

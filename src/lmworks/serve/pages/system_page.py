@@ -106,7 +106,7 @@ async def health(service: Service) -> Health:
         state=service.state,
         failure=service.failure,
         uptime=time.time() - service.started,
-        models=tuple((model, *service.occupancy(model.name)) for model in service.models),
+        models=tuple((model, *service.models.occupancy(model.name)) for model in service.models),
         logged=logged,
         log_size="" if bytes_ is None else size(bytes_),
         # A connection string may hold a password.

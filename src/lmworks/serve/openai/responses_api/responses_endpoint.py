@@ -208,8 +208,8 @@ class ResponseState:
         before = await previous(service, store, body.previous_response_id)
         given = input_messages(body.input, before.messages)
         turn = _turn(body, client, before, given, wanted)
-        service.check(turn)
-        names = TokenBytes(service.language(body.model).checkpoint.required_tokenizer) if body.include else None
+        service.models.check(turn)
+        names = TokenBytes(service.models.language(body.model).checkpoint.required_tokenizer) if body.include else None
         return cls(turn, _head(body, turn), wanted.calls, given, names)
 
     def logprobs(self) -> MessageLogprobs | None:

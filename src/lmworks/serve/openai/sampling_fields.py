@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from lmworks.generate.constraint import Choice, Constraint, Grammar, JsonSchema, Regex
 from lmworks.generate.protocol import SamplingParameters
@@ -41,8 +42,8 @@ def _sampling_parameters(
     body: SamplingFields, max_tokens: int, alternatives: int | None, constraint: Constraint | None
 ) -> SamplingParameters:
     """What the body says under the engine's own names, and what it says in another form."""
-    stated = {name: getattr(body, name, None) for name in _SAME_NAMES}
-    stated = {"temperature": 1.0} | {name: value for name, value in stated.items() if value is not None}
+    stated: dict[str, Any] = {"temperature": 1.0}
+    stated |= {name: value for name in _SAME_NAMES if (value := getattr(body, name, None)) is not None}
     if isinstance(body, CompletionFields):
         stated["stop"] = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
         stated["logit_bias"] = {int(token): bias for token, bias in (body.logit_bias or {}).items()}

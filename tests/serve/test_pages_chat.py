@@ -73,7 +73,7 @@ def recorded(grounded, **fields) -> Interaction:
 
 def test_an_empty_page_says_what_the_system_knows_and_offers_its_question(http, grounded, monkeypatch):
     current = replace(grounded.service.current, question="What <is> leave?", description="Three pages")
-    monkeypatch.setattr(grounded.service, "current", current)
+    monkeypatch.setattr(grounded.service.grounding, "current", current)
     page = Page(http.get("/").text)
     assert "Three pages." in page.text and re.search(r"Documents\s*3\s*Passages", page.text)
     examples = page.all("a", "data-example")

@@ -172,7 +172,7 @@ def test_questions_whose_clients_leave_are_logged_once_answered_or_not(handbook)
             asyncio.create_task(collect(handbook.chat(Turn("assistant", (Message("user", f"What of {i}?"),)))))
             for i in range(4)
         ]
-        while handbook.occupancy("assistant")[0] == 0:
+        while handbook.models.occupancy("assistant")[0] == 0:
             await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
@@ -183,7 +183,7 @@ def test_questions_whose_clients_leave_are_logged_once_answered_or_not(handbook)
     after = [i for i in logged(handbook) if i.id not in before]
     assert sorted(i.messages[-1].content for i in after) == [f"What of {i}?" for i in range(4)]
     assert {i.finish_reason for i in after} == {"cancelled"}
-    assert handbook.occupancy("assistant") == (0, 0, 0.0)
+    assert handbook.models.occupancy("assistant") == (0, 0, 0.0)
 
 
 @for_each("long", ["content", "tools", "calls", "constraint"])
@@ -247,11 +247,11 @@ def test_texts_to_embed_are_logged_once_however_it_ends(handbook, monkeypatch, w
     run(handbook, lambda: handbook.embed(name, ["fine"]))
     run(handbook, cancelled)
     with monkeypatch.context() as patched:
-        patched.setattr(handbook.encoder(name), "encode", broken)
+        patched.setattr(handbook.models.encoder(name), "encode", broken)
         with pytest.raises(FailedError):
             run(handbook, lambda: handbook.embed(name, ["broken"]))
     with monkeypatch.context() as patched:
-        patched.setattr(handbook.encoder(name), "encode", lambda *_: time.sleep(0.3))
+        patched.setattr(handbook.models.encoder(name), "encode", lambda *_: time.sleep(0.3))
         patched.setattr(handbook._encoding, "_seconds", 0.05)
         with pytest.raises(DeadlineError):
             run(handbook, lambda: handbook.embed(name, ["late"]))
@@ -262,7 +262,7 @@ def test_texts_to_embed_are_logged_once_however_it_ends(handbook, monkeypatch, w
     assert ends["cancelled"] == ("cancelled", "client_left")
     assert ends["broken"] == ("error", "FloatingPointError")
     assert ends["late"] == ("cancelled", "deadline_exceeded")
-    wait_until(lambda: handbook.occupancy(name)[:2] == (0, 0))  # what had begun works on to its end
+    wait_until(lambda: handbook.models.occupancy(name)[:2] == (0, 0))  # what had begun works on to its end
 
 
 def test_a_workspace_keeps_its_policy_when_another_model_is_served_from_it(workspace_copy, tiny_folder):

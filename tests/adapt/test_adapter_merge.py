@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_models import LLAMA, T5, TIED, build, random_ids
 
+from kit.tables import for_each
 from lmworks.adapt import (
     AdapterIndex,
     BottleneckConfig,
@@ -45,8 +46,8 @@ def drawn(model, method, seed=0):
     return adapted
 
 
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-13), (torch.float32, 1e-6), (torch.bfloat16, 1e-6)])
-@pytest.mark.parametrize("shape", [(5, 7), (3000, 2000)])
+@for_each(("dtype", "error"), [(torch.float64, 1e-13), (torch.float32, 1e-6), (torch.bfloat16, 1e-6)])
+@for_each("shape", [(5, 7), (3000, 2000)])
 def test_lengths_of_rows_are_those_of_the_sum(dtype, error, shape):
     generator = torch.Generator().manual_seed(0)
     weight, a, b = (torch.randn(s, generator=generator).to(dtype) for s in (shape, (4, shape[1]), (shape[0], 4)))
@@ -57,8 +58,8 @@ def test_lengths_of_rows_are_those_of_the_sum(dtype, error, shape):
     assert torch.equal(*changed_lengths(weight, a, torch.zeros_like(b), -0.7))
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@for_each("method", METHODS)
+@for_each("dtype", [torch.float32, torch.bfloat16])
 def test_a_new_adapter_begins_as_its_base_and_is_learned_alone(method, dtype):
     model, ids = build(TIED).to(dtype), random_ids(2, 9)
     adapted = add_adapter(model, METHODS[method])
@@ -70,7 +71,7 @@ def test_a_new_adapter_begins_as_its_base_and_is_learned_alone(method, dtype):
     assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@for_each("method", METHODS)
 def test_a_merged_model_computes_what_the_adapter_does_and_rounds_once(method):
     model, ids = build(TIED), random_ids(2, 9)
     adapted = drawn(model, METHODS[method])
@@ -98,7 +99,7 @@ def test_embedding_and_tied_head_change_by_themselves():
     assert not torch.equal(head.logits(hidden), model.logits(hidden))
 
 
-@pytest.mark.parametrize("method", [*METHODS.values(), PrefixConfig(4), FullConfig()])
+@for_each("method", [*METHODS.values(), PrefixConfig(4), FullConfig()])
 def test_a_model_takes_one_adapter(method, tmp_path):
     checkpoint = new_checkpoint()
     folder = save_adapter(tmp_path / "one", add_adapter(checkpoint.model, IA3Config()), IA3Config(), checkpoint)
@@ -119,7 +120,7 @@ def test_dora_leaves_a_row_of_zeros_alone():
     assert merge_difference(adapted, model, ids) < 1e-5 > merge_difference(merge_adapter(adapted), model, ids)
 
 
-@pytest.mark.parametrize("method", ["dora", "lora"])
+@for_each("method", ["dora", "lora"])
 def test_tokens_of_one_batch_do_not_have_each_their_dora_or_embedding(method):
     lora = lora_of(drawn(build(TIED), METHODS[method]))
     with pytest.raises(ValueError, match=r"DoRA|adapter of the embedding.*merge"):
@@ -140,7 +141,7 @@ def test_what_is_no_change_of_weights_is_not_merged_and_no_whole_model_is_saved_
         merge_adapter(model)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@for_each("method", METHODS)
 def test_an_adapter_in_bfloat16_is_the_same_after_it_was_written(method, tmp_path):
     checkpoint = new_checkpoint("gpt2")
     checkpoint.model.bfloat16()
@@ -149,7 +150,7 @@ def test_an_adapter_in_bfloat16_is_the_same_after_it_was_written(method, tmp_pat
     assert merge_difference(adapted, load_adapter(folder, checkpoint), ids) == 0
 
 
-@pytest.mark.parametrize("method", [LoraConfig(r=4), LoraConfig(r=4, use_dora=True), IA3Config()])
+@for_each("method", [LoraConfig(r=4), LoraConfig(r=4, use_dora=True), IA3Config()])
 def test_a_quantised_base_is_quantised_again_only_where_that_is_asked_for(method):
     base, ids = quantise_base(new_checkpoint("gpt2"), "int8"), torch.arange(40, 60)[None]
     low = copy.deepcopy(base).bfloat16()  # but for the packed layers' biases
@@ -162,7 +163,7 @@ def test_a_quantised_base_is_quantised_again_only_where_that_is_asked_for(method
     assert 0 < merge_difference(adapted, merged, ids) < 0.1 * merge_difference(base, merged, ids)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("config", "method", "message"),
     [
         (T5, LoraConfig(target_modules=("embedding.tokens",)), "name no linear layer"),  # two stacks share it

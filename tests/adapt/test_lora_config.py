@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
 
+from kit.tables import for_each
 from lmworks.adapt import LoraConfig
 from lmworks.adapt.config import ALL_LINEAR
 from lmworks.adapt.peft_lora import read_peft_config
@@ -68,7 +69,7 @@ def test_all_linear_leaves_the_head_out():
     assert not config.targets("head.projection")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "message"),
     [
         ({"bias": "all"}, "bias = 'all' is not supported; supported: 'none'"),
@@ -92,7 +93,7 @@ def test_fields_that_change_nothing_are_passed_over():
     assert read_peft_config({**document, "loftq_config": {}}) == LoraConfig(r=2, target_modules=("q_proj",))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "message"),
     [
         ({"r": "8"}, r"adapter_config\.json\.r: expected a whole number"),

@@ -4,15 +4,15 @@ import pytest
 import torch
 from small_models import MIXTRAL, TIED, build, random_ids, random_lora
 
+from kit.tables import for_each
 from lmworks.adapt import LoraConfig, lora_of, merge, merge_adapter, trainable_lora
 from lmworks.adapt.task_head import with_further_tokens
 from lmworks.train.losses import token_log_probabilities
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("config", "excluded"),
     [(TIED, ()), (MIXTRAL, ("router",)), (with_further_tokens(TIED), ("embedding.tokens",))],
-    ids=["tied", "experts", "further tokens"],
 )
 def test_it_computes_what_the_merged_model_does(config, excluded):
     lora = random_lora(config, 1, LoraConfig(r=4, exclude_modules=excluded, target_modules=r".*"))

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from small_models import LLAMA, MIXTRAL, T5, TIED, VOCABULARY, build, random_ids
 
+from kit.tables import for_each
 from lmworks import adapt
 from lmworks.adapt import BottleneckConfig, FullConfig, LoraConfig, PrefixConfig, add_adapter, trained_weights
 from lmworks.data.loader import Loader
@@ -49,8 +50,8 @@ def test_every_method_is_tested_here():
     assert {type(method) for method in METHODS.values()} == set(get_args(adapt.Method))
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-@pytest.mark.parametrize("name", MODELS)
+@for_each("method", METHODS.values())
+@for_each("name", MODELS)
 def test_step_0_and_1(name, method):
     """At first it computes what its base computes, but for a prefix; a step changes what is trained alone."""
     model = build(MODELS[name]).train()
@@ -102,7 +103,7 @@ def test_a_run_that_goes_on_after_a_stop_delivers_what_one_without_does(name, tm
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["prefix", "houlsby", "dora", "ia3"])
+@for_each("name", ["prefix", "houlsby", "dora", "ia3"])
 def test_the_engine_generates_what_the_adapted_model_does(name):
     """Also where fused kernels know the base."""
     checkpoint, generator = new_checkpoint(), torch.Generator().manual_seed(2)

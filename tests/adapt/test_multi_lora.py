@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import LLAMA, MIXTRAL, T5, TIED, build, random_ids, random_lora
 
+from kit.tables import for_each
 from lmworks.adapt import AdapterIndex, Lora, LoraConfig, LowRank, apply, initialise_lora, merge, with_lora
 from lmworks.adapt.multi_lora import AdaptedLinear, low_rank
 
@@ -106,8 +107,8 @@ def test_neighbours_do_not_change_a_token(model):
         assert torch.equal(found[same], expected[same])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("inputs", "outputs", "rank"), [(64, 64, 1), (96, 200, 8), (576, 192, 16)])
+@for_each("dtype", [torch.float32, torch.bfloat16])
+@for_each(("inputs", "outputs", "rank"), [(64, 64, 1), (96, 200, 8), (576, 192, 16)])
 def test_the_number_of_rows_does_not_change_one(dtype, inputs, outputs, rank):
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(rank, inputs, generator=generator).to(dtype)
@@ -176,7 +177,7 @@ def test_the_index_is_as_before_after_an_error(model):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
+@for_each(
     ("numbers", "message"),
     [
         (torch.zeros(1, 5, dtype=torch.int64), r"index \(1, 5\) does not fit tokens \(2, 6\)"),
@@ -205,7 +206,7 @@ def test_what_cannot_be_adapted_token_by_token_is_refused():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("target", ["up", "router"])
+@for_each("target", ["up", "router"])
 def test_merging_takes_experts_and_routers(target):
     model, lora = build(MIXTRAL), random_lora(MIXTRAL, 0, LoraConfig(r=2, target_modules=(target,)))
     merged, by_hand = merge(model, lora), copy.deepcopy(model)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from small_models import LLAMA, TIED, random_lora
 
+from kit.tables import for_each
 from lmworks.adapt import Lora, LoraConfig, LowRank, initialise_lora, read_lora, write_lora
 from lmworks.adapt.peft_folder import their_linears
 from lmworks.adapt.peft_lora import cut, join
@@ -34,7 +35,7 @@ def change_tensors(folder, function):
     save_file(function(load_file(folder / FILE)), folder / FILE)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@for_each("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_written_is_read_bit_for_bit(dtype, tmp_path):
     lora_config = LoraConfig(r=3, lora_alpha=2, rank_pattern={"key": 1, r"blocks\.1\.attention\.query": 5})
     drawn = random_lora(LLAMA, 1, lora_config)
@@ -157,7 +158,7 @@ def test_tensors_and_config_that_disagree_are_refused(folder):
         read_lora(folder, LLAMA)
 
 
-@pytest.mark.parametrize("place", [-1, -1000, 100])
+@for_each("place", [-1, -1000, 100])
 def test_a_damaged_file_is_refused_by_its_name(folder, place):
     """One bit anywhere: in the values it is the checksum that finds it."""
     content = bytearray((folder / FILE).read_bytes())
@@ -203,7 +204,7 @@ def test_what_is_missing_is_named(folder):
         read_lora(folder.parent, LLAMA)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "name",
     [
         "base_model.model.model.layers.0.self_attn.q_proj.ia3_l",

@@ -7,6 +7,7 @@ import torch
 from small_models import LLAMA, T5, TIED, VOCABULARY, build, random_ids
 from torch.nn.attention.flex_attention import flex_attention
 
+from kit.tables import for_each
 from lmworks.adapt import PrefixConfig, add_adapter, load_adapter, save_adapter
 from lmworks.model import config as configs
 from lmworks.model import dot_product_attention, masks
@@ -45,7 +46,7 @@ def close(found, expected):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+@for_each("config", KINDS.values())
 def test_a_text_and_its_tokens_one_by_one_are_as_a_base_whose_cache_holds_the_prefix(config):
     """At positions 0 to P - 1; the text follows. T5's layers take every second part, as PEFT counts them."""
     model, ids, every = build(config), random_ids(2, LENGTH), torch.arange(2)
@@ -68,15 +69,15 @@ def test_a_text_and_its_tokens_one_by_one_are_as_a_base_whose_cache_holds_the_pr
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [LLAMA, TIED, KINDS["alibi"]], ids=["rope", "learned", "alibi"])
+@for_each("config", [LLAMA, TIED, KINDS["alibi"]])
 def test_it_begins_as_the_base_after_random_tokens(config):
     model, ids = build(config), random_ids(2, LENGTH)
     before = torch.randint(VOCABULARY, (1, P), generator=torch.Generator().manual_seed(1)).expand(2, -1)
     close(add_adapter(model, PREFIX, seed=1)(ids), model(torch.cat((before, ids), dim=1))[:, P:])
 
 
-@pytest.mark.parametrize("windowed", [False, True], ids=["causal", "window"])
-@pytest.mark.parametrize("case", ["plain", "documents", "left padding", "right padding"])
+@for_each("windowed", [False, True])
+@for_each("case", ["plain", "documents", "left padding", "right padding"])
 def test_the_kernel_of_training_gives_the_gradients_of_float64(windowed, case):
     real = torch.ones(2, LENGTH, dtype=torch.bool)
     if "padding" in case:
@@ -99,7 +100,7 @@ def test_packed_documents_are_as_each_alone():
 
 @torch.no_grad()
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("softcap", [None, 2.0])
+@for_each("softcap", [None, 2.0])
 def test_a_block_mask(softcap, monkeypatch):
     """As a GPU takes it, here by PyTorch's definition."""
     monkeypatch.setattr(dot_product_attention, "compiled_flex_attention", lambda: flex_attention)
@@ -110,7 +111,7 @@ def test_a_block_mask(softcap, monkeypatch):
     close(adapted(ids), expected)
 
 
-@pytest.mark.parametrize("policy", ["blocks", "selective"])
+@for_each("policy", ["blocks", "selective"])
 def test_activation_checkpointing_changes_no_gradient(policy):
     gradients = []
     for chosen in ("nothing", policy):

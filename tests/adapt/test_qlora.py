@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gguf_cases import CONFIGS, random_checkpoint
+from kit.tables import for_each
 from lmworks.adapt import LoraConfig, add_adapter, quantise_base
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
@@ -19,8 +20,8 @@ from training_cases import loader_config, new_checkpoint, write_text_dataset
 LORA = LoraConfig(r=4, lora_alpha=8.0)
 
 
-@pytest.mark.parametrize("form", ["int4", "int8"])
-@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)], ids=str)
+@for_each("form", ["int4", "int8"])
+@for_each(("dtype", "near"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
 def test_steps_are_those_on_the_dequantised_base(form, dtype, near, tiny_tokenizer):
     checkpoint = random_checkpoint(CONFIGS["qwen2"], tiny_tokenizer)
     base, plain = quantise_base(checkpoint, form), copy.deepcopy(checkpoint.model)

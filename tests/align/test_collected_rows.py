@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from command_line import lmworks
+from kit.tables import for_each
 from lmworks.align.collected_rows import preference_rows, thumbed_rows
 from lmworks.artefact import append_row
 from lmworks.data.training_rows import parse_preference_row, read_preference_rows, row_columns
@@ -70,7 +71,7 @@ def test_an_answer_from_documents_has_the_passages_that_it_cites_in_its_prompt()
     assert "Hotels" not in first and "Hotels" in second and left_out["thumbs on answers from documents that found none"]
 
 
-@pytest.mark.parametrize("ranks", [(1, 2, 3), (3, 1, 2), (1, 1, 2), (2, 1, 2), (1, 1, 1)])
+@for_each("ranks", [(1, 2, 3), (3, 1, 2), (1, 1, 2), (2, 1, 2), (1, 1, 1)])
 def test_a_ranking_gives_every_pair_that_it_orders_and_no_other(ranks):
     rows = ranking(ranks).preferences
     of = dict(zip("abc", ranks, strict=True))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.align import grpo
 from lmworks.align.advantages import group_advantages
 from lmworks.align.grpo import PolicyOptimization, kl_estimate, policy_loss
@@ -99,7 +100,7 @@ def of_trl(name: str, updates: int, beta: float, cap: float) -> tuple[float, lis
     return float(loss.detach()), leaf.grad.tolist()
 
 
-@pytest.mark.parametrize(("name", "updates", "beta", "cap"), GRID)
+@for_each(("name", "updates", "beta", "cap"), GRID)
 def test_losses_and_gradients_are_those_of_trl(name, updates, beta, cap, monkeypatch):
     recorded = json.loads(RECORDED.read_text("utf-8"))["results"][f"{name} {updates} {beta} {cap}"]
     loss, gradient = ours(name, updates, beta, cap, monkeypatch)
@@ -108,7 +109,7 @@ def test_losses_and_gradients_are_those_of_trl(name, updates, beta, cap, monkeyp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "updates", "beta", "cap"), GRID)
+@for_each(("name", "updates", "beta", "cap"), GRID)
 def test_what_is_recorded_is_what_trl_computes(name, updates, beta, cap):
     pytest.importorskip("trl")
     recorded = json.loads(RECORDED.read_text("utf-8"))["results"][f"{name} {updates} {beta} {cap}"]
@@ -117,7 +118,7 @@ def test_what_is_recorded_is_what_trl_computes(name, updates, beta, cap):
     np.testing.assert_allclose(gradient, recorded[1], atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["rloo", "reinforce", "raft"])
+@for_each("name", ["rloo", "reinforce", "raft"])
 def test_plain_gradients_are_those_of_the_formula(name, monkeypatch):
     given = {key: value.numpy() for key, value in inputs().items()}
     loss, gradient = ours(name, 1, 0.0, 0, monkeypatch)
@@ -143,7 +144,7 @@ def test_advantages_are_those_of_the_papers():
     assert not group_advantages(rewards, "group")[1].any()
 
 
-@pytest.mark.parametrize("kl", ["k2", "reward"])
+@for_each("kl", ["k2", "reward"])
 def test_a_bandit_converges_to_the_reference_weighed_by_rewards(kl):
     """max E[R] - β KL(π ‖ π_ref) is reached by π_ref exp(R / β) / Z; here with samples from the policy."""
     torch.manual_seed(0)

@@ -1,14 +1,14 @@
 """Log-probabilities of completions: packed without padding, with a prompt that neighbours share."""
 
-import pytest
 import torch
 
 from generate.engine_cases import tiny_llama
+from kit.tables import for_each
 from lmworks.align import log_probabilities
 from lmworks.align.log_probabilities import Sequences, completion_log_probabilities
 
 
-@pytest.mark.parametrize("together", [4096, 25])
+@for_each("together", [4096, 25])
 def test_packed_sequences_are_as_alone(together, monkeypatch):
     """By values, and by gradients with one weight for each token."""
     monkeypatch.setattr(log_probabilities, "TOGETHER", together)

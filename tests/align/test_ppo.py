@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from align.rl_cases import config_of, run_of
+from kit.tables import for_each
 from lmworks.adapt.config import LoraConfig
 from lmworks.align import grpo, ppo
 from lmworks.align.advantages import generalised_advantages, whiten
@@ -40,7 +41,7 @@ def reference_ppo(policy, values, old, reference, old_values, mask, scores, c):
     return normal * mask, returns, surrogate[mask].mean(), errors[mask].mean()
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.3])
+@for_each("beta", [0.0, 0.3])
 def test_advantages_and_losses_are_those_of_the_reference(beta, monkeypatch):
     generator = np.random.default_rng(0)
     shape = (len(LENGTHS), LONGEST)
@@ -79,7 +80,7 @@ def test_the_controller_moves_beta_to_its_target():
     assert ppo.next_beta(0.1, 0.09, 0.1) == pytest.approx(0.1 * (1 - 0.01))
 
 
-@pytest.mark.parametrize("method", [None, LoraConfig(r=4, lora_alpha=8)])
+@for_each("method", [None, LoraConfig(r=4, lora_alpha=8)])
 def test_a_critic_is_trained_and_not_delivered(method, tmp_path):
     run = run_of(tmp_path, config_of(PPOConfig(group_size=2, num_iterations=2), method))
     train(run)

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import pad
 
 from generate.engine_cases import tiny_llama
+from kit.tables import for_each
 from lmworks.align.config import (
     DPOConfig,
     KTOConfig,
@@ -114,7 +115,7 @@ def on_rank(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OBJECTIVES)
+@for_each("name", OBJECTIVES)
 def test_two_ranks_have_the_loss_of_one(name):
     alone, _ = gradients_of(name, groups(name).batch(range(ROWS)))
     assert on_ranks(2, on_rank, name) == [pytest.approx(alone, rel=1e-4)] * 2
@@ -135,7 +136,7 @@ def test_references_are_computed_by_all_processes():
     assert on_ranks(2, references_on_rank) == [([4], alone), ([4], alone)]
 
 
-@pytest.mark.parametrize(("name", "action"), [("sigmoid", "lower"), ("kto", "stop")])
+@for_each(("name", "action"), [("sigmoid", "lower"), ("kto", "stop")])
 def test_early_stopping_acts_where_what_is_wanted_gets_unlikely(name, action, tmp_path):
     """At a rate that the model falls apart at, in KTO as nothing but what is not wanted counts; and it goes on as it
     was saved."""
@@ -163,7 +164,7 @@ def test_early_stopping_acts_where_what_is_wanted_gets_unlikely(name, action, tm
 FIXED_POINTS = {**dict.fromkeys(("sigmoid", "sigmoid_norm", "cdpo", "robust"), np.log(2)), "ipo": 25}
 
 
-@pytest.mark.parametrize(("loss", "value"), FIXED_POINTS.items())
+@for_each(("loss", "value"), FIXED_POINTS.items())
 def test_at_its_reference_a_policy_has_the_loss_of_no_preference(loss, value):
     sums = torch.tensor([[-3.0, -7.0], [-20.0, -1.0]], dtype=torch.float64)
     config = DPOConfig(loss=loss, label_smoothing=0.2 * (loss in ("robust", "cdpo")))

@@ -11,6 +11,7 @@ import torch
 
 from align.rl_cases import config_of, run_of
 from generate.engine_cases import tiny_llama
+from kit.tables import for_each
 from lmworks.adapt.config import LoraConfig
 from lmworks.align.completions import RatedCompletions, rollout_sequences
 from lmworks.align.log_probabilities import completion_log_probabilities
@@ -48,7 +49,7 @@ def rated_run(folder, algorithm, steps, rate=2e-2):
     return run, completions
 
 
-@pytest.mark.parametrize(
+@for_each(
     "algorithm",
     [GRPOConfig("raft", group_size=3), GRPOConfig(group_size=3, num_iterations=2), PPOConfig(group_size=3)],
 )

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.align.config import OfflineConfig
 from lmworks.align.online_config import OnlineConfig
 from lmworks.align.stage_online import check, micro_batch_of
@@ -18,7 +19,7 @@ PAIRS = {"algorithm": {"kind": "online_dpo"}}
 BOTH, ONLINE = (OfflineConfig, OnlineConfig), (OnlineConfig,)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kinds", "settings", "remedy"),
     [
         (BOTH, {"train": TWO}, "method.kind=full"),
@@ -48,7 +49,7 @@ def test_what_does_not_go_together_is_refused_by_the_config(kinds, settings, rem
             from_mapping(kind, {"rows": ["x"], **settings})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("row", "settings", "remedy"),
     [
         ({"completion": "a", "rating": 1}, {**REMOTE, **CAPPED}, "leave out environment, remote"),

@@ -11,6 +11,7 @@ from rich.console import Console
 
 import lmworks
 from generate.engine_cases import tiny_llama
+from kit.tables import for_each
 from lmworks.adapt.task_head import with_head
 from lmworks.align.config import RewardConfig
 from lmworks.align.log_probabilities import sequences_of
@@ -118,7 +119,7 @@ def test_a_row_says_by_how_much_its_chosen_completion_is_better():
     assert float(loss.sum.detach()) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("steps", "of_ensemble"), [(None, "mean"), ("min", "min"), ("last", "mean")])
+@for_each(("steps", "of_ensemble"), [(None, "mean"), ("min", "min"), ("last", "mean")])
 def test_the_reward_of_a_run_is_that_of_its_models(steps, of_ensemble, tmp_path):
     for seed in (0, 1):
         with_head(tiny_llama(chat_template("chatml")), ScoreHead(), seed).save(tmp_path / str(seed))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kit.tables import for_each
 from lmworks.align.rewards import RewardSum, items_of
 from lmworks.config import parse_assignment
 from lmworks.data.training_rows import parse_preference_row, row_columns
@@ -149,7 +150,7 @@ def test_a_reward_by_path_is_of_one_item_or_of_lists_as_trl_has_them(tmp_path, m
     assert (three, four) == (3, 4) and isinstance(none, Unscored)
 
 
-@pytest.mark.parametrize("name", ["lonely", "short", "words", "word", "absent"])
+@for_each("name", ["lonely", "short", "words", "word", "absent"])
 def test_a_reward_of_another_shape_is_refused_before_anything_is_sampled(name, tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
     items = items_of([Verifiable("a", "4", ""), Verifiable("b", "4", "")])

@@ -16,6 +16,7 @@ import torch
 
 from align.rl_cases import ascii_share, config_of, run_of
 from generate.engine_cases import KINDS, make_engine
+from kit.tables import for_each
 from lmworks.adapt.config import FullConfig, LoraConfig
 from lmworks.align.completions import Prompt
 from lmworks.align.log_probabilities import Sequences, completion_log_probabilities
@@ -42,8 +43,8 @@ def steps_of(folder: Path) -> list[dict]:
     return [line for line in read_log(folder / "log.jsonl") if line["kind"] == "step"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", [FullConfig(), LORA], ids=["full", "lora"])
+@for_each("kind", KINDS)
+@for_each("method", [FullConfig(), LORA])
 def test_sampler_and_trainer_agree(kind, method, tmp_path):
     run = run_of(tmp_path, config_of(GRPOConfig(group_size=4, beta=0.1), method, steps=3))
     policy = run.loader.policy
@@ -66,7 +67,7 @@ def batch_of(run) -> Sequences:
 ALGORITHMS = [GRPOConfig(name, group_size=4, beta=0.1, mask_truncated=False) for name in POLICY_GRADIENTS]
 
 
-@pytest.mark.parametrize("algorithm", [*ALGORITHMS, PPOConfig(group_size=2)], ids=lambda a: getattr(a, "name", a.kind))
+@for_each("algorithm", [*ALGORITHMS, PPOConfig(group_size=2)])
 def test_padding_order_and_micro_batches_change_nothing(algorithm, tmp_path):
     run = run_of(tmp_path, config_of(algorithm))
     batch = batch_of(run)
@@ -121,7 +122,7 @@ def test_a_completion_that_fills_its_room_loses_reward_evenly(tmp_path):
     assert -1 in expected and (draws[1].rewards - draws[0].rewards).flatten() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("early_stopping", "name"),
     [
         (StoppingConfig(), "kl"),
@@ -153,7 +154,7 @@ def test_early_stopping_lowers_the_rate_and_says_why(tmp_path):
     assert free[3] < 0.6 * free[1]
 
 
-@pytest.mark.parametrize("algorithm", [GRPOConfig(group_size=2), PPOConfig(), OnlineDPOConfig()])
+@for_each("algorithm", [GRPOConfig(group_size=2), PPOConfig(), OnlineDPOConfig()])
 def test_a_constant_reward_is_refused_before_the_first_step(algorithm, tmp_path):
     run = run_of(tmp_path, config_of(algorithm), lambda items, _: [1.0] * len(items))
     with pytest.raises(ValueError, match=r"is 1\.0 for all completions"):
@@ -255,7 +256,7 @@ def test_completions_that_are_all_cut_off_are_no_signal(tmp_path):
     assert run.loader.metrics["frac_reward_zero_std"] == 1 and "no signal" in run.loader.early_stopping.stop
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
+@for_each("temperature", [1.0, 0.5])
 def test_online_pairs_are_the_best_and_the_worst(temperature, tmp_path):
     config = config_of(OnlineDPOConfig(group_size=4), LORA, steps=2, temperature=temperature)
     train(run_of(tmp_path, config))
@@ -285,7 +286,7 @@ def numbers_on_ranks(folder: str, name: str) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ON_RANKS)
+@for_each("name", ON_RANKS)
 def test_two_processes_sample_and_learn_what_one_does(name, tmp_path):
     """Compared by the gradient: Adam makes steps of rounding errors where it is 0."""
     two, _ = on_ranks(2, numbers_on_ranks, str(tmp_path / "two"), name)
@@ -312,7 +313,7 @@ train(run_of(Path(folder), config_of(algorithm, method, steps=12), saves=3))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "method"), [("grpo", "lora"), ("grpo", "full"), ("ppo", "lora")])
+@for_each(("kind", "method"), [("grpo", "lora"), ("grpo", "full"), ("ppo", "lora")])
 def test_a_killed_run_ends_as_an_undisturbed_one(kind, method, tmp_path):
     """Checkpoints fall between updates of one batch of rollouts, and the kill within the rollouts after them."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -348,7 +349,7 @@ def test_sampling_leaves_the_model_in_training_mode(tmp_path):
     assert sampled.tokens is run.model.tokens and not sampled.training
 
 
-@pytest.mark.parametrize("prompts", [-5.0, 0.5, 7.0, 31.9, 32.0, 400.0])
+@for_each("prompts", [-5.0, 0.5, 7.0, 31.9, 32.0, 400.0])
 def test_planned_steps_take_the_prompts_that_time_is_left_for(prompts):
     together, steps = steps_within(prompts, 1, 8)
     assert 1 <= together <= 8

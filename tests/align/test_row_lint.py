@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from command_line import lmworks
+from kit.tables import for_each
 from lmworks.align.row_lint import ADVICE, LONGER, held_out_items, length_scores, lint_rows
 from lmworks.data.training_rows import read_preference_rows
 from lmworks.records import Preference, Scored
@@ -29,7 +30,7 @@ def found(tmp_path: Path, rows, held_out=()) -> dict[str, tuple[str, ...]]:
     return {one.kind: one.items for one in findings}
 
 
-@pytest.mark.parametrize("rows", [SOUND, LABELS])
+@for_each("rows", [SOUND, LABELS])
 def test_sound_rows_have_no_finding(tmp_path, rows):
     assert found(tmp_path, rows) == {}
 
@@ -47,7 +48,7 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "row", "where"), PLANTED)
+@for_each(("kind", "row", "where"), PLANTED)
 def test_a_planted_flaw_is_found_where_it_stands_and_training_refuses_what_is_said_to(tmp_path, kind, row, where):
     rows = [*SOUND, row]
     assert found(tmp_path, rows) == {kind: where}

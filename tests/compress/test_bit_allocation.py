@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from gguf_cases import CONFIGS, random_checkpoint
+from kit.tables import for_each
 from lmworks.build import run_alone
 from lmworks.compress.bit_allocation import Choice, allot, measure_choices
 from lmworks.compress.block_calibration import read_calibration
@@ -32,7 +33,7 @@ def random_choices(seed, count=7):
     ]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@for_each("seed", range(5))
 def test_no_other_choice_within_the_budget_harms_less(seed):
     choices = random_choices(seed)
     budget = sum(choice.nbytes[0] for choice in choices) * 2
@@ -74,7 +75,7 @@ def test_a_matrixs_harm_is_the_loss_of_the_model_with_it_rounded(tiny_tokenizer)
         assert choice.nbytes[2] == sum(2 * weight.numel() for weight in kept.values()) and choice.harm[2] == 0
 
 
-@pytest.mark.parametrize("format, group", [("gguf", 32), ("compressed-tensors", 128)])
+@for_each(("format", "group"), [("gguf", 32), ("compressed-tensors", 128)])
 def test_a_file_keeps_to_its_budget_to_the_byte(format, group, tiny_tokenizer, tmp_path):  # noqa: A002
     config = llama(267, width=128, layers=2, heads=4, kv_heads=2, hidden=128, context_length=64)
     base = replace(random_checkpoint(config, tiny_tokenizer), dtype=torch.bfloat16).save(tmp_path / "base")

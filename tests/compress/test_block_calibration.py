@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gguf_cases import CONFIGS, random_checkpoint
+from kit.tables import for_each
 from lmworks.compress.block_calibration import calibrated_blocks, linears, read_calibration
 from lmworks.compress.config import CalibrationConfig
 from lmworks.compress.quantisation import float_copy
@@ -25,7 +26,7 @@ def inputs_of(model, ids):
     return {name: torch.cat([each.flatten(0, -2) for each in pieces]) for name, pieces in seen.items()}
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma 3", "mixtral", "gpt2", "bert"])
+@for_each("family", ["llama", "gemma 3", "mixtral", "gpt2", "bert"])
 def test_statistics_are_those_of_what_the_compressed_blocks_before_give(family, tiny_tokenizer):
     encoder = bert(vocabulary=267, width=64, layers=2, heads=4, hidden=96, context_length=128)
     checkpoint = random_checkpoint(encoder if family == "bert" else CONFIGS[family], tiny_tokenizer)

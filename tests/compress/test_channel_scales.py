@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gguf_cases import CONFIGS, random_checkpoint
+from kit.tables import for_each
 from lmworks.compress.block_calibration import calibrated_blocks, linears, read_calibration
 from lmworks.compress.channel_scales import fold, scale_block, sites
 from lmworks.compress.config import AWQConfig, CalibrationConfig, GridConfig, SmoothQuantConfig
@@ -41,7 +42,7 @@ def test_any_scales_leave_the_function_as_it_is(checkpoint):
     assert torch.allclose(logits(model, text), wanted, atol=1e-10)
 
 
-@pytest.mark.parametrize("method", [AWQConfig(), SmoothQuantConfig()], ids=["awq", "smoothquant"])
+@for_each("method", [AWQConfig(), SmoothQuantConfig()])
 def test_the_scales_of_the_methods_change_weights_and_no_logits_and_what_was_seen_with_them(checkpoint, method):
     text = read_calibration(TEXTS, checkpoint.required_tokenizer, CALIBRATION)
     model, wanted = float_copy(checkpoint.model), logits(checkpoint.model, text)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from byte_tokenizer import byte_tokenizer
+from kit.tables import for_each
 from lmworks.compress.distillation import Distillation, matched_layers, prepare_student
 from lmworks.compress.distillation_config import DistillationLoss, TeacherConfig
 from lmworks.compress.stage_distil import evenly_spaced, new_student
@@ -70,7 +71,7 @@ class TestInvariances:
         check_nothing(a_student(), self.OBJECTIVE, batch_of(tmp_path / "d", documents, 32, masks))
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+@for_each("beta", [0.0, 0.5, 1.0])
 def test_a_teacher_has_nothing_to_learn_from_itself(beta, tmp_path):
     loss = DistillationLoss(beta, 1.5, next_token=0.0, hidden_states=1.0, attention_maps=1.0)
     student = new_model(DEEP, "llama", seed=1)

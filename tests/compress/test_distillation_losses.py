@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from kit.tables import for_each
 from lmworks.compress.distillation_losses import divergence, gathered, likeliest, sum_over_logits
 from lmworks.model.heads import VocabularyProjection
 
@@ -37,7 +38,7 @@ def test_it_is_the_generalised_jensen_shannon_divergence_of_trl(beta):
     np.testing.assert_allclose(found, trl_jsd(student.numpy(), teacher.numpy(), beta, 1.7), rtol=1e-12)
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@for_each("reverse", [False, True])
 def test_its_ends_and_their_gradients_are_torchs_kl_divergence(reverse):
     student, teacher = logits(7, 11).requires_grad_(), logits(7, 11, seed=1).log_softmax(-1)
     own = divergence(student.log_softmax(-1), teacher, beta=float(reverse)).sum()

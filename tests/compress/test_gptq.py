@@ -1,8 +1,8 @@
 """GPTQ against OBQ's update by the full inverse Hessian, column by column, in float64."""
 
-import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.compress.config import GPTQConfig, GridConfig
 from lmworks.compress.gptq import gptq_matrix
 from lmworks.compress.weight_grid import fit_grid
@@ -31,8 +31,8 @@ def obq(weight, moment, grid, damping, order):
     return q
 
 
-@pytest.mark.parametrize("grid", [GridConfig(4), GridConfig(4, symmetric=True, group=64), GridConfig(3), GridConfig(8)])
-@pytest.mark.parametrize("by_size", [True, False])
+@for_each("grid", [GridConfig(4), GridConfig(4, symmetric=True, group=64), GridConfig(3), GridConfig(8)])
+@for_each("by_size", [True, False])
 def test_a_layers_solution_is_that_of_the_full_inverse_hessian(grid, by_size):
     weight, moment = layer()
     levels, config = fit_grid(weight, grid, moment.diagonal()), GPTQConfig(order=by_size)

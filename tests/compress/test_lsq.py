@@ -3,12 +3,12 @@
 import json
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 import lmworks
+from kit.tables import for_each
 from lmworks.artefact import StageContext
 from lmworks.compress.config import GridConfig, LSQConfig
 from lmworks.compress.lsq import RoundedLinear, lsq, rounded_model
@@ -21,7 +21,7 @@ from training_cases import new_checkpoint
 GRIDS = [GridConfig(3), GridConfig(4, symmetric=True), GridConfig(2), GridConfig(8)]
 
 
-@pytest.mark.parametrize("config", GRIDS)
+@for_each("config", GRIDS)
 def test_gradients_are_those_of_the_papers(config):
     torch.manual_seed(0)
     layer = RoundedLinear(nn.Linear(64, 8), config)
@@ -48,7 +48,7 @@ def test_gradients_are_those_of_the_papers(config):
         assert torch.allclose(layer.shifted.grad, shift, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", GRIDS)
+@for_each("config", GRIDS)
 def test_the_matrix_that_is_delivered_is_the_one_in_the_forward(config):
     torch.manual_seed(0)
     layer = RoundedLinear(nn.Linear(64, 8), config)

@@ -8,6 +8,7 @@ import torch
 
 import lmworks
 from gguf_cases import CONFIGS, random_checkpoint
+from kit.tables import for_each
 from lmworks.compress import stage, weight_grid
 from lmworks.compress.block_calibration import linears
 from lmworks.compress.config import (
@@ -61,7 +62,7 @@ def test_a_gguf_file_and_the_engine_hold_what_the_method_gave(name, method, tiny
     assert np.array_equal(log_probabilities(smaller, weights="float32"), log_probabilities(plain, weights="float32"))
 
 
-@pytest.mark.parametrize("name", ["llama", "mixtral"])
+@for_each("name", ["llama", "mixtral"])
 def test_calibrated_methods_lose_less_of_the_outputs_than_rounding(name, tiny_tokenizer):
     """On the text itself: what |ΔW x|² of each layer says, and the logits that come of it."""
     checkpoint, errors, losses = random_checkpoint(CONFIGS[name], tiny_tokenizer), {}, {}

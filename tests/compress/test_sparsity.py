@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from byte_tokenizer import byte_tokenizer
+from kit.tables import for_each
 from lmworks.compress.block_calibration import CalibrationText
 from lmworks.compress.config import Sparsity
 from lmworks.compress.sparsity import sparsegpt_matrix, sparsify, wanda_mask
@@ -64,7 +65,7 @@ def test_sparsegpt_is_the_papers_definition(sparsity, pattern):
     assert ((found == 0).numpy() == (expected == 0)).all()
 
 
-@pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
+@for_each("pattern", ["unstructured", "2:4"])
 def test_a_pruned_model_has_its_zeros_and_sparsegpt_the_least_error(pattern):
     checkpoint = assemble(CONFIGS["llama"], new_model(CONFIGS["llama"], "llama").state_dict(), byte_tokenizer(SPECIAL))
     ids = torch.randint(257, (8, 64), generator=torch.Generator().manual_seed(0))

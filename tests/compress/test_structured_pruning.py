@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 import transformers
 
 from byte_tokenizer import byte_tokenizer
+from kit.tables import for_each
 from lmworks.compress.block_calibration import CalibrationText
 from lmworks.compress.config import StructuredPruning
 from lmworks.compress.structured_pruning import importance, prune_structure
@@ -30,9 +31,9 @@ def a_checkpoint(family: str = "llama"):
     return assemble(CONFIGS[family], new_model(CONFIGS[family], family).state_dict(), byte_tokenizer(SPECIAL))
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "activation", "taylor"])
-@pytest.mark.parametrize(
-    "family, shares",
+@for_each("criterion", ["magnitude", "activation", "taylor"])
+@for_each(
+    ("family", "shares"),
     [
         ("llama", {"heads": 0.5}),
         ("llama", {"kv_groups": 0.5}),
@@ -107,8 +108,8 @@ def test_taylors_importance_is_the_slope_of_a_factor_of_each_head():
     torch.testing.assert_close(found.float(), expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "family, written, config",
+@for_each(
+    ("family", "written", "config"),
     [
         ("llama", "llama", StructuredPruning(layers=1, heads=0.5, neurons=0.4)),
         ("llama", "mistral", StructuredPruning(kv_groups=0.25)),  # 6 heads of 8 in a width of 64
@@ -126,8 +127,8 @@ def test_its_folder_is_a_plain_one(family, written, config, tmp_path):
     torch.testing.assert_close(load(tmp_path / "pruned").model(IDS), pruned.model(IDS))
 
 
-@pytest.mark.parametrize(
-    "family, config, message",
+@for_each(
+    ("family", "config", "message"),
     [
         ("llama", StructuredPruning(layers=4), "4 layers, and cannot lose 4"),
         ("gpt2", StructuredPruning(heads=0.5), "take out neurons or layers only"),

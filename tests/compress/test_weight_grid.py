@@ -6,6 +6,7 @@ import pytest
 import torch
 from gguf.constants import GGMLQuantizationType
 
+from kit.tables import for_each
 from lmworks.compress.config import GridConfig
 from lmworks.compress.weight_grid import fit_grid, round_to_nearest
 from lmworks.kernels.weight_formats import dequantise, from_gguf, to_gguf
@@ -15,7 +16,7 @@ def weights(rows=16, columns=96):
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(0)) * 0.05
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("config", "kind"), [(GridConfig(4, symmetric=True), "Q4_0"), (GridConfig(4), "Q4_1"), (GridConfig(8), "Q8_0")]
 )
 def test_rounding_is_that_of_gguf(config, kind):
@@ -31,7 +32,7 @@ def test_rounding_is_that_of_gguf(config, kind):
     assert np.array_equal(gguf.dequantize(blocks.numpy(), of), dequantise(ours).numpy())
 
 
-@pytest.mark.parametrize("config", [GridConfig(3), GridConfig(4, symmetric=True), GridConfig(2, symmetric=True)])
+@for_each("config", [GridConfig(3), GridConfig(4, symmetric=True), GridConfig(2, symmetric=True)])
 def test_levels_by_importance_are_about_the_best_there_are(config):
     generator = torch.Generator().manual_seed(1)
     weight, importance = torch.randn(4, 32, generator=generator), torch.rand(32, generator=generator) ** 2

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors
 
+from kit.tables import for_each
 from lmworks.embeddings.analogy_evaluation import read_analogies, read_pairs, score_analogies, score_similarity
 from lmworks.embeddings.word_vectors import WordVectors
 from lmworks.records import Scored, Unscored
@@ -49,7 +50,7 @@ def real() -> WordVectors:
 
 
 @needs_data
-@pytest.mark.parametrize("restrict", [300_000, 150])
+@for_each("restrict", [300_000, 150])
 def test_analogies_are_scored_as_gensim_scores_them(real, restrict):
     sections = read_analogies(QUESTIONS)
     assert len(sections) == 14 and sum(map(len, sections.values())) == 19_544

@@ -5,6 +5,7 @@ import pytest
 import torch
 import transformers
 
+from kit.tables import for_each
 from lmworks.embeddings.contextual_embeddings import contextual_vectors, token_vectors
 from lmworks.model.checkpoint import Checkpoint, assemble
 from lmworks.model.initialisation import initialise
@@ -41,7 +42,7 @@ def test_a_word_is_the_mean_of_its_tokens(checkpoint):
         np.testing.assert_allclose(found.vector(word), expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("layer", [0, 1, 2, None])
+@for_each("layer", [0, 1, 2, None])
 def test_layers_are_those_of_transformers(checkpoint, layer, tmp_path):
     folder = checkpoint.save(tmp_path / "model")
     kwargs = {} if checkpoint.config.decoder is not None else {"add_pooling_layer": False}

@@ -10,12 +10,13 @@ from gensim.models.phrases import Phrases as Theirs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.embeddings import corpus as corpus_module
 from lmworks.embeddings.config import WordVectorsConfig
 from lmworks.embeddings.corpus import END, LONGEST, blocks, read_corpus, scored_pairs, sentences_of, words_of
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "expected"),
     [
         ("Don't stop. It’s 5 o'clock!", [["don't", "stop"], ["it's", "5", "o'clock"]]),
@@ -112,7 +113,7 @@ def joined(sentence: list[str], pairs: Collection[tuple[str, ...]]) -> list[str]
     return [sentence[0], *joined(sentence[1:], pairs)] if sentence else []
 
 
-@pytest.mark.parametrize(("threshold", "discount"), [(1.0, 1), (1.7, 5), (1.5, 20)])
+@for_each(("threshold", "discount"), [(1.0, 1), (1.7, 5), (1.5, 20)])
 def test_phrases_are_those_of_gensim(sentences, threshold, discount):
     ours, reference = scores_of(sentences, threshold, discount), theirs(sentences, threshold, discount)
     pairs = {pair for sentence in sentences for pair in pairwise(sentence)}

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.build import run_alone
 from lmworks.embeddings.vector_files import load_word_vectors
 
@@ -17,7 +18,7 @@ def documents(tmp_path, sentences):
     return run_alone("data.read", tmp_path / "documents", [], [], [f'sources=["{texts}"]']).folder
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("use", "settings"),
     [
         ("embeddings.words", ["epochs=1", "subwords.buckets=500"]),

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.embeddings import glove, library
 from lmworks.embeddings.config import GloveConfig
 from lmworks.embeddings.corpus import read_corpus
@@ -130,7 +131,7 @@ def test_words_that_share_neighbours_are_near(sentences):
     assert np.nanmean(cosines[same]) > np.nanmean(cosines[~same]) + 0.3
 
 
-@pytest.mark.parametrize("compiled", [True, False])
+@for_each("compiled", [True, False])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, for the overflow that is meant
 def test_vectors_that_diverge_are_an_error(compiled, sentences, monkeypatch):
     if not compiled:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from kit.tables import for_each
 from lmworks.embeddings import library, negative_sampling, word2vec
 from lmworks.embeddings.config import Subwords, WordVectorsConfig
 from lmworks.embeddings.corpus import read_corpus
@@ -41,7 +42,7 @@ def share(table: Noise) -> np.ndarray:
     return result / len(own)
 
 
-@pytest.mark.parametrize("power", [0.0, 0.75, 1.0])
+@for_each("power", [0.0, 0.75, 1.0])
 def test_noise_has_the_distribution_of_the_paper(power):
     counts = np.array([100_000, 5000, 300, 300, 17, 1, 1], np.int64)
     wanted = counts**power / (counts**power).sum()
@@ -86,7 +87,7 @@ def random_model(rows: int, words: int, dimensions: int) -> Model:
     return Model(*arrays, None, None, keep, none, 100, 0.05, 2, 3, True)
 
 
-@pytest.mark.parametrize("inputs", [[4], [1, 0, 5], [2, 2, 3]])
+@for_each("inputs", [[4], [1, 0, 5], [2, 2, 3]])
 def test_a_step_goes_down_the_gradient_of_the_loss(inputs):
     """Autograd on equation 4 of the paper, in float64. Rows that occur twice, among the input and the noise, too."""
     model = random_model(6, 9, 20)
@@ -116,8 +117,8 @@ def test_nan_is_no_place_outside_the_table():
     assert negative_sampling.sigmoid(np.float32([np.nan, np.inf, -np.inf])) == pytest.approx([0, 1, 0], abs=4.6e-5)
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("name", CASES)
+@for_each("compiled", [True, False])
+@for_each("name", CASES)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, for the overflow that is meant
 def test_vectors_that_diverge_are_an_error(name, compiled, sentences, monkeypatch):
     if not compiled:
@@ -155,7 +156,7 @@ def test_both_count_the_words_that_they_keep(sentences):
     assert compiled == pytest.approx(wanted, rel=0.15)  # about 400 words are kept: 3 standard deviations
 
 
-@pytest.mark.parametrize("name", CASES)
+@for_each("name", CASES)
 def test_words_that_are_used_alike_are_near(name, sentences):
     """Words 0, 3, 6, ... keep company, and so do 1, 4, 7, ..., and 2, 5, 8, ...: see conftest.py."""
     config = replace(CASES[name], epochs=15, learning_rate=0.1, subwords=None)
@@ -183,7 +184,7 @@ def test_progress_is_told_and_ends_at_the_end(sentences):
     assert told[-1] == (3 * words, 3 * words, "words learnt")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "message"),
     [
         ({"objective": "glove"}, "skip-gram, cbow"),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from kit.tables import for_each
 from lmworks.embeddings.config import Subwords, WordVectorsConfig
 from lmworks.embeddings.subwords import NGrams
 from lmworks.embeddings.vector_files import VECTORS, load_word_vectors, read_word2vec, save_word_vectors, write_word2vec
@@ -23,14 +24,14 @@ def vectors() -> WordVectors:
     return WordVectors(WORDS, values)
 
 
-@pytest.mark.parametrize("binary", [False, True])
+@for_each("binary", [False, True])
 def test_gensim_reads_ours(vectors, tmp_path, binary):
     write_word2vec(vectors, tmp_path / "file", binary)
     theirs = KeyedVectors.load_word2vec_format(str(tmp_path / "file"), binary=binary)
     assert theirs.index_to_key == list(WORDS) and theirs.vectors.tobytes() == vectors.vectors.tobytes()
 
 
-@pytest.mark.parametrize("binary", [False, True])
+@for_each("binary", [False, True])
 def test_we_read_gensims(vectors, tmp_path, binary):
     theirs = KeyedVectors(11)
     theirs.add_vectors(list(WORDS), vectors.vectors)
@@ -54,7 +55,7 @@ def test_what_is_written_is_read_again(tmp_path_factory, words, dimensions, bina
     assert found.words == tuple(words) and found.vectors.tobytes() == values.tobytes()
 
 
-@pytest.mark.parametrize("end", ["", " ", " \r"])
+@for_each("end", ["", " ", " \r"])
 def test_files_of_glove_have_no_first_line(tmp_path, end):
     text = f"the 0.5 -1{end}\n. . 2 3{end}\n"  # a word with a space in it, as the largest has
     (tmp_path / "glove.txt").write_text(text, newline="")
@@ -69,7 +70,7 @@ def test_words_that_come_again_are_counted(tmp_path):
     assert found.words == ("a", "b") and found.vectors.tolist() == [[1], [3]]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "message"),
     [
         (b"", "holds no word"),
@@ -113,7 +114,7 @@ def test_a_folder_keeps_everything(sentences, tmp_path):
     assert found.vector("w99w").tobytes() == made.vector("w99w").tobytes()
 
 
-@pytest.mark.parametrize(("name", "message"), [("vectors", "'naïve'"), ("ngram_vectors", "n-grams")])
+@for_each(("name", "message"), [("vectors", "'naïve'"), ("ngram_vectors", "n-grams")])
 def test_a_folder_with_nan_in_it_is_refused(tmp_path, name, message):
     ngrams = NGrams(Subwords(2, 3, 100), np.int32([2, 4]), np.ones((2, 3), np.float32))
     save_word_vectors(WordVectors(WORDS[:2], np.ones((2, 3), np.float32), ngrams=ngrams), tmp_path / "folder")

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.text import Text
 from sklearn.decomposition import PCA
 
+from kit.tables import for_each
 from lmworks.embeddings.vector_map import draw_map, principal_components, project, write_picture
 from slow_cases import slow
 
@@ -34,7 +35,7 @@ def test_tsne_keeps_neighbours_together(rows):
     assert np.array_equal(points, project(rows.astype(np.float32), "tsne", seed=1))
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".png"])
+@for_each("suffix", [".svg", ".png"])
 def test_a_picture_is_the_same_for_the_same_words(tmp_path, suffix):
     words = ["king", "$x_1$", "<b>", "日本"]  # nothing in a word is markup
     points = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors
 
+from kit.tables import for_each
 from lmworks.embeddings.word_vectors import WordVectors, unit
 
 WORDS = tuple(f"w{number}" for number in range(200))
@@ -26,13 +27,13 @@ def assert_same(found, expected):
     np.testing.assert_allclose([each.score for each in found], [score for _, score in expected], rtol=2e-5)
 
 
-@pytest.mark.parametrize("restrict", [None, 50])
+@for_each("restrict", [None, 50])
 def test_neighbours(ours, theirs, restrict):
     for word in WORDS[:60]:
         assert_same(ours.neighbours(word, 7, restrict), theirs.most_similar(word, topn=7, restrict_vocab=restrict))
 
 
-@pytest.mark.parametrize("restrict", [None, 50])
+@for_each("restrict", [None, 50])
 def test_analogies(ours, theirs, restrict):
     for a, b, c in np.random.default_rng(1).choice(WORDS, (60, 3)).tolist():
         expected = theirs.most_similar(positive=[b, c], negative=[a], topn=5, restrict_vocab=restrict)

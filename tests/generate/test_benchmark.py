@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.generate import benchmark
 from lmworks.generate.benchmark import Limits, Settings, Speed, Workload
 from lmworks.generate.engine import Engine
@@ -86,7 +87,7 @@ def test_no_two_prompts_begin_alike() -> None:
     assert len({one[:2] for one in ids}) == len(ids)
 
 
-@pytest.mark.parametrize("wrong", [{"prompt": 0}, {"sequences": 0}, {"new": 1}])
+@for_each("wrong", [{"prompt": 0}, {"sequences": 0}, {"new": 1}])
 def test_a_workload_without_a_speed_is_refused(wrong) -> None:
     with pytest.raises(ValueError, match="2 new tokens"):
         Workload(**{"prompt": 4, "sequences": 1, "new": 2, **wrong})

@@ -7,6 +7,7 @@ from constrained_cases import accepted, cut, sentence_piece_tokenizer, texts_of_
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.constraint import CitedText, Quote, locate, quotable
 
@@ -58,7 +59,7 @@ def read(text: str, passages: tuple[str, ...], quotes: bool) -> int:
     return quoted
 
 
-@pytest.mark.parametrize("quotes", [True, False])
+@for_each("quotes", [True, False])
 def test_walks_cite_what_there_is_and_quote_what_it_says(compiler, quotes):
     compiled = compiler.compile(CitedText(PASSAGES, lines=2, quotes=quotes))
     texts = texts_of_walks(compiled, count=60, least=10, closing=CLOSING)
@@ -73,7 +74,7 @@ def test_a_refusal_may_stand_in_the_place_of_the_lines(compiler):
         assert not accepts(compiler, constraint, text)
 
 
-@pytest.mark.parametrize(("text", "one_sentence"), [
+@for_each(("text", "one_sentence"), [
     ("Foxes run. [1]", True), ("It ran 3.5 m, e.g. here! [1] [3].", True), ('In x.y it said "it stopped" [1].', True),
     ("Foxes run. They stop [1]", False), ('It ran. He said "it stopped" [1]', False), ("a" * 60 + " [1]", False),
     ("It ran [1]. It sang so [3]", False), ("Foxes [1] run. [3]", False),
@@ -96,7 +97,7 @@ def test_a_quote_is_accepted_exactly_where_it_is_a_span(compiler, passage, start
     assert starts_with_space or accepts(compiler, Quote(PASSAGES), text, seed) is expected
 
 
-@pytest.mark.parametrize("text", [
+@for_each("text", [
     "Foxes run [1]", "Foxes run [1].", "a [3]", "It ran, then [1] it sang [3] [1] x [1]\nB [3].",
     'He said "it stopped (3" [1]',
     "\"'no' twice. It ran\" [1] and \"é\" [3].", "Foxes [1] [3]. And more. [1]", "It's 5 € — 日本 [3]",
@@ -106,7 +107,7 @@ def test_what_follows_the_rules_is_accepted_however_it_is_cut(compiler, text):
     read(text, PASSAGES, quotes=True)
 
 
-@pytest.mark.parametrize("text", [
+@for_each("text", [
     "", "Foxes run", "Foxes run [4]", "Foxes run [0]", "Foxes run [01]", "Foxes [1] run", "[1]", " [1]", "a[1]",
     "a [x] [1]", "a [3][1]", 'He said "it flew" [1]', 'He said "it stopped" [3]', 'He said "t stopped" [1]',
     'He said "it stopped"', 'He said " it" [1]', 'He said "" [1]', "a “it stopped” [1]", "a [1]\n", "a [1]\n\nb [1]",
@@ -134,9 +135,7 @@ def test_ten_passages_of_two_hundred_words_are_quoted(compiler):
     assert accepts(compiler, CitedText(passages), text)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: Quote(()), lambda: Quote(("", " \n")), lambda: CitedText(()), lambda: Quote("a")]
-)
+@for_each("make", [lambda: Quote(()), lambda: Quote(("", " \n")), lambda: CitedText(()), lambda: Quote("a")])
 def test_there_must_be_something_to_quote(make):
     with pytest.raises(ValueError, match="passages"):
         make()

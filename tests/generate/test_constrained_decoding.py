@@ -15,6 +15,7 @@ from constrained_cases import accepted, allowed, cut, sentence_piece_tokenizer, 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.constraint import Choice, Constraint, ConstraintError, Grammar, JsonSchema, Regex
 from lmworks.tokenizer.token_bytes import drops_first_space, token_bytes
@@ -74,7 +75,7 @@ SCHEMAS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@for_each("name", SCHEMAS)
 def test_walks_give_json_that_the_schema_accepts_and_that_is_accepted_again(compiler, name):
     schema = SCHEMAS[name]
     check = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
@@ -103,7 +104,7 @@ def test_any_json_is_accepted_where_any_is_asked_for(compiler, value):
     assert not accepts(compiler, JsonSchema("{}"), text + "}")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ['{"a":"x"}', '{"b":"x","a":"y"}', r'{"\u0061":"x"}', '{"a":1,"a":2}', '{"a":1.5}', '{"a":1,}', '{"a":1', "{a:1}"],
 )
@@ -113,7 +114,7 @@ def test_no_spelling_gets_around_the_schema(compiler, text):
     assert accepts(compiler, JsonSchema(json.dumps(SCHEMAS["map"])), '{"a":1,"b":"é"}')
 
 
-@pytest.mark.parametrize(("schema", "named"), [
+@for_each(("schema", "named"), [
     ({"type": "string", "not": {"pattern": "a"}}, "'pattern'"),
     ({"contains": {}}, "'contains'"),
     ({"propertyNames": {"maxLength": 3, "pattern": "a"}}, "propertyNames"),
@@ -157,7 +158,7 @@ def test_what_is_no_json_is_no_schema(compiler):
             compiler.compile(JsonSchema(text))
 
 
-@pytest.mark.parametrize(("name", "read"), [
+@for_each(("name", "read"), [
     ("date", datetime.date.fromisoformat), ("time", datetime.time.fromisoformat),
     ("date-time", datetime.datetime.fromisoformat),
 ])  # fmt: skip
@@ -167,7 +168,7 @@ def test_dates_and_times_are_what_python_reads(compiler, name, read):
         assert read(re.sub(r"(\.\d{6})\d+", r"\1", year_one)) is not None
 
 
-@pytest.mark.parametrize("day", ["2024-02-29", "2000-02-29", "2023-02-29", "1900-02-29", "2024-02-30", "2024-04-31"])
+@for_each("day", ["2024-02-29", "2000-02-29", "2023-02-29", "1900-02-29", "2024-02-30", "2024-04-31"])
 def test_days_are_those_of_the_calendar(compiler, day):
     try:
         exists = time.strptime(day, "%Y-%m-%d") is not None
@@ -185,7 +186,7 @@ EXPRESSIONS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("pattern", EXPRESSIONS)
+@for_each("pattern", EXPRESSIONS)
 def test_walks_give_text_that_the_expression_matches(compiler, pattern):
     for seed, text in enumerate(texts_of_walks(compiler.compile(Regex(pattern)), count=12, least=5)):
         assert re.fullmatch(pattern, text, re.ASCII)
@@ -202,7 +203,7 @@ def test_a_text_is_accepted_exactly_where_python_matches_it(compiler, pattern, t
     assert accepts(compiler, Regex(pattern), text, seed) is bool(re.fullmatch(pattern, text, re.ASCII))
 
 
-@pytest.mark.parametrize(("pattern", "named"), [
+@for_each(("pattern", "named"), [
     ("(?i)a", "flag 'i'"), ("(?i:a)", "flag 'i'"), ("a++", "possessive"), (r"(a)\1", "backreference"),
     ("a(?=b)", "look"), (r"a\b", "look"), ("(?>a)", "atomic"), ("[[a]]", "nested set"), ("[a&&b]", "set"),
     ("a^b", "inside"), ("(", "not a re"), (r"a{2,1}", "not a re"),
@@ -212,7 +213,7 @@ def test_an_expression_that_would_mean_something_else_is_refused(compiler, patte
         compiler.compile(Regex(pattern))
 
 
-@pytest.mark.parametrize("options", [
+@for_each("options", [
     ("yes", "no"), ("a", "ab", "abc"), ("",), ("", " ", "  x"), ('"', "\\", "\n\t", "\x00"), ("é", "日本", "🙂", "/x/"),
 ])  # fmt: skip
 def test_a_choice_is_one_of_its_options_and_each_can_be_chosen(compiler, options):
@@ -235,7 +236,7 @@ atom ::= [1-9] | "(" sum ")"
 """
 
 
-@pytest.mark.parametrize("source", [ARITHMETIC, GBNF], ids=["Lark", "GBNF"])
+@for_each("source", [ARITHMETIC, GBNF])
 def test_walks_give_texts_of_the_grammar(compiler, source):
     for text in texts_of_walks(compiler.compile(Grammar(source)), count=12, least=5):
         eval(re.sub(r"\b0+(?=\d)", "", text), {"__builtins__": {}})  # Python's own grammar, but for zeros in front
@@ -246,7 +247,7 @@ def test_walks_give_texts_of_the_grammar(compiler, source):
         assert not accepts(compiler, Grammar(source), text)
 
 
-@pytest.mark.parametrize(("source", "named"), [
+@for_each(("source", "named"), [
     ('start: "a" <|im_end|>', "special tokens"), ('start: <[1]> "a"', "special tokens"),
     ('start: %json {"not": {}}', "JSON"), ('%llguidance {"no_forcing": false}\nstart: "a"', "directives"),
     ('start: a\na[stop="x"]: /.*/', "options"),

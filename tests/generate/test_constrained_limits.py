@@ -10,6 +10,7 @@ import pytest
 from constrained_cases import allowed, cut
 from engine_cases import assert_same, finish, make_engine, prompt, tiny_llama
 
+from kit.tables import for_each
 from lmworks.generate import constrained_decoding
 from lmworks.generate.constrained_decoding import MOST_TRIALS, ConstraintCompiler
 from lmworks.generate.constraint import CompilerBusyError, ConstraintError, Grammar, JsonSchema, Regex
@@ -67,7 +68,7 @@ def test_a_grammar_that_takes_long_to_be_read_costs_its_time_limit(tiny_tokenize
     compiler.close()
 
 
-@pytest.mark.parametrize("piece", ["<", '\\"', "/\\", '"', "/a"])
+@for_each("piece", ["<", '\\"', "/\\", '"', "/a"])
 def test_a_grammar_is_looked_through_once(piece):
     """Where the end of a text or of a name is missing, to look for it from each of its signs takes minutes."""
     with contextlib.suppress(ConstraintError):
@@ -121,7 +122,7 @@ def test_who_can_be_read_in_many_ways_keeps_nobody_waiting(monkeypatch, how):
     engine.constraints.close()
 
 
-@pytest.mark.parametrize("slow_masks", [False, True])
+@for_each("slow_masks", [False, True])
 def test_who_waits_for_a_mask_pays_for_each_token_once(slow_masks, monkeypatch):
     engine = make_engine("fused", tiny_llama(), speculation=None)
     sampling = SamplingParameters(max_tokens=6, constraint=Regex("[0-9]{9}"))

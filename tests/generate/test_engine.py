@@ -6,6 +6,7 @@ import pytest
 import torch
 from engine_cases import prompt
 
+from kit.tables import for_each
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
@@ -97,7 +98,7 @@ def _spell(monkeypatch: pytest.MonkeyPatch, engine: Engine, tokenizer, text: str
     monkeypatch.setattr(engine.batcher.runner.model, "logits", logits)  # type: ignore[attr-defined] - of its modules
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("says", "stop", "text", "reason", "tokens"),
     [
         ("naïve 日本語", (), "naïve 日本語", "stop", 17),
@@ -205,7 +206,7 @@ def test_the_engines_draws_follow_the_distribution_it_reports(engine) -> None:
     assert uniform(0, 0) != uniform(1, 0)
 
 
-@pytest.mark.parametrize("speculation", ["auto", None])
+@for_each("speculation", ["auto", None])
 def test_a_completion_has_its_prompt_and_the_mask_of_sampled_tokens(tiny_llama, speculation) -> None:
     engine = Engine(tiny_llama, weights="float32", speculation=speculation)
     free = SamplingParameters(max_tokens=4, temperature=1.0, seed=1)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from engine_cases import Kind, assert_same, finish, make_engine, prompt, tiny_llama, tiny_mistral
 
+from kit.tables import for_each
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint, assemble
 from slow_cases import slow
@@ -82,8 +83,8 @@ def test_a_smaller_priority_overtakes_and_whoever_made_room_goes_on_as_if_nothin
     assert_same(patient.completion(0), expected, kind)
 
 
-@pytest.mark.parametrize("windowed", [False, True])
-@pytest.mark.parametrize("leaves", ["cancelled in its prompt", "by failing"])
+@for_each("windowed", [False, True])
+@for_each("leaves", ["cancelled in its prompt", "by failing"])
 def test_numbers_that_are_none_stay_with_the_request_that_made_them(kind: Kind, windowed: bool, leaves: str) -> None:
     """Attention multiplies what is masked by zero, and 0 · NaN is NaN: a page that held NaN must not be read again,
     however the request that wrote it has left, nor one that it gave back before, behind a window."""
@@ -112,7 +113,7 @@ def test_numbers_that_are_none_stay_with_the_request_that_made_them(kind: Kind, 
         assert_same(engine.generate([request])[0], completion, kind)
 
 
-@pytest.mark.parametrize("slots", [1, 3])
+@for_each("slots", [1, 3])
 def test_a_request_that_cannot_enter_fails_alone(kind: Kind, checkpoint: Checkpoint, monkeypatch, slots: int) -> None:
     """It does not stay at the head of the line, to fail every later step as well, and takes nobody with it."""
     engine = make_engine(kind, checkpoint, slots=slots)

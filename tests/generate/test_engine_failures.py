@@ -7,6 +7,7 @@ import pytest
 import torch
 from engine_cases import Kind, assert_same, finish, make_engine, prompt
 
+from kit.tables import for_each
 from lmworks.generate.constraint import Choice
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import BeamParameters, Completion, Request, SamplingParameters
@@ -59,7 +60,7 @@ def test_more_guesses_than_were_asked_for_are_cut(kind: Kind, checkpoint, expect
     assert_same(other.completion(0), expected[0], kind)
 
 
-@pytest.mark.parametrize("method", ["mask", "advance", "proposal", "masks"])
+@for_each("method", ["mask", "advance", "proposal", "masks"])
 def test_a_constraint_that_raises_fails_its_request_alone(
     kind: Kind, checkpoint, expected, method, monkeypatch
 ) -> None:
@@ -117,7 +118,7 @@ def _spoil(engine: Engine, monkeypatch: pytest.MonkeyPatch, calls: int = 1) -> N
     monkeypatch.setattr(runner, "forward", spoilt)
 
 
-@pytest.mark.parametrize("how", ["a request", "scores", "a search"])
+@for_each("how", ["a request", "scores", "a search"])
 def test_numbers_that_are_none_cost_the_cache_their_own_pages_alone(checkpoint, monkeypatch, how: str) -> None:
     engine = make_engine("fused", checkpoint, prefill_tokens=32)
     text = prompt(70, 5)
@@ -148,7 +149,7 @@ def test_a_search_that_finds_nothing_costs_the_cache_nothing(checkpoint) -> None
     assert _known(engine, prompt(40, 5)) == 32
 
 
-@pytest.mark.parametrize("how", ["a step", "scores"])
+@for_each("how", ["a step", "scores"])
 def test_a_forward_that_raises_leaves_nothing_that_is_trusted(checkpoint, monkeypatch, how: str) -> None:
     engine = make_engine("fused", checkpoint)
     engine.generate(_NEIGHBOURS)

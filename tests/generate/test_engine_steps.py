@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from engine_cases import finish
 
+from kit.tables import for_each
 from lmworks.generate.draft_proposers import draft_model
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters, UnsupportedError
@@ -107,7 +108,7 @@ class _CountedIds(list[int]):
         return found
 
 
-@pytest.mark.parametrize("speculation", [None, "lookup", "draft"])
+@for_each("speculation", [None, "lookup", "draft"])
 def test_a_step_does_not_read_the_completion_anew(tiny_llama, speculation) -> None:
     proposer = draft_model(tiny_llama, weights="float32") if speculation == "draft" else speculation
     engine = Engine(tiny_llama, weights="float32", speculation=proposer)
@@ -128,7 +129,7 @@ def test_an_embedding_model_has_nothing_in_flight(tiny_bert) -> None:
         engine.submit(Request((1,)))
 
 
-@pytest.mark.parametrize("enters", ["by the prompt", "by decoding"])
+@for_each("enters", ["by the prompt", "by decoding"])
 def test_a_request_whose_logits_are_nan_fails_alone_and_leaves_nothing_behind(poisoned, enters: str) -> None:
     engine = Engine(poisoned, slots=3, weights="float32")
     neighbours = [_clean(n) for n in range(2)]
@@ -160,7 +161,7 @@ def test_generate_and_stream_raise_what_broke_their_request(poisoned) -> None:
     assert deltas[-1].completion.ids == engine.generate([_clean(1)])[0].ids
 
 
-@pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
+@for_each("fails_at", [1, 2, 3, 4])
 def test_a_step_that_raises_fails_those_that_run_and_the_engine_lives_on(tiny_llama, monkeypatch, fails_at) -> None:
     engine = Engine(tiny_llama, slots=2, weights="float32")
     requests = [Request((1, 2, 3 + n), sampling=_LONG) for n in range(4)]

@@ -6,6 +6,7 @@ import pytest
 from tokenizers import AddedToken
 
 from byte_tokenizer import byte_tokenizer
+from kit.tables import for_each
 from lmworks.generate.constraint import Regex
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import SamplingParameters
@@ -68,7 +69,7 @@ def test_a_template_without_an_end_of_turn_is_refused(tiny_llama):
         reply_ids(renderer, [Message("user", "x")], 0)
 
 
-@pytest.mark.parametrize("family", ["smollm2", "qwen2.5", "qwen3", "llama3.1", "mistral-v3", "gemma"])
+@for_each("family", ["smollm2", "qwen2.5", "qwen3", "llama3.1", "mistral-v3", "gemma"])
 def test_a_result_of_a_tool_stands_behind_a_call_as_the_template_writes_it(family):
     roles = FAMILIES[family].roles
     backend = byte_tokenizer(dict(roles)).backend

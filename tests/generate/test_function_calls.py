@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.constraint import ConstraintError, FunctionCalls, JsonSchema, Regex
 from lmworks.generate.engine import Engine
@@ -51,8 +52,8 @@ def is_call(name: str, arguments: str) -> bool:
     return given["at"] in ("Graz", "Wien") and set(given) <= {"at", "n"} and given.get("n", 0) <= 99
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("before", ["", "Well, <tool", "{"])
+@for_each("seed", range(6))
+@for_each("before", ["", "Well, <tool", "{"])
 def test_what_follows_the_marker_is_a_call(compiler, tiny_tokenizer, seed, before):
     matcher = compiler.compile(MARKED).start()
     for token in tiny_tokenizer.encode(f"{before}\n<tool_call>"):
@@ -65,7 +66,7 @@ def test_what_follows_the_marker_is_a_call(compiler, tiny_tokenizer, seed, befor
     assert "\n".join(found.group() for found in CALL.finditer(text)) == text
 
 
-@pytest.mark.parametrize("seed", range(6))
+@for_each("seed", range(6))
 def test_a_call_that_is_required_is_made(compiler, tiny_tokenizer, seed):
     required = FunctionCalls(**FORM, marker="<tool_call>", functions=(("weather", CLOSED),), required=True)
     text = walk(compiler.compile(required).start(), tiny_tokenizer, np.random.default_rng(seed))
@@ -75,7 +76,7 @@ def test_a_call_that_is_required_is_made(compiler, tiny_tokenizer, seed):
 FRAME = {"opening": "<calls>", "before": "<call>", "between": "<sep>", "after": "</call>", "closing": "</calls>"}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@for_each("seed", range(4))
 def test_calls_stand_in_their_frame(compiler, tiny_tokenizer, seed):
     functions = (("weather", CLOSED), ("time", NONE))
     wanted = FunctionCalls(**FRAME, marker="<calls>", functions=functions, separator="\n", most=2, required=True)
@@ -107,7 +108,7 @@ def test_every_answer_is_allowed(compiler, tiny_tokenizer, words, calls):
     assert ends <= set(allowed(matcher.mask()).tolist())
 
 
-@pytest.mark.parametrize(("separator", "most"), [("\n", 3), (None, 1)])
+@for_each(("separator", "most"), [("\n", 3), (None, 1)])
 def test_there_are_at_most_so_many_calls(compiler, tiny_tokenizer, separator, most):
     wanted = FunctionCalls(**FORM, marker="<tool_call>", functions=(("time", NONE),), separator=separator, most=3)
     matcher = compiler.compile(wanted).start()
@@ -117,7 +118,7 @@ def test_there_are_at_most_so_many_calls(compiler, tiny_tokenizer, separator, mo
     assert allowed(matcher.mask()).tolist() == sorted(tiny_tokenizer.eos_ids)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "<tool_call> x",
@@ -146,10 +147,9 @@ def test_an_argument_schema_that_cannot_be_kept_to_is_refused_by_name(compiler):
         compiler.compile(FunctionCalls(**FORM, marker="<tool_call>", functions=functions))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "change",
     [{"marker": ""}, {"marker": "<other>"}, {"between": ""}, {"functions": ()}],
-    ids=lambda change: next(iter(change)),
 )
 def test_a_form_without_its_parts_is_refused(change):
     with pytest.raises(ValueError, match="call"):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from search_oracle import beam_search, contrastive_search, encoder_decoder_logits
 
+from kit.tables import for_each
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import BeamParameters, ContrastiveParameters, Request, SamplingParameters
 from lmworks.generate.runner import LogitRows
@@ -43,7 +44,7 @@ def _plain(checkpoint: Checkpoint, request: Request) -> list[int]:
     return ids
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@for_each("temperature", [0.0, 0.8])
 def test_completions_are_those_of_a_plain_loop(engine, checkpoint, temperature: float) -> None:
     """Together and alone, so that no one sees another's source."""
     sampling = SamplingParameters(max_tokens=_LENGTH, temperature=temperature, seed=9)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from engine_cases import Kind, assert_same, finish, make_engine, prompt, tiny_llama, tiny_mistral
 
+from kit.tables import for_each
 from lmworks.generate.engine import Engine
 from lmworks.generate.job import Job
 from lmworks.generate.protocol import BeamParameters, ContrastiveParameters, Request, SamplingParameters
@@ -77,7 +78,7 @@ def test_what_is_moved_out_keeps_its_shared_pages_shared(kind: Kind) -> None:
     assert [beam.ids for beam in _finished(engine, beams)[0]] == expected
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2])
+@for_each("steps", [0, 1, 2])
 def test_ending_what_was_moved_out_gives_nothing_back_twice(make, steps: int) -> None:
     engine, other = make(), make()
     job = _scores(engine, 0)
@@ -91,7 +92,7 @@ def test_ending_what_was_moved_out_gives_nothing_back_twice(make, steps: int) ->
     assert _finished(engine, _scores(engine, 2)) == _finished(other, _scores(other, 2))
 
 
-@pytest.mark.parametrize("how", ["beams", "contrast", "scores"])
+@for_each("how", ["beams", "contrast", "scores"])
 def test_a_job_counts_as_running_until_its_end(how: str) -> None:
     engine = make_engine("modules", tiny_llama(), slots=2)
     request = Request(prompt(20, 1), sampling=_LONG)

@@ -9,6 +9,7 @@ from constrained_cases import CORE, accepted, agreement, cut, read_suite, senten
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.constraint import Constraint, ConstraintError, FunctionCalls, JsonSchema
 from published_data import DATA, needs_data
@@ -43,11 +44,11 @@ def test_nothing_is_accepted_that_the_suite_has_as_wrong(compiler):
     assert sum(results[name]["agree"] for name in CORE) >= 445 and results["uniqueItems"]["agree"] == 69
 
 
-@pytest.mark.parametrize("value", [
+@for_each("value", [
     "hello\0there", "\x1f", "a\x7fb", ["\x02"], {"b": "\x03"}, 2**53, 2**53 + 1, 2**60, 2**63, 2**64 - 1,
     123456789012345678, -(2**63) - 1, 10**20, 0.1 + 0.2, 123456.7890123, 1e-7, "tab\t and\nlines",
 ])  # fmt: skip
-@pytest.mark.parametrize("keyword", ["const", "enum"])
+@for_each("keyword", ["const", "enum"])
 def test_a_value_is_written_as_it_is_or_refused(compiler, keyword, value):
     """Some others, into which it might be changed, are not written; a walk, which writes what there is, tells them."""
     schema = JsonSchema(json.dumps({keyword: [value] if keyword == "enum" else value}))
@@ -60,8 +61,8 @@ def test_a_value_is_written_as_it_is_or_refused(compiler, keyword, value):
         assert json.loads(compiler.tokenizer.decode(walk(compiled, seed) or [])) == value
 
 
-@pytest.mark.parametrize("bound", [2**53 + 1, 2**53 + 2, 2**62 + 1, 2**63 - 1, -(2**53) - 1])
-@pytest.mark.parametrize("keyword", ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"])
+@for_each("bound", [2**53 + 1, 2**53 + 2, 2**62 + 1, 2**63 - 1, -(2**53) - 1])
+@for_each("keyword", ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"])
 def test_bounds_beyond_doubles_are_kept(compiler, keyword, bound):
     schema = {"type": "integer", keyword: bound}
     near = [

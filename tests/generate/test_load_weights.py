@@ -9,6 +9,7 @@ from engine_cases import KINDS, Kind, assert_same, checkpoint, make_engine, prom
 from torch import Tensor
 
 from gguf_cases import random_checkpoint
+from kit.tables import for_each
 from lmworks.generate.engine import Engine
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.lowering import formats_of
@@ -88,8 +89,8 @@ def test_an_encoder_decoder_is_what_a_fresh_engine_would_be(tiny_encoder_decoder
     _assert_as_new(engine, Engine(tiny_encoder_decoder.with_model(made), weights=weights), "modules")
 
 
-@pytest.mark.parametrize("weights", ["float32", "int8"])
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("weights", ["float32", "int8"])
+@for_each("kind", KINDS)
 def test_weights_that_a_trainer_changed_in_place_are_those_of_a_fresh_engine(kind: Kind, weights) -> None:
     of = checkpoint(llama(**_SIZES, context_length=128))
     engine = make_engine(kind, of, weights=weights)
@@ -113,7 +114,7 @@ def test_weights_that_a_trainer_changed_in_place_are_those_of_a_fresh_engine(kin
             change()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_what_does_not_fit_changes_nothing(kind: Kind) -> None:
     of = checkpoint(llama(**_SIZES, context_length=128))
     engine = make_engine(kind, of, weights="int8")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gguf_cases import SIZES, random_checkpoint
+from kit.tables import for_each
 from lmworks.adapt import PrefixConfig, add_adapter
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.lowering import NotLoweredError, lower, unsupported_reason
@@ -143,7 +144,7 @@ def test_in_float32_a_program_is_the_model(checkpoint: Checkpoint) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("name", ["bert", "gpt1", "gpt2, sines", "qwen3", "llama, linear scaling"])
+@for_each("name", ["bert", "gpt1", "gpt2, sines", "qwen3", "llama, linear scaling"])
 def test_a_model_that_pools_has_the_hidden_states_of_its_modules(name: str, tiny_tokenizer) -> None:
     plain = presets.bert(267, 64, 2, 4, 96, 128) if name == "bert" else CONFIGS[name]
     checkpoint = random_checkpoint(replace(plain, head=PoolHead()), tiny_tokenizer)
@@ -203,7 +204,7 @@ def test_gguf_blocks_are_taken_as_they_are(name: str, kind: Any, tiny_tokenizer,
     assert _error(found, _module_logits(checkpoint.model)).square().mean().sqrt() < 0.05
 
 
-@pytest.mark.parametrize("form", ["int8", "int4"])
+@for_each("form", ["int8", "int4"])
 def test_packed_integers_of_a_quantised_model_are_taken_as_they_are(form: Format, tiny_tokenizer) -> None:
     of = random_checkpoint(CONFIGS["llama, tied, biases"], tiny_tokenizer)
     quantised = of.with_model(quantise_projections(of.model, lambda name: form))
@@ -222,8 +223,8 @@ def test_packed_integers_of_a_quantised_model_are_taken_as_they_are(form: Format
     assert isinstance(build_runner(quantised, "auto", 1, "float32", 64), FusedRunner | ModuleRunner)
 
 
-@pytest.mark.parametrize("length", [5, 16, 20])
-@pytest.mark.parametrize("name", ["llama, linear scaling", "qwen3"])
+@for_each("length", [5, 16, 20])
+@for_each("name", ["llama, linear scaling", "qwen3"])
 def test_a_prefix_lies_in_the_pages_before_every_text(name: str, length: int, tiny_tokenizer) -> None:
     of = random_checkpoint(CONFIGS[name], tiny_tokenizer)
     adapted = of.with_model(add_adapter(of.model, PrefixConfig(length), seed=1))
@@ -290,7 +291,7 @@ _NOT_LOWERED: dict[str, tuple[ModelConfig, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", _NOT_LOWERED)
+@for_each("name", _NOT_LOWERED)
 def test_what_the_kernels_do_not_compute_is_named(name: str) -> None:
     config, reason = _NOT_LOWERED[name]
     with pytest.raises(NotLoweredError, match=reason):
@@ -299,7 +300,7 @@ def test_what_the_kernels_do_not_compute_is_named(name: str) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("name", ["alibi", "mixtral"])
+@for_each("name", ["alibi", "mixtral"])
 def test_projections_of_what_is_not_lowered_can_be_quantised(name: str, tiny_tokenizer) -> None:
     model = random_checkpoint(_NOT_LOWERED[name][0], tiny_tokenizer).model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -315,7 +316,7 @@ def test_projections_of_what_is_not_lowered_can_be_quantised(name: str, tiny_tok
     assert not any(isinstance(module, QuantisedLinear) for module in model.modules())
 
 
-@pytest.mark.parametrize(("form", "bits"), [("int8", 8 + 16 / 32), ("int4", 4 + 2 * 16 / 32), ("bfloat16", 16)])
+@for_each(("form", "bits"), [("int8", 8 + 16 / 32), ("int4", 4 + 2 * 16 / 32), ("bfloat16", 16)])
 def test_the_bytes_of_quantised_projections_are_counted(form: Format, bits: float, tiny_tokenizer) -> None:
     """A scale of 16 bits for 32 values, with int4 a minimum as well; no matrix here needs padding."""
     model = random_checkpoint(_NOT_LOWERED["mixtral"][0], tiny_tokenizer).model

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from kit.tables import for_each
 from lmworks.generate.paged_cache import DROPPED, PAGE, VACANT, CachedSequence, OutOfPagesError, PagedCache
 
 # Beginnings of two long texts, with something of their own behind them: many share their first pages.
@@ -260,7 +261,7 @@ def _cache(windows: tuple[int | None, ...] = (None,), pages: int = 8, **options)
     return PagedCache(windows, pages, lambda *_: None, **options)
 
 
-@pytest.mark.parametrize("closed", [False, True])
+@for_each("closed", [False, True])
 def test_an_equal_beginning_is_found_whether_or_not_anybody_still_holds_it(closed: bool) -> None:
     cache = _cache()
     first = _filled(cache, range(50))
@@ -339,7 +340,7 @@ def test_what_only_a_window_sees_is_shared_where_the_window_still_stores_it() ->
     assert cache.open([*range(80), 1]).length == 0
 
 
-@pytest.mark.parametrize("windows", [(None,), (20,), (None, 20)])
+@for_each("windows", [(None,), (20,), (None, 20)])
 def test_what_is_discarded_is_forgotten_as_far_as_nobody_else_holds_it(windows) -> None:
     """Also what it gave back behind a window; and nothing else."""
     cache = _cache(windows, pages=30)

@@ -26,6 +26,7 @@ from pydantic import (
     StringConstraints,
 )
 
+from kit.tables import for_each
 from lmworks.generate.constrained_decoding import ConstraintCompiler
 from lmworks.generate.constraint import JsonSchema
 
@@ -103,7 +104,7 @@ class Packed(BaseModel):
     cats: Json[dict[str, Cat]]
 
 
-@pytest.mark.parametrize("model", [Pets, Sets, Texts, Addresses, Keys, Outer, Packed])
+@for_each("model", [Pets, Sets, Texts, Addresses, Keys, Outer, Packed])
 def test_what_is_generated_is_read_by_the_model(compiler, model):
     schema = model.model_json_schema()
     check = jsonschema.Draft202012Validator(schema)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.generate.constraint import Choice, Grammar, JsonSchema, Quote, Regex
 from lmworks.generate.protocol import Request, SamplingParameters, UnsupportedError
 from lmworks.generate.remote_engine import EXTENSIONS, request_body
@@ -18,7 +19,7 @@ def sampled(**sampling) -> Request:
     return Request((1, 2), sampling=SamplingParameters(seed=1, **sampling))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sampling", "sent"),
     [
         ({"min_p": 0.1}, {"min_p": 0.1}),
@@ -47,7 +48,7 @@ def test_who_asks_and_how_urgently_is_sent():
     assert (told["user"], told["priority"]) == ("ada", 2)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "word"),
     [
         ({"tools": ({"type": "function"},), "prompt_ids": (), "messages": (Message("user", "x"),)}, "tools"),

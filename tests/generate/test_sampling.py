@@ -9,6 +9,7 @@ import torch
 from sampling_oracle import adjusted, distribution, packed
 from scipy import stats
 
+from kit.tables import for_each
 from lmworks.generate.logit_processors import Ids
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.runner import LogitRows
@@ -83,7 +84,7 @@ def _drawn(name: str, draws: Sequence[float]) -> tuple[Sampled, np.ndarray]:
     return _sample(logits, _SAMPLERS[name], draws, prompt, completion, allowed), expected
 
 
-@pytest.mark.parametrize("name", _SAMPLERS)
+@for_each("name", _SAMPLERS)
 def test_evenly_spaced_draws_fall_on_each_token_as_often_as_its_probability_says(name: str) -> None:
     """A token owns a piece of [0, 1) as long as its probability: of n evenly spaced draws it gets n · p, rounded."""
     count = 4096
@@ -101,7 +102,7 @@ def test_evenly_spaced_draws_fall_on_each_token_as_often_as_its_probability_says
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", _SAMPLERS)
+@for_each("name", _SAMPLERS)
 def test_histogram_of_100_000_seeds_is_that_of_the_distribution(name: str) -> None:
     count = 100_000
     sampled, expected = _drawn(name, [uniform(seed, len(_COMPLETION)) for seed in range(count)])
@@ -115,7 +116,7 @@ def test_histogram_of_100_000_seeds_is_that_of_the_distribution(name: str) -> No
     assert len(due) == 1 or stats.chisquare(seen, due).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("name", _SAMPLERS)
+@for_each("name", _SAMPLERS)
 def test_greedy_takes_the_largest_adjusted_logit(name: str) -> None:
     logits, allowed = _logits(_VOCABULARY, seed=1), _ALLOWED if name.startswith("mask") else None
     parameters = replace(_SAMPLERS[name], temperature=0.0)
@@ -152,8 +153,8 @@ def test_alternatives_are_topk_of_log_softmax() -> None:
     assert [len(row) for row in few] == [3] * 5, "three tokens have no more"
 
 
-@pytest.mark.parametrize("draw", [0.0, 1 - 2**-32])
-@pytest.mark.parametrize("truncation", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.3}, {"typical_p": 0.9}])
+@for_each("draw", [0.0, 1 - 2**-32])
+@for_each("truncation", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.3}, {"typical_p": 0.9}])
 def test_the_ends_of_the_unit_interval_give_possible_tokens(draw: float, truncation: dict) -> None:
     # whole blocks of impossible tokens at both ends, and the border of a block between possible ones
     logits = torch.tensor([-torch.inf, 1.0, 2.0, 0.5, -torch.inf]).repeat(300)
@@ -162,7 +163,7 @@ def test_the_ends_of_the_unit_interval_give_possible_tokens(draw: float, truncat
     assert sampled.ids.item() % 5 in {1, 2, 3} and sampled.sampled_log_probabilities.isfinite().all()
 
 
-@pytest.mark.parametrize("seed", [0, 1, 7, 123_456_789_012_345, 2**64 - 1])
+@for_each("seed", [0, 1, 7, 123_456_789_012_345, 2**64 - 1])
 def test_draws_are_those_of_numpys_philox(seed: int) -> None:
     for step in (0, 1, 2, 1000, 2**40):
         word = int(np.random.Philox(key=seed, counter=[step, 0, 0, 0]).random_raw())
@@ -180,7 +181,7 @@ def test_draws_are_uniform_and_depend_on_seed_and_step_alone() -> None:
     assert uniform(2**64 - 1, 0) != uniform(0, 0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "wrong",
     [
         {"max_tokens": 0},

@@ -12,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sampling_oracle import adjusted, distribution, packed
 
+from kit.tables import for_each
 from lmworks.generate.logit_processors import allowed_tokens
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.runner import LogitRows
@@ -129,7 +130,7 @@ def test_rows_do_not_see_each_other(rows: list[_Row], random: Random) -> None:
     _assert_same_bits(Sampled(*(values[order] for values in together)), _sample([rows[number] for number in order]))
 
 
-@pytest.mark.parametrize("vocabulary", [20_000, 49_152])
+@for_each("vocabulary", [20_000, 49_152])
 def test_rows_do_not_see_each_other_in_a_vocabulary_of_usual_size(vocabulary: int) -> None:
     """Long rows are cut among the threads when they are few: what this would change must not be used."""
     rows = [
@@ -144,7 +145,7 @@ def test_rows_do_not_see_each_other_in_a_vocabulary_of_usual_size(vocabulary: in
         assert torch.equal(alone.log_normaliser, normalisers.log_normaliser[number : number + 1])
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@for_each("name", SAMPLERS)
 def test_a_nucleus_of_any_width_is_that_of_the_oracle(name: str) -> None:
     """In 20,000 tokens the first 256 candidates, 2048 and all of them are needed."""
     row = replace(_row(_logits(20_000, 5, ties=False), SAMPLERS[name], seed=5), allowed=None)
@@ -160,7 +161,7 @@ def test_a_nucleus_of_any_width_is_that_of_the_oracle(name: str) -> None:
     assert "wide" not in name or (expected > 0).sum() > 256, "the case does not leave the first candidates"
 
 
-@pytest.mark.parametrize("truncation", [{"top_p": 0.9}, {"typical_p": 0.9}])
+@for_each("truncation", [{"top_p": 0.9}, {"typical_p": 0.9}])
 def test_a_long_tail_of_improbable_tokens_belongs_to_the_nucleus(truncation: dict) -> None:
     """One token, and 20,000 of e^-11 of its probability, which are a quarter together and far from the entropy."""
     logits = np.full(20_001, -11.0, dtype=np.float32)
@@ -175,7 +176,7 @@ def test_a_long_tail_of_improbable_tokens_belongs_to_the_nucleus(truncation: dic
     np.testing.assert_allclose(sampled.sampled_log_probabilities, wanted, atol=1e-3, rtol=0)  # one token of 12,000
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("truncation", "count"),
     [({"top_k": 100}, 100), ({"top_p": 0.25}, 250), ({"typical_p": 0.5}, 500), ({"min_p": 1.0}, 1000)],
 )
@@ -206,8 +207,8 @@ def test_rows_for_which_nothing_is_left_are_dead_and_the_others_are_not() -> Non
     assert sampled.ids[2] == sampled.ids[4] == 7
 
 
-@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
-@pytest.mark.parametrize("parameters", SAMPLERS.values(), ids=SAMPLERS)
+@for_each("wrong", [torch.nan, torch.inf])
+@for_each("parameters", SAMPLERS.values())
 def test_a_row_that_is_not_finite_is_dead_and_harms_no_other(wrong: float, parameters: SamplingParameters) -> None:
     logits = np.stack([_logits(700, seed, ties=False) for seed in range(3)])
     rows = [_Row(row, parameters, [1], [2], None, 0.3) for row in logits]
@@ -228,7 +229,7 @@ def test_packed_masks_are_unpacked(allowed: list[bool]) -> None:
         allowed_tokens(mask, len(allowed) + 32)
 
 
-@pytest.mark.parametrize("name", ["banned_tokens", "forced_tokens", "logit_bias", "repetition_penalty"])
+@for_each("name", ["banned_tokens", "forced_tokens", "logit_bias", "repetition_penalty"])
 def test_a_token_beyond_the_vocabulary_is_refused_and_reaches_no_other_row(name: str) -> None:
     values = {"logit_bias": {40: 1.0}, "repetition_penalty": 1.5}
     parameters = SamplingParameters(**{name: values.get(name, (40,))})

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.generate.paged_cache import PAGE, PagedCache
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.request_state import RequestState
@@ -256,7 +257,7 @@ def test_of_equals_the_later_one_makes_room_and_is_the_first_to_come_back() -> N
     assert world.idle and entered[:2] == ["early", "late"]
 
 
-@pytest.mark.parametrize("moves", [False, True])
+@for_each("moves", [False, True])
 def test_a_request_that_does_not_fit_waits_without_being_taken_for_preempted(moves: bool) -> None:
     """Nothing of it was computed: it does not overtake others, and is not let in and out at every step."""
     world = World(slots=4, pages=6, moves=moves)
@@ -308,7 +309,7 @@ def test_a_request_that_cannot_be_moved_out_fails_alone_and_makes_room_by_it() -
     assert world.cache.used == 0
 
 
-@pytest.mark.parametrize("lengths", [(5, 5), (30, 8)], ids=["alike", "of other lengths"])
+@for_each("lengths", [(5, 5), (30, 8)])
 def test_clients_get_equal_shares_however_many_requests_they_send(lengths: tuple[int, int]) -> None:
     """Virtual token counter (Sheng et al. 2024, theorem 4.4): while both are backlogged, what they were served differs
     by at most twice the larger of one prompt and the tokens of a full batch."""
@@ -343,9 +344,9 @@ def test_a_client_that_comes_back_brings_no_credit_and_keeps_its_debt() -> None:
     assert order[:4] in (["returns", "works"] * 2, ["works", "returns"] * 2), "they take turns from the first on"
 
 
-@pytest.mark.parametrize("grid", [None, 32])
-@pytest.mark.parametrize("prefill_tokens", [1, 7, 16, 40, 1000])
-@pytest.mark.parametrize("windows", [(None,), (None, 20), (20,)])
+@for_each("grid", [None, 32])
+@for_each("prefill_tokens", [1, 7, 16, 40, 1000])
+@for_each("windows", [(None,), (None, 20), (20,)])
 def test_a_prompt_that_many_bring_together_is_computed_once(grid, prefill_tokens: int, windows) -> None:
     world = World(slots=8, prefill_tokens=prefill_tokens, grid=grid, windows=windows)
     for n in range(6):
@@ -371,7 +372,7 @@ def test_who_waits_for_another_keeps_its_slot_and_its_turn() -> None:
     assert world.requests["follows"].ids and world.requests["in line"] in world.scheduler.waiting
 
 
-@pytest.mark.parametrize("how", ["cancelled", "preempted"])
+@for_each("how", ["cancelled", "preempted"])
 def test_when_the_first_one_leaves_the_next_continues_from_there(how: str) -> None:
     world = World(slots=2, prefill_tokens=48)
     world.submit("first", 100, like=0, priority=1)

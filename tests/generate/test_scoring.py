@@ -6,6 +6,7 @@ from engine_cases import KINDS, Kind, assert_same, count_tokens, finish, make_en
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.generate import scoring
 from lmworks.generate.engine import Engine
 from lmworks.generate.paged_cache import PAGE
@@ -71,7 +72,7 @@ def test_a_completions_context_is_found_again(checkpoint) -> None:
     assert score.log_probabilities == pytest.approx(completion.log_probabilities, abs=tolerance("fused"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_a_small_cache_is_enough_for_many_pairs(kind: Kind, checkpoint) -> None:
     """Of short contexts that each need a page, of one long context with many continuations, of a pair that fills it."""
     small = make_engine(kind, checkpoint, slots=2, context_length=64, cache_tokens=64)
@@ -87,7 +88,7 @@ def test_a_small_cache_is_enough_for_many_pairs(kind: Kind, checkpoint) -> None:
         small.score([[1] * 50], [[1] * 50])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_scores_may_be_longer_than_what_the_engine_generates(kind: Kind, checkpoint) -> None:
     """As long as the model and the cache allow."""
     engine = make_engine(kind, checkpoint, slots=4, context_length=64)
@@ -96,7 +97,7 @@ def test_scores_may_be_longer_than_what_the_engine_generates(kind: Kind, checkpo
     assert score.log_probabilities == pytest.approx(_plain(checkpoint, context, continuation), abs=_TOLERANCE)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_requests_make_room_for_scores_and_go_on_as_if_nothing_had_been(kind: Kind, checkpoint) -> None:
     engine = make_engine(kind, checkpoint, slots=2, context_length=128, cache_tokens=128)
     sampling = SamplingParameters(max_tokens=30, temperature=1.0, seed=1, ignore_eos=True)
@@ -117,7 +118,7 @@ def test_requests_make_room_for_scores_and_go_on_as_if_nothing_had_been(kind: Ki
     assert engine.cache_usage == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_a_score_that_is_no_number_is_an_error(kind: Kind, checkpoint) -> None:
     engine = make_engine(kind, checkpoint)
     state = dict(checkpoint.model.state_dict())
@@ -149,7 +150,7 @@ def test_what_cannot_be_scored_is_refused(engine) -> None:
         _ = engine.score([[1]], [[]])[0].mean
 
 
-@pytest.mark.parametrize("limits", [{}, {"BATCH_TOKENS": 7, "LOGIT_ROWS": 3}])
+@for_each("limits", [{}, {"BATCH_TOKENS": 7, "LOGIT_ROWS": 3}])
 def test_alternatives_are_those_of_a_plain_forward(tiny_llama, monkeypatch, limits):
     for name, value in limits.items():
         monkeypatch.setattr(scoring, name, value)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from kit.tables import for_each
 from lmworks.adapt import PrefixConfig, add_adapter
 from lmworks.generate.constrained_decoding import Matcher
 from lmworks.generate.constraint import Choice, ConstraintError, Regex
@@ -167,7 +168,7 @@ def test_a_request_without_speculation_gets_no_guesses(kind: Kind, checkpoint: C
         assert_same(completion, plain[completion.id], kind)
 
 
-@pytest.mark.parametrize("asked", ["proposal", "copy"])
+@for_each("asked", ["proposal", "copy"])
 def test_a_constraint_that_can_guess_no_further_fails_nobody(
     kind: Kind, checkpoint: Checkpoint, plain, monkeypatch, asked: str
 ) -> None:
@@ -191,7 +192,7 @@ def test_a_draft_model_guesses_for_no_text_that_is_longer_than_it_reads(
     assert 0 < completion.accepted_tokens <= 10
 
 
-@pytest.mark.parametrize("length", [0, 5])
+@for_each("length", [0, 5])
 def test_a_models_own_layers_guess_behind_a_prefix_as_without_one(checkpoint: Checkpoint, length: int) -> None:
     model = add_adapter(checkpoint.model, PrefixConfig(length), seed=1) if length else checkpoint.model
     adapted = checkpoint.with_model(model)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import UnsupportedError
 from lmworks.generate.text_embedding import TextEncoder
@@ -121,7 +122,7 @@ def test_token_vectors_are_the_hidden_states_without_special_tokens(tiny_bert) -
 
 
 # steps of 2^-8 through two layers
-@pytest.mark.parametrize(("weights", "tolerance"), [("float32", 1e-6), ("bfloat16", 3e-3), ("int8", 3e-3)])
+@for_each(("weights", "tolerance"), [("float32", 1e-6), ("bfloat16", 3e-3), ("int8", 3e-3)])
 def test_one_forward_gives_both_as_float32_gives_them(tiny_bert, weights, tolerance) -> None:
     many = _TEXTS * 200  # more than are tokenised at once
     vectors, tokens = TextEncoder(tiny_bert, weights=weights).encode_both(many, "passage")
@@ -132,7 +133,7 @@ def test_one_forward_gives_both_as_float32_gives_them(tiny_bert, weights, tolera
         assert np.abs(1 - (one * other).sum(1)).max(initial=0) < tolerance
 
 
-@pytest.mark.parametrize("weights", ["auto", "float32", "bfloat16"])
+@for_each("weights", ["auto", "float32", "bfloat16"])
 def test_in_the_kernels_no_bit_depends_on_the_batch(tiny_bert, weights) -> None:
     encoder = TextEncoder(tiny_bert, weights=weights)
     lowered = library.load() is not None and tiny_bert.config.encoder.blocks[0].attention.heads == 2
@@ -146,7 +147,7 @@ def test_in_the_kernels_no_bit_depends_on_the_batch(tiny_bert, weights) -> None:
         assert np.array_equal(vector, vectors[row]) and np.array_equal(states, tokens[row])
 
 
-@pytest.mark.parametrize("prefix", ["", "query: "])
+@for_each("prefix", ["", "query: "])
 def test_offsets_are_those_of_the_tokens_that_have_vectors(tiny_bert, prefix) -> None:
     encoder = _exact(tiny_bert, {"passage": prefix})
     vectors, offsets = encoder.encode_both(_TEXTS, "passage")[1], encoder.token_offsets(_TEXTS)

@@ -6,6 +6,7 @@ import torch
 from sampling_oracle import adjusted
 from tokenizers import decoders, models
 
+from kit.tables import for_each
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request, SamplingParameters
 from lmworks.generate.request_state import TokenTexts
@@ -55,7 +56,7 @@ def test_alternatives_are_the_top_of_the_models_own_distribution(engine, tiny_ll
                 assert text == tiny_llama.tokenizer.decode([other], skip_special=False)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "sampling",
     [
         SamplingParameters(max_tokens=25, ignore_eos=True, frequency_penalty=2.0),

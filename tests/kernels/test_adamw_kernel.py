@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import pytest
 import torch
 from torch import Tensor
 
+from kit.tables import for_each
 from lmworks.kernels import training_kernels
 from lmworks.kernels.library import Library
 
@@ -39,8 +39,8 @@ def _gradients(count: int, dtype: torch.dtype, steps: int) -> list[Tensor]:
     return [(torch.randn(count, generator=generator) * sizes).to(dtype) for _ in range(steps)]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("count", [1, 15, 16, 37, 8192, 20_000])
+@for_each("dtype", [torch.float32, torch.bfloat16])
+@for_each("count", [1, 15, 16, 37, 8192, 20_000])
 def test_steps_are_torchs(kernels: Library, count: int, dtype: torch.dtype) -> None:
     """In float64, to some roundings of float32 in each of five steps."""
     weight = torch.randn(count, generator=torch.Generator().manual_seed(0))
@@ -60,7 +60,7 @@ def test_steps_are_torchs(kernels: Library, count: int, dtype: torch.dtype) -> N
     torch.testing.assert_close(ours.second_moment.double(), state["exp_avg_sq"], rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("beta", [0.999, 0.9999999, 0.99999999])
+@for_each("beta", [0.999, 0.9999999, 0.99999999])
 def test_moments_of_long_memory_keep_what_is_new(kernels: Library, beta: float) -> None:
     """1 - beta in float32 would be another number, or 0."""
     settings = training_kernels.AdamWSettings(RATE, (beta, beta), EPSILON, 0.0)

@@ -7,6 +7,7 @@ import single_kernels
 import torch
 from programs import batch, random_layer, scattered_tables
 
+from kit.tables import for_each
 from lmworks.kernels import reference
 from lmworks.kernels.kv_pages import CACHE_FORMATS, PAGE, CacheFormat, allocate, read
 from lmworks.kernels.library import Library
@@ -62,10 +63,8 @@ def formula(layer: LayerProgram, qkv: torch.Tensor) -> torch.Tensor:
     return torch.cat(outputs, dim=1)
 
 
-@pytest.mark.parametrize("cache", CACHE_FORMATS)
-@pytest.mark.parametrize(
-    ("heads", "kv_heads", "head_dim"), [(1, 1, 16), (9, 1, 32), (6, 2, 48), (4, 4, 80), (3, 1, 64)]
-)
+@for_each("cache", CACHE_FORMATS)
+@for_each(("heads", "kv_heads", "head_dim"), [(1, 1, 16), (9, 1, 32), (6, 2, 48), (4, 4, 80), (3, 1, 64)])
 def test_attention_is_the_formula(
     kernels: Library, cache: CacheFormat, heads: int, kv_heads: int, head_dim: int
 ) -> None:
@@ -77,7 +76,7 @@ def test_attention_is_the_formula(
         assert (got - formula(layer, qkv)).abs().max() <= TOLERANCE[cache]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "kind",
     [
         {"window": 1},
@@ -89,7 +88,6 @@ def test_attention_is_the_formula(
         {"rotated": 6},
         {"softcap": 5.0, "window": 40, "qk_norm": True, "heads": 4, "kv_heads": 2},
     ],
-    ids=str,
 )
 def test_what_a_layer_may_have(kernels: Library, kind: dict[str, object]) -> None:
     layer, length = layer_of(**kind), 200
@@ -98,7 +96,7 @@ def test_what_a_layer_may_have(kernels: Library, kind: dict[str, object]) -> Non
     assert (got - formula(layer, qkv)).abs().max() <= TOLERANCE["float32"]
 
 
-@pytest.mark.parametrize("cache", CACHE_FORMATS)
+@for_each("cache", CACHE_FORMATS)
 def test_the_definition_is_the_formula(cache: CacheFormat) -> None:
     layer, length = layer_of(cache=cache, window=33, softcap=3.0, qk_norm=True), 70
     qkv = random_qkv(layer, length)
@@ -106,7 +104,7 @@ def test_the_definition_is_the_formula(cache: CacheFormat) -> None:
     assert (got - formula(layer, qkv)).abs().max() <= TOLERANCE[cache]
 
 
-@pytest.mark.parametrize("cache", CACHE_FORMATS)
+@for_each("cache", CACHE_FORMATS)
 def test_pages_hold_what_the_definition_writes(kernels: Library, cache: CacheFormat) -> None:
     layer, other, length = layer_of(cache=cache), layer_of(cache=cache), 40
     qkv, step = random_qkv(layer, length), batch([(0, 0, range(length))], scattered_tables(1, length, 24))
@@ -129,8 +127,8 @@ def piecewise(layer: LayerProgram, qkv: torch.Tensor, pieces: list[int], kernels
     return torch.cat(results)
 
 
-@pytest.mark.parametrize("cache", CACHE_FORMATS)
-@pytest.mark.parametrize("window", [0, 100])
+@for_each("cache", CACHE_FORMATS)
+@for_each("window", [0, 100])
 def test_chunks_and_threads_change_no_bit(kernels: Library, cache: CacheFormat, window: int) -> None:
     length = 600
     layer = layer_of(cache=cache, heads=6, kv_heads=2, window=window, rotated=0, pages=64)
@@ -143,7 +141,7 @@ def test_chunks_and_threads_change_no_bit(kernels: Library, cache: CacheFormat, 
         assert torch.equal(piecewise(fresh(layer), qkv, [599, 1], kernels), whole)
 
 
-@pytest.mark.parametrize("cache", CACHE_FORMATS)
+@for_each("cache", CACHE_FORMATS)
 def test_other_sequences_change_no_bit(kernels: Library, cache: CacheFormat) -> None:
     layer = layer_of(cache=cache, heads=4, kv_heads=2, pages=40)
     lengths = [3, 150, 40, 1]
@@ -175,7 +173,7 @@ def test_inputs_stay_as_they_are(kernels: Library) -> None:
     assert torch.equal(qkv, before)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("step", "message"),
     [
         (batch([(0, 16, [1])], [[0]]), "token 0 .* position"),

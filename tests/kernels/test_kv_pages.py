@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.kernels.kv_pages import (
     CACHE_FORMATS,
     PAGE,
@@ -22,7 +23,7 @@ def tokens(length: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return key, value
 
 
-@pytest.mark.parametrize("format_", CACHE_FORMATS)
+@for_each("format_", CACHE_FORMATS)
 def test_what_is_written_is_read(format_: CacheFormat) -> None:
     kv_pages, table = allocate(6, 3, 32, format_), [4, 1, 5]
     key, value = tokens(37)
@@ -40,7 +41,7 @@ def test_dropped_pages_are_zeros() -> None:
     assert not key[:, :PAGE].any() and not value[:, :PAGE].any() and key[:, PAGE:].any()
 
 
-@pytest.mark.parametrize("format_", CACHE_FORMATS)
+@for_each("format_", CACHE_FORMATS)
 def test_size_in_memory(format_: CacheFormat) -> None:
     token_and_head = {"float32": 32 * 4, "bfloat16": 32 * 2, "int8": 32 + 4}[format_]  # int8 with a float32 scale
     assert allocate(5, 3, 32, format_).data.nbytes == 5 * PAGE * 2 * 3 * token_and_head

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.kernels import fused_operations, library, reference
 from lmworks.kernels.library import Library
 from lmworks.kernels.packing import pack_weight
@@ -109,7 +110,7 @@ def test_a_forked_process_computes_with_threads_of_its_own(tmp_path: Path) -> No
 # Peaks
 
 
-@pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 65_535, 65_536, 65_537, 300_001])
+@for_each("count", [0, 1, 127, 128, 129, 65_535, 65_536, 65_537, 300_001])
 def test_every_number_is_read_once(kernels: Library, count: int) -> None:
     numbers = torch.randint(
         -(2**16), 2**16, (count,), dtype=torch.int32, generator=torch.Generator().manual_seed(count)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from programs import random_matrix, random_norm
 
+from kit.tables import for_each
 from lmworks.kernels import fused_operations, reference
 from lmworks.kernels.c_structures import ACTIVATIONS, Activation
 from lmworks.kernels.library import Library
@@ -24,8 +25,8 @@ def rows(count: int, columns: int, seed: int = 0) -> torch.Tensor:
     return x
 
 
-@pytest.mark.parametrize("format_", FORMATS)
-@pytest.mark.parametrize("shape", SHAPES)
+@for_each("format_", FORMATS)
+@for_each("shape", SHAPES)
 def test_linear_is_its_definition(kernels: Library, format_: Format, shape: tuple[int, int]) -> None:
     matrix = random_matrix(torch.Generator().manual_seed(1), *shape, format_, bias=True)
     for count in ROWS:
@@ -36,7 +37,7 @@ def test_linear_is_its_definition(kernels: Library, format_: Format, shape: tupl
         assert (got - exact).abs().max() <= 1e-6 * (x.abs().max() * shape[1] ** 0.5 + 1) * 4
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@for_each("format_", FORMATS)
 def test_a_row_does_not_depend_on_its_neighbours(kernels: Library, format_: Format) -> None:
     matrix, x = random_matrix(torch.Generator().manual_seed(2), 70, 96, format_), rows(300, 96)
     together = fused_operations.linear(x, matrix, kernels)
@@ -63,8 +64,8 @@ def test_the_extremes_of_int4_do_not_overflow(kernels: Library) -> None:
     assert torch.equal(fused_operations.linear(x, matrix, kernels), (x @ torch.full((32, 8), 7.0)))
 
 
-@pytest.mark.parametrize("format_", FORMATS)
-@pytest.mark.parametrize("kind", ["rms", "layer"])
+@for_each("format_", FORMATS)
+@for_each("kind", ["rms", "layer"])
 def test_norm_linear_is_the_product_of_normed_rows(kernels: Library, format_: Format, kind: str) -> None:
     generator = torch.Generator().manual_seed(3)
     matrix, norm, x = random_matrix(generator, 40, 90, format_), random_norm(generator, 90, kind), rows(7, 90)
@@ -75,7 +76,7 @@ def test_norm_linear_is_the_product_of_normed_rows(kernels: Library, format_: Fo
     assert (got - expected).abs().max() <= step
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@for_each("format_", FORMATS)
 def test_linear_add_adds_the_product(kernels: Library, format_: Format) -> None:
     matrix, x = random_matrix(torch.Generator().manual_seed(4), 45, 64, format_), rows(9, 64)
     residual = torch.randn(9, 45, generator=torch.Generator().manual_seed(5))
@@ -83,8 +84,8 @@ def test_linear_add_adds_the_product(kernels: Library, format_: Format) -> None:
     assert torch.equal(got, residual + fused_operations.linear(x, matrix, kernels))
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("gated", [True, False])
+@for_each("activation", ACTIVATIONS)
+@for_each("gated", [True, False])
 def test_gated_product(kernels: Library, activation: Activation, gated: bool) -> None:
     generator, hidden, width = torch.Generator().manual_seed(6), 43, 64
     parts = [random_matrix(generator, hidden, width, "float32", bias=True) for _ in range(1 + gated)]

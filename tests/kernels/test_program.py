@@ -7,6 +7,7 @@ import pytest
 import torch
 from programs import batch, random_layer, random_matrix, random_norm, random_program, scattered_tables
 
+from kit.tables import for_each
 from lmworks.kernels import fused_operations, reference
 from lmworks.kernels.c_structures import SITES
 from lmworks.kernels.fused_operations import run
@@ -39,7 +40,7 @@ def compare(program: Program, step: RaggedBatch, kernels: Library, tolerance: fl
     assert torch.allclose(log_normaliser, logits.double().logsumexp(dim=-1).float(), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@for_each("kind", KINDS)
 def test_a_program_is_its_definition(kernels: Library, kind: dict[str, object]) -> None:
     program = random_program(**kind)  # type: ignore[arg-type]
     for length in (1, 5, 70):
@@ -47,7 +48,7 @@ def test_a_program_is_its_definition(kernels: Library, kind: dict[str, object]) 
         compare(program, step, kernels, 3e-5)  # two layers, each with sums of some hundred products
 
 
-@pytest.mark.parametrize("cache", ["float32", "bfloat16"])
+@for_each("cache", ["float32", "bfloat16"])
 def test_without_pages_a_query_sees_its_own_sequence_in_the_batch(kernels: Library, cache: CacheFormat) -> None:
     with_head = random_program(cache=cache, pages=0, bidirectional=True, in_place=True)
     program = replace(with_head, head=None)  # so small that the calling thread computes alone
@@ -79,8 +80,8 @@ def test_layers_may_share_key_heads_differently(kernels: Library) -> None:
     compare(program, batch([(0, 0, IDS[:70])], scattered_tables(1, 70, 24)), kernels, 3e-5)
 
 
-@pytest.mark.parametrize("cache", CACHE_FORMATS)
-@pytest.mark.parametrize("format_", FORMATS)
+@for_each("cache", CACHE_FORMATS)
+@for_each("format_", FORMATS)
 def test_every_format(kernels: Library, format_: Format, cache: CacheFormat) -> None:
     program = random_program(format_=format_, cache=cache)
     step = batch([(0, 0, IDS[:40]), (1, 0, IDS[40:47])], scattered_tables(2, 48, 24))
@@ -122,7 +123,7 @@ def in_pieces(program: Program, pieces: list[int], tables: list[list[int]], kern
     return torch.cat(rows)
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@for_each("format_", FORMATS)
 def test_chunks_neighbours_and_threads_change_no_bit(kernels: Library, format_: Format) -> None:
     program = random_program(format_=format_, cache="bfloat16", heads=6, kv_heads=2)
     tables = scattered_tables(2, 160, 24)
@@ -153,7 +154,7 @@ def test_only_wanted_rows_are_computed_and_none_may_be_wanted(kernels: Library) 
     assert [len(part) for part in none if part is not None] == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@for_each("format_", FORMATS)
 def test_hidden_states_are_the_normed_ones_that_the_head_reads_and_change_nothing(
     kernels: Library, format_: Format
 ) -> None:
@@ -173,7 +174,7 @@ def nan_shows(program: Program, kernels: Library) -> torch.Tensor:
     return run(program, batch([(0, 0, IDS[:2])], [[0]]), kernels)[2]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@for_each("value", [float("nan"), float("inf")])
 def test_a_logit_that_is_no_number_shows_in_the_normaliser(kernels: Library, value: float) -> None:
     program = random_program()
     head = random_matrix(torch.Generator().manual_seed(0), 83, 48, "float32", bias=True)
@@ -208,7 +209,7 @@ def random_adapter(program: Program, seed: int, rank: int) -> dict:
     return changes
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@for_each("format_", FORMATS)
 def test_adapters_are_their_definition(kernels: Library, format_: Format) -> None:
     program = random_program(format_=format_)
     program = replace(program, adapters=tuple(random_adapter(program, seed, rank) for seed, rank in ((1, 1), (2, 5))))
@@ -217,7 +218,7 @@ def test_adapters_are_their_definition(kernels: Library, format_: Format) -> Non
     compare(program, step, kernels, 3e-5 if format_ == "float32" else 0.25)
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@for_each("format_", FORMATS)
 def test_an_adapter_changes_no_bit_of_who_does_not_use_it(kernels: Library, format_: Format) -> None:
     plain = random_program(format_=format_)
     program = replace(plain, adapters=tuple(random_adapter(plain, seed, 3) for seed in (1, 2)))
@@ -234,7 +235,7 @@ def test_an_adapter_changes_no_bit_of_who_does_not_use_it(kernels: Library, form
 # Errors
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("step", "message"),
     [
         (batch([(0, 0, [1, 83])], [[0]]), "token 1 .* id"),

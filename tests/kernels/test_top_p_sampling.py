@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.kernels import library
 from lmworks.kernels.library import Library
 from lmworks.kernels.top_p_sampling import RowSampling, sample_token, sample_tokens
@@ -75,7 +76,7 @@ def test_rows_do_not_see_each_other(name: str, given: list[tuple[np.ndarray, Row
     assert together == [alone[n] for n in order]
 
 
-@pytest.mark.parametrize("truncation", [{"top_k": 300}, {"top_p": 0.4}, {"typical_p": 0.4}, {"min_p": 0.5}, {}])
+@for_each("truncation", [{"top_k": 300}, {"top_p": 0.4}, {"typical_p": 0.4}, {"min_p": 0.5}, {}])
 def test_banned_tokens_are_never_sampled(kernels: Library, truncation: dict) -> None:
     row = scores(3000, seed=1, banned=0.9)
     for part in (0.0, 0.25, 0.5, 1 - 2**-32):
@@ -85,7 +86,7 @@ def test_banned_tokens_are_never_sampled(kernels: Library, truncation: dict) -> 
     assert sample_tokens([nothing, row], [RowSampling(0.5, **truncation)] * 2, kernels)[0] == (0, -np.inf)
 
 
-@pytest.mark.parametrize("zero", [0.0, -0.0])
+@for_each("zero", [0.0, -0.0])
 def test_the_two_zeros_are_equal_scores(kernels: Library, zero: float) -> None:
     row = np.full(64, -1.0, np.float32)
     row[[3, 9]], row[5] = 0.0, zero

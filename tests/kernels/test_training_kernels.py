@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from kit.tables import for_each
 from lmworks.kernels import fused_operations, library, training_kernels
 from lmworks.kernels.library import Library
 from lmworks.kernels.packing import pack_weight
@@ -57,10 +58,8 @@ def _apart(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize(
-    ("shape", "kv_heads"), [((2, 4, 200, 32), 2), ((1, 3, 97, 48), 3), ((2, 2, 1, 16), 1), ((1, 1, 64, 128), 1)]
-)
+@for_each("dtype", TOLERANCES)
+@for_each(("shape", "kv_heads"), [((2, 4, 200, 32), 2), ((1, 3, 97, 48), 3), ((2, 2, 1, 16), 1), ((1, 1, 64, 128), 1)])
 def test_attention_is_its_definition(
     kernels: Library, dtype: torch.dtype, shape: tuple[int, ...], kv_heads: int
 ) -> None:
@@ -131,7 +130,7 @@ def test_training_takes_as_many_threads_as_pytorch_and_inference_keeps_its_own(k
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "message"),
     [
         ({"first": torch.zeros(1, 8, dtype=torch.int32)}, "contiguous int32 of shape"),
@@ -156,9 +155,9 @@ def test_shapes_that_do_not_go_together_are_refused() -> None:
         training_kernels.attend(query, key[:, :, :4], value[:, :, :4], 0.25, None)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("vocabulary", [1, 15, 16, 1003])
-@pytest.mark.parametrize(("smoothing", "z_loss"), [(0.0, 0.0), (0.1, 1e-2)])
+@for_each("dtype", TOLERANCES)
+@for_each("vocabulary", [1, 15, 16, 1003])
+@for_each(("smoothing", "z_loss"), [(0.0, 0.0), (0.1, 1e-2)])
 def test_softmax_loss_is_cross_entropy(
     kernels: Library, dtype: torch.dtype, vocabulary: int, smoothing: float, z_loss: float
 ) -> None:
@@ -186,8 +185,8 @@ def test_a_sure_prediction_keeps_its_small_gradient(kernels: Library) -> None:
     assert float(logits[0, 3]) == pytest.approx(-float(wrong), rel=2**-8)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("form", ["int8", "int4"])
+@for_each("dtype", [torch.float32, torch.bfloat16])
+@for_each("form", ["int8", "int4"])
 def test_dequantised_weights_are_those_of_the_format(kernels: Library, form: Format, dtype: torch.dtype) -> None:
     weight = torch.randn(150, 170, generator=torch.Generator().manual_seed(0))  # no multiples of 32
     expected = dequantise(quantise(weight, form)).to(dtype)

@@ -8,6 +8,7 @@ from gguf.constants import GGMLQuantizationType
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.kernels.packing import PackedMatrix, concatenate, pack, pack_weight, unpack
 from lmworks.kernels.weight_formats import FORMATS, Format, Quantised, dequantise, from_gguf, quantise, spread
 
@@ -37,7 +38,7 @@ def test_rounding_costs_half_a_step(shape: tuple[int, int], seed: int, format_: 
     assert ((dequantise(matrix) - weight).abs() <= step / 2 + slack).all()
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@for_each("format_", FORMATS)
 def test_a_matrix_of_zeros_stays_zero(format_: Format) -> None:
     assert not dequantise(quantise(torch.zeros(3, 40), format_)).any()
 
@@ -47,8 +48,8 @@ def test_constant_groups_are_exact_in_int4() -> None:
     assert torch.equal(dequantise(quantise(weight, "int4")), weight)
 
 
-@pytest.mark.parametrize("format_", ["int8", "int4"])
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e8])
+@for_each("format_", ["int8", "int4"])
+@for_each("bad", [float("nan"), float("inf"), 1e8])
 def test_what_no_scale_can_hold_is_refused(format_: Format, bad: float) -> None:
     weight = torch.ones(2, 32)
     weight[1, 3] = bad
@@ -61,7 +62,7 @@ def test_an_unknown_format_names_those_there_are() -> None:
         quantise(torch.ones(1, 1), "int5")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q4_1"])
+@for_each("kind", ["Q8_0", "Q4_0", "Q4_1"])
 def test_gguf_blocks_mean_what_gguf_says(kind: str) -> None:
     rows, columns = 5, 96
     type_ = GGMLQuantizationType[kind]
@@ -122,6 +123,6 @@ def test_parts_must_agree() -> None:
         concatenate([part("int8", 32), part("int8", 32, torch.ones(4))])
 
 
-@pytest.mark.parametrize(("format_", "bits"), [("float32", 32), ("bfloat16", 16), ("int8", 8.5), ("int4", 5)])
+@for_each(("format_", "bits"), [("float32", 32), ("bfloat16", 16), ("int8", 8.5), ("int4", 5)])
 def test_size_in_memory(format_: Format, bits: float) -> None:
     assert pack_weight(torch.ones(64, 128), format_).nbytes == 64 * 128 * bits / 8

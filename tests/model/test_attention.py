@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from kit.tables import for_each
 from lmworks.model import config as configs
 from lmworks.model import masks
 from lmworks.model.attention import Attention, Context, Memory
@@ -29,9 +30,9 @@ def formula(attention, hidden, memory, group, scale, allowed):
     return attention.output(torch.cat(heads, dim=-1))
 
 
-@pytest.mark.parametrize("kv_heads", [6, 2, 1])
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("scale", [None, 1.0])
+@for_each("kv_heads", [6, 2, 1])
+@for_each("causal", [True, False])
+@for_each("scale", [None, 1.0])
 def test_formula_with_grouped_heads(causal, scale, kv_heads):
     torch.manual_seed(0)
     config = configs.Attention(heads=6, kv_heads=kv_heads, head_dim=8, bias=True, scale=scale)
@@ -42,7 +43,7 @@ def test_formula_with_grouped_heads(causal, scale, kv_heads):
     torch.testing.assert_close(attention(hidden, Context(positions, positions)), expected)
 
 
-@pytest.mark.parametrize("qk_norm", [None, configs.Norm("rms", 1e-6)])
+@for_each("qk_norm", [None, configs.Norm("rms", 1e-6)])
 def test_cross_attention_reads_its_memory_once(qk_norm):
     torch.manual_seed(0)
     config = configs.Attention(heads=6, kv_heads=2, head_dim=8, qk_norm=qk_norm)
@@ -153,7 +154,7 @@ def test_parallel():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("norm_at", ["pre", "post", "sandwich"])
+@for_each("norm_at", ["pre", "post", "sandwich"])
 def test_cross_attention_stands_between(norm_at):
     block = build(replace(CONFIG, norm_at=norm_at, cross=ATTENTION))
     memory, x = Memory(random(2, 4, WIDTH, seed=7)), HIDDEN

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lmworks.model.checkpoint
+from kit.tables import for_each
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import Request
 from lmworks.model.checkpoint import Checkpoint, assemble, load
@@ -139,8 +140,8 @@ def test_dtype(checkpoint, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shard_size", [20_000, 10**9])
+@for_each("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@for_each("shard_size", [20_000, 10**9])
 def test_transformers_loads_what_is_saved_bit_for_bit(checkpoint, dtype, shard_size, tmp_path):
     transformers = pytest.importorskip("transformers")
     saved = load(checkpoint.save(tmp_path / "first"), dtype)
@@ -197,7 +198,7 @@ def refuse(folder, error, message):
     assert str(folder) in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "message"),
     [
         ("", r"config\.json is not JSON"),
@@ -212,7 +213,7 @@ def test_a_config_that_is_no_object(text, message, checkpoint, tmp_path):
     refuse(folder, ValueError, message)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "error", "message"),
     [
         ({"model_type": ...}, UnsupportedModel, r"config\.json lacks model_type"),
@@ -238,7 +239,7 @@ def test_a_config_that_does_not_fit(change, error, message, checkpoint, tmp_path
     refuse(folder, error, message)
 
 
-@pytest.mark.parametrize("value", [torch.int8, torch.float8_e4m3fn])
+@for_each("value", [torch.int8, torch.float8_e4m3fn])
 def test_weights_of_another_dtype(value, checkpoint, tmp_path):
     folder = checkpoint.save(tmp_path / "model")
     tensors = load_file(folder / "model.safetensors")
@@ -247,7 +248,7 @@ def test_weights_of_another_dtype(value, checkpoint, tmp_path):
     refuse(folder, UnsupportedModel, r"model\.safetensors: model\.norm\.weight has dtype")
 
 
-@pytest.mark.parametrize("share", [0, 0.0001, 0.01, 0.5, 0.9999])
+@for_each("share", [0, 0.0001, 0.01, 0.5, 0.9999])
 def test_a_truncated_file(share, checkpoint, tmp_path):
     folder = checkpoint.save(tmp_path / "model")
     path = folder / "model.safetensors"
@@ -333,7 +334,7 @@ def test_a_missing_chat_template_is_an_error(tiny_tokenizer):
         _ = assemble(LLAMA, weights(LLAMA), tiny_tokenizer).chat
 
 
-@pytest.mark.parametrize("source", ["gpt5", "/nowhere/at/all", "model.safetensors"])
+@for_each("source", ["gpt5", "/nowhere/at/all", "model.safetensors"])
 def test_an_unknown_source_lists_what_is_allowed(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.safetensors").touch()
@@ -370,7 +371,7 @@ def test_a_gguf_file_and_the_folder_saved_from_it_are_one_model(tiny_tokenizer, 
     assert torch.equal(from_folder.model(IDS), from_file.model(IDS))
 
 
-@pytest.mark.parametrize("dtype", [None, "float16", torch.int8])
+@for_each("dtype", [None, "float16", torch.int8])
 def test_what_is_no_dtype_of_a_model_is_refused_before_anything_is_read(dtype, tmp_path):
     with pytest.raises(ValueError, match="floating-point"):
         load(tmp_path, dtype=dtype)
@@ -380,8 +381,8 @@ def test_what_is_no_dtype_of_a_model_is_refused_before_anything_is_read(dtype, t
 # The files of sentence-transformers
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
-@pytest.mark.parametrize("normalize", [True, False])
+@for_each("pooling", ["mean", "cls", "last"])
+@for_each("normalize", [True, False])
 def test_round_trip(pooling, normalize, tmp_path):
     head = PoolHead(pooling, normalize)
     write_pooling(tmp_path, head, width=32, max_length=128)
@@ -407,7 +408,7 @@ def test_published_names(tmp_path):
         read_pooling(tmp_path)
 
 
-@pytest.mark.parametrize(("mode", "pooling"), [("mean", "mean"), ("cls", "cls"), ("lasttoken", "last")])
+@for_each(("mode", "pooling"), [("mean", "mean"), ("cls", "cls"), ("lasttoken", "last")])
 def test_folders_of_sentence_transformers_since_5_4(mode, pooling, tmp_path):
     places = {"Transformer": "base.modules.transformer", "Pooling": "sentence_transformer.modules.pooling"}
     places["Normalize"] = "base.modules.normalize"

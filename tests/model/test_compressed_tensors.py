@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 import lmworks
 from gguf_cases import CONFIGS, random_checkpoint
+from kit.tables import for_each
 from lmworks.compress.config import GridConfig
 from lmworks.compress.weight_grid import round_to_nearest
 from lmworks.model.config import UnsupportedModel
@@ -85,7 +86,7 @@ def test_what_the_format_does_not_hold_is_refused_with_what_does(tiny_tokenizer,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "message"),
     [
         ({"format": "marlin-24"}, "format = 'marlin-24'"),

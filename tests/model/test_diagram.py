@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.model import config as configs
 from lmworks.model.description import attention_title, attention_words, fold
 from lmworks.model.diagram import FONT, LINE, draw, layout
@@ -41,7 +42,7 @@ def inside(inner, outer):
     )
 
 
-@pytest.mark.parametrize("name", SIZES)
+@for_each("name", SIZES)
 def test_labels_lie_in_their_boxes_and_boxes_do_not_overlap(name):
     boxes = layout(SIZES[name].config).boxes
     parts = [box for box in boxes if box.kind not in FRAMES]
@@ -71,7 +72,7 @@ def test_lines_of_the_stream_do_not_cross_parts():
                     assert not (through_y and box.x < x0 == x1 < box.x + box.width)
 
 
-@pytest.mark.parametrize("name", ["gpt2-124m", "t5-base", "mixtral-8x7b"])
+@for_each("name", ["gpt2-124m", "t5-base", "mixtral-8x7b"])
 def test_is_well_formed_and_says_what_the_model_is_made_of(name):
     root = ElementTree.fromstring(draw(SIZES[name].config, "a < b & c"))
     words = " ".join(text for element in root.iter() if (text := element.text))

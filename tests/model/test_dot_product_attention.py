@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import flex_attention
 
+from kit.tables import for_each
 from lmworks.model import dot_product_attention as module
 from lmworks.model import masks
 from lmworks.model.dot_product_attention import attend
@@ -67,9 +68,9 @@ COMBINATIONS = [
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 3e-2}
 
 
-@pytest.mark.parametrize("kv_heads", [4, 2, 1])
-@pytest.mark.parametrize("kind", ["causal", "all", "cross", "one query"])
-@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+@for_each("kv_heads", [4, 2, 1])
+@for_each("kind", ["causal", "all", "cross", "one query"])
+@for_each("names", COMBINATIONS)
 def test_every_combination(names, kind, kv_heads):
     stored = LENGTH if kind in ("causal", "all") else STORED
     causal = kind == "causal" and "mask" not in names
@@ -86,8 +87,8 @@ def test_every_combination(names, kind, kv_heads):
         torch.testing.assert_close(found.double(), expected, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("kv_heads", [4, 2])
-@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+@for_each("kv_heads", [4, 2])
+@for_each("names", COMBINATIONS)
 def test_gradients_of_every_combination(names, kv_heads):
     given = parts(torch.float64, names, LENGTH, torch.Generator().manual_seed(1))
     tensors = draw(torch.float64, kv_heads, LENGTH)
@@ -103,7 +104,7 @@ def test_gradients_of_every_combination(names, kv_heads):
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
 
 
-@pytest.mark.parametrize("bias_queries", [1, 5])
+@for_each("bias_queries", [1, 5])
 def test_the_plain_formula_in_pieces(monkeypatch, bias_queries):
     """More queries than it takes at a time; a mask or a bias that is the same for all queries is not cut."""
     generator = torch.Generator().manual_seed(3)
@@ -146,7 +147,7 @@ class TestFlexAttention:
         torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
 
     @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-    @pytest.mark.parametrize("softcap", [None, 1.5])
+    @for_each("softcap", [None, 1.5])
     def test_its_definition(self, softcap, monkeypatch):
         """Uncompiled, as PyTorch defines it; the tolerance is float32's rounding in another order."""
         monkeypatch.setattr(module, "compiled_flex_attention", lambda: flex_attention)

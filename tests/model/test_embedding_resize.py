@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from kit.tables import for_each
 from lmworks.adapt.adapter_merge import merge
 from lmworks.adapt.config import LoraConfig
 from lmworks.adapt.lora import initialise_lora
@@ -42,7 +43,7 @@ def means(weight, tokenizer, token):
     return weight[tokenizer.encode(token)].float().mean(dim=0)
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@for_each("tied", [True, False])
 def test_rows_are_the_means_of_the_old_pieces(tied, tiny_tokenizer):
     old = made(of_llama(tied), tiny_tokenizer)
     new = extend_vocabulary(old, [" antigen", "antibody"])
@@ -59,7 +60,7 @@ def test_rows_are_the_means_of_the_old_pieces(tied, tiny_tokenizer):
     assert new.fingerprint != old.fingerprint
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("config", "names"),
     [
         (of_llama(True), {"embedding.tokens.weight"}),
@@ -127,7 +128,7 @@ def test_a_model_that_was_trained_on_is_the_one_extended(tiny_tokenizer):
     assert torch.equal(new.model.embedding.tokens.weight[:267], old.model.embedding.tokens.weight)
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@for_each("tied", [True, False])
 @torch.no_grad()
 def test_transformers_loads_the_extended_folder(tied, tiny_tokenizer, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from kit.tables import for_each
 from lmworks.model.attention import Memory
 from lmworks.model.initialisation import initialise
 from lmworks.model.kv_cache import KVCache
@@ -106,7 +107,7 @@ def test_the_decoder_sees_the_whole_source_and_its_own_past(config):
 
 @torch.no_grad()
 @EACH
-@pytest.mark.parametrize("side", ["right", "left"])
+@for_each("side", ["right", "left"])
 def test_padding_on_either_side_of_either_text_changes_nothing(config, side):
     model = build(config)
     sources, targets = [5, 12, 1], [9, 2, 6]

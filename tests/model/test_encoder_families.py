@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.model.config import (
     ClassificationHead,
     LanguageModelHead,
@@ -122,7 +123,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize(("document", "config"), PUBLISHED.values(), ids=PUBLISHED)
+@for_each(("document", "config"), PUBLISHED.values())
 def test_published_files_are_read_and_written(document, config):
     assert read_config(document) == config
     assert read_config(write_config(config)) == config
@@ -131,7 +132,7 @@ def test_published_files_are_read_and_written(document, config):
     assert {name for name in document if kept[name] != document[name]} <= {"architectures", "tie_word_embeddings"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("document", "field"),
     [
         ({**BERT_BASE, "is_decoder": True}, "is_decoder"),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gguf_cases import ARCHITECTURES, CONFIGS, SIZES, copy_of, random_checkpoint
+from kit.tables import for_each
 from lmworks.model import gguf_file, presets
 from lmworks.model.checkpoint import load
 from lmworks.model.config import Alibi, Rope, UnsupportedModel, Window, YarnScaling
@@ -107,7 +108,7 @@ def test_the_model_in_the_file_is_the_model_written(tmp_path, model, tiny_tokeni
     assert (loaded.tokenizer.bos_id, loaded.tokenizer.eos_ids) == (1, (2,))
 
 
-@pytest.mark.parametrize(("kind", "bits"), [(F16, 11), (Q8_0, 7), (Q4_1, 4)])
+@for_each(("kind", "bits"), [(F16, 11), (Q8_0, 7), (Q4_1, 4)])
 def test_quantised_blocks(tmp_path, model, tiny_tokenizer, kind, bits):
     write(tmp_path / "m.gguf", model, tiny_tokenizer, kind)
     read = read_gguf(tmp_path / "m.gguf").weights
@@ -127,7 +128,7 @@ def dequantisable() -> list[GGMLQuantizationType]:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # random scales overflow in numpy, as they do in the reference
-@pytest.mark.parametrize("kind", dequantisable(), ids=lambda kind: kind.name)
+@for_each("kind", dequantisable())
 def test_every_quantisation(tmp_path, monkeypatch, kind):
     """Any bytes are blocks of any kind: what is read of them is what the `gguf` package reads, whole or in pieces."""
     block, size = GGML_QUANT_SIZES[kind]
@@ -187,7 +188,7 @@ def test_a_window_in_every_layer(tmp_path, model, tiny_tokenizer):
     assert [block.attention.pattern for block in decoder.blocks] == [Window(16)] * 2
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "message"),
     [
         ({"architecture": "mamba"}, "general.architecture"),
@@ -270,7 +271,7 @@ def test_a_damaged_file_is_an_error_or_another_model(whole, tmp_path_factory, da
 # Writing
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@for_each("name", CONFIGS)
 def test_what_is_read_back_is_what_was_written(tmp_path, tiny_tokenizer, name):
     checkpoint = random_checkpoint(CONFIGS[name], tiny_tokenizer)
     loaded = load(save_gguf(checkpoint, tmp_path / "m.gguf", "F32"))
@@ -302,7 +303,7 @@ def test_the_reference_reader_finds_the_same(tmp_path, tiny_tokenizer):
     assert "".join(tokens[index] for index in expected) == "theĠthing"
 
 
-@pytest.mark.parametrize(("kind", "step"), [("F16", 2**-11), ("Q8_0", 1 / 254), ("Q4_0", 1 / 8)])
+@for_each(("kind", "step"), [("F16", 2**-11), ("Q8_0", 1 / 254), ("Q4_0", 1 / 8)])
 def test_quantised_weights_are_close(tmp_path, tiny_tokenizer, kind, step):
     checkpoint = random_checkpoint(CONFIGS["llama"], tiny_tokenizer)
     loaded = load(save_gguf(checkpoint, tmp_path / "m.gguf", kind)).model.state_dict()
@@ -351,7 +352,7 @@ def test_nothing_is_overwritten_and_nothing_half_written_stays(tmp_path, tiny_to
 YARN = YarnScaling(4.0, 32, attention_factor=1.5)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("config", "message"),
     [
         (presets.bert(267, 64, 2, 4, 96, 128), "decoder"),

@@ -1,4 +1,3 @@
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +8,7 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
+from kit.tables import for_each
 from lmworks.model.config import (
     ClassificationHead,
     LanguageModelHead,
@@ -105,7 +105,7 @@ def test_next_sentence_head_is_that_of_berts_pre_training():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("side", ["left", "right"])
+@for_each("side", ["left", "right"])
 def test_classification_of_a_decoder_reads_the_last_real_token_on_either_side(side):
     theirs = randomise(LlamaForSequenceClassification(LlamaConfig(**TINY)))
     ours = build(ClassificationHead(LABELS, "last", activation=None, bias=False))
@@ -143,7 +143,7 @@ POOLED_HIDDEN = torch.tensor([[[3.0, 0.0], [1.0, 8.0], [100.0, 100.0]], [[1.0, 1
 MASK = torch.tensor([[True, True, False], [True, True, True]])
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("pooling", "expected"),
     [("mean", [[2.0, 4.0], [2.0, 3.0]]), ("cls", [[3.0, 0.0], [1.0, 1.0]]), ("last", [[1.0, 8.0], [3.0, 6.0]])],
 )

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.model import presets
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.config import (
@@ -71,10 +72,8 @@ def reread(config):
     return read_config(json.loads(json.dumps(write_config(config))))
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
-@pytest.mark.parametrize(
-    "head", [..., None, ClassificationHead(5, "last", activation=None, bias=False), ScoreHead("last")]
-)
+@for_each("model_type", FAMILIES)
+@for_each("head", [..., None, ClassificationHead(5, "last", activation=None, bias=False), ScoreHead("last")])
 def test_a_family_expresses_its_presets(model_type, head):
     config = FAMILIES[model_type] if head is ... else replace(FAMILIES[model_type], head=head)
     assert write_config(config)["model_type"] == model_type
@@ -144,7 +143,7 @@ def test_what_no_family_expresses_is_saved_as_our_own(tiny_tokenizer, tmp_path):
 # What is refused
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("model_type", "field", "value"),
     [
         ("llama", "hidden_act", "gelu"),
@@ -181,13 +180,13 @@ def test_what_is_not_computed_is_refused_by_name(model_type, field, value):
         read_config(document)
 
 
-@pytest.mark.parametrize(("field", "value"), [("position_embedding_type", "relative_key"), ("is_decoder", True)])
+@for_each(("field", "value"), [("position_embedding_type", "relative_key"), ("is_decoder", True)])
 def test_what_bert_does_not_compute_is_refused_by_name(field, value):
     with pytest.raises(UnsupportedModel, match=field):
         read_config({**write_config(presets.bert(97, 32, 2, 4, 48, 64)), field: value})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("field", "value"),
     [
         ("rms_norm_eps", "1e-05"),
@@ -262,7 +261,7 @@ def test_older_files_of_the_other_families_are_read():
     assert read_config(old(FAMILIES["gemma2"])) == FAMILIES["gemma2"]
 
 
-@pytest.mark.parametrize("pattern", [2, 6])
+@for_each("pattern", [2, 6])
 def test_older_gemma3_files_are_read(pattern):
     layers = 7
     windowed = list(islice(cycle([True] * (pattern - 1) + [False]), layers))
@@ -314,7 +313,7 @@ def assert_same(first, second):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("shard_size", [10_000, 10**9])
+@for_each("shard_size", [10_000, 10**9])
 def test_round_trip(shard_size, tmp_path):
     write_weights(tmp_path, MODEL, DOCUMENT, shard_size)
     assert len(list(tmp_path.glob("*.safetensors"))) == (1 if shard_size == 10**9 else 11)
@@ -360,7 +359,7 @@ def test_a_tied_head_stored_alone_is_the_embedding(theirs):
         to_our_names(replace(TIED, head=None), {**DOCUMENT, "architectures": ["LlamaModel"]}, alone)
 
 
-@pytest.mark.parametrize("kept", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"])
+@for_each("kept", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"])
 def test_the_embedding_of_t5_may_have_either_name_alone(kept):
     config = t5(97, 32, 2, 4, 8, 48)
     document, model = write_config(config), initialise(Transformer(config), seed=0)
@@ -398,7 +397,7 @@ def test_the_pooler_of_bert_has_no_part_in_hidden_states():
     assert_same(to_our_names(config, document, theirs), model.state_dict())
 
 
-@pytest.mark.parametrize("config", [TIED, bert(97, 32, 2, 4, 48, 64, head=PoolHead())])
+@for_each("config", [TIED, bert(97, 32, 2, 4, 48, 64, head=PoolHead())])
 def test_a_model_filled_from_its_weights_has_nothing_left_to_fill(config):
     model = empty_model(config)
     assert all(tensor.is_meta for tensor in model.state_dict().values())

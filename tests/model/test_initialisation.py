@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from transformers import T5Config, T5ForConditionalGeneration
 
+from kit.tables import for_each
 from lmworks.model import config as c
 from lmworks.model import presets
 from lmworks.model.initialisation import PUBLISHED, by_fan_in, initialise, normal, residual_scaled
@@ -159,7 +160,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("preset", EXPECTED)
+@for_each("preset", EXPECTED)
 def test_deviations_are_the_published_ones(preset):
     config, expected = EXPECTED[preset]
     measured = deviations(config, PUBLISHED[preset])
@@ -226,7 +227,7 @@ FACTORS = {
 }
 
 
-@pytest.mark.parametrize("config", FACTORS.values(), ids=FACTORS)
+@for_each("config", FACTORS.values())
 def test_by_fan_in_scores_and_logits_begin_with_variance_1_whatever_they_are_multiplied_with(config):
     model = initialise(Transformer(config), seed=0, scheme=by_fan_in)
     normalised = torch.randn(4000, 256, generator=torch.Generator().manual_seed(1))

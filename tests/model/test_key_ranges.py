@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kit.tables import for_each
 from lmworks.kernels.training_kernels import KeyRanges
 from lmworks.model import config as configs
 from lmworks.model import masks
@@ -123,7 +124,7 @@ def test_a_long_row_needs_no_of_mask() -> None:
     assert found.last[0].tolist() == list(range(length))
 
 
-@pytest.mark.parametrize("family", [llama, bert])
+@for_each("family", [llama, bert])
 def test_training_takes_the_ranges(monkeypatch: pytest.MonkeyPatch, family: object) -> None:
     """And what a model gives and learns is as with the dense mask, but for the order of float32 sums."""
     causal = family is llama

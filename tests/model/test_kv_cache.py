@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.model.initialisation import initialise
 from lmworks.model.kv_cache import KVCache
 from lmworks.model.presets import bert, gpt2, llama
@@ -70,8 +71,8 @@ def test_ragged_batches(slots, pieces):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("padding", [1, 2])
-@pytest.mark.parametrize("slots", [[2, 3], [5, 0]])
+@for_each("padding", [1, 2])
+@for_each("slots", [[2, 3], [5, 0]])
 def test_padding_may_stand_left_in_every_row(padding, slots):
     """One -1 before a 0 looks like a row of consecutive positions."""
     cache, slots = new_cache(), torch.tensor(slots)

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.model import masks
 from lmworks.model.config import (
     Alibi,
@@ -88,7 +89,7 @@ class TestRules:
                 for key in range(length):
                     assert found[row, query, key] == (key <= query or key < prefix)
 
-    @pytest.mark.parametrize("config", [*PATTERNS, Banded(6, 1), Banded(1, 3)])
+    @for_each("config", [*PATTERNS, Banded(6, 1), Banded(1, 3)])
     def test_reach_is_as_far_as_nothing_is_hidden_wherever_the_text_begins(self, config):
         def all_visible(length):
             positions = torch.arange(10)[:, None] + torch.arange(length)  # ten beginnings
@@ -116,7 +117,7 @@ class TestRules:
                     together = len(set(rows[row, min(query, key) : max(query, key) + 1].tolist())) == 1
                     assert found[row, query, key] == (together and VISIBLE[type(config)](config, query, key))
 
-    @pytest.mark.parametrize("pattern", [None, *PATTERNS])
+    @for_each("pattern", [None, *PATTERNS])
     def test_blockwise_is_dense(self, pattern):
         """A block mask's own predicate, asked everywhere, and its empty blocks: 300 places are three blocks of 128."""
         rule = masks.causal if pattern is None else masks.both(masks.causal, masks.pattern(pattern))
@@ -136,8 +137,8 @@ class TestInModels:
         with torch.no_grad():
             yield
 
-    @pytest.mark.parametrize("causal", [True, False])
-    @pytest.mark.parametrize("pattern", PATTERNS)
+    @for_each("causal", [True, False])
+    @for_each("pattern", PATTERNS)
     def test_one_layer_sees_its_pattern_and_nothing_else(self, pattern, causal):
         """Exactly: a hidden token has weight 0, and adding 0 times another finite number changes no bit."""
         model = build(pattern, causal=causal)
@@ -150,7 +151,7 @@ class TestInModels:
                 seen = VISIBLE[type(pattern)](pattern, query, key) and (key <= query or not causal)
                 assert torch.equal(before[0, query], after[0, query]) != seen
 
-    @pytest.mark.parametrize("pattern", [None, Window(4)])
+    @for_each("pattern", [None, Window(4)])
     def test_prefix_equals_a_mask_by_hand(self, pattern, monkeypatch):
         prefixes = [7, 0, 20]
         model = build(pattern, pattern)
@@ -168,9 +169,9 @@ class TestInModels:
         close(found[1], model(IDS[1:2])[0])  # no prefix: a language model
         assert (found[0] - model(IDS[:1])[0]).abs().max() > 0.01
 
-    @pytest.mark.parametrize("cuts", [[8], [1, 2, 3, 12, 13], [20]])
-    @pytest.mark.parametrize("position", [Rope(10_000.0), Alibi()])
-    @pytest.mark.parametrize("pattern", PATTERNS)
+    @for_each("cuts", [[8], [1, 2, 3, 12, 13], [20]])
+    @for_each("position", [Rope(10_000.0), Alibi()])
+    @for_each("pattern", PATTERNS)
     def test_cached_equals_whole_past_the_window(self, pattern, position, cuts):
         model = build(pattern, None, pattern, position=position)
         whole, cache = model(IDS), KVCache(model.config, 3, 32, dtype=torch.float64)
@@ -180,7 +181,7 @@ class TestInModels:
             close(model(IDS[:, start:end], cache=view), whole[:, start:end])
             start = end
 
-    @pytest.mark.parametrize("ragged", [True, False])
+    @for_each("ragged", [True, False])
     def test_a_cached_prefix(self, ragged):
         """Rows of unequal prefixes, then the rest token by token, as a prefix-LM would generate."""
         model, prefixes = build(None, Window(4)), torch.tensor([7, 5, 3]) if ragged else torch.tensor([7, 7, 7])
@@ -209,9 +210,9 @@ class TestInModels:
             alone = prefix_lm([7], length)
             close(found[row, :length], model(IDS[row : row + 1, :length], rule=alone)[0])
 
-    @pytest.mark.parametrize("side", ["left", "right"])
-    @pytest.mark.parametrize("causal", [True, False])
-    @pytest.mark.parametrize("pattern", [None, *PATTERNS])
+    @for_each("side", ["left", "right"])
+    @for_each("causal", [True, False])
+    @for_each("pattern", [None, *PATTERNS])
     def test_padding_changes_nothing(self, pattern, causal, side):
         model, lengths = build(pattern, None, causal=causal), [20, 13, 1]
         real = torch.arange(LENGTH) < torch.tensor(lengths)[:, None]
@@ -222,9 +223,9 @@ class TestInModels:
             for row, ids in enumerate(IDS):
                 close(found[row, real[row]], model(ids[real[row]][None])[0])
 
-    @pytest.mark.parametrize("position, learned", [(Rope(10_000.0), None), (None, Learned(32))])
-    @pytest.mark.parametrize("causal", [True, False])
-    @pytest.mark.parametrize("pattern", [None, *PATTERNS])
+    @for_each(("position", "learned"), [(Rope(10_000.0), None), (None, Learned(32))])
+    @for_each("causal", [True, False])
+    @for_each("pattern", [None, *PATTERNS])
     def test_packed_documents_equal_each_alone(self, pattern, causal, position, learned):
         """Two rows with documents of other lengths, whose positions start afresh."""
         model = build(pattern, None, causal=causal, position=position, learned=learned)

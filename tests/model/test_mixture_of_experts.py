@@ -12,6 +12,7 @@ from transformers.models.switch_transformers.modeling_switch_transformers import
     router_z_loss_func,
 )
 
+from kit.tables import for_each
 from lmworks.model.config import FeedForward, MixtureOfExperts
 from lmworks.model.initialisation import initialise
 from lmworks.model.mixture_of_experts import MixtureOfExperts as Mixture
@@ -68,7 +69,7 @@ def one_token_at_a_time(mixture, hidden):
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("config", [SWITCH, MIXTRAL, SHARED, FULL, SHARE])
+@for_each("config", [SWITCH, MIXTRAL, SHARED, FULL, SHARE])
 def test_values_and_gradients_are_the_formulas(config):
     mixture = build(config)
     hidden = random(3, 9, WIDTH, seed=50).requires_grad_()
@@ -97,7 +98,7 @@ def test_any_sizes(data):
     torch.testing.assert_close(mixture(hidden), one_token_at_a_time(mixture, hidden), atol=1e-13, rtol=1e-13)
 
 
-@pytest.mark.parametrize("capacity", [1, 3, 9])
+@for_each("capacity", [1, 3, 9])
 def test_switch_of_transformers_with_tokens_dropped(capacity):
     expert = FeedForward(12, "relu")
     ours = build(MixtureOfExperts(expert, 4, 1, normalise=False, capacity=capacity), torch.float32)
@@ -178,7 +179,7 @@ def test_the_router_decides_in_float32_under_autocast_too():
         assert torch.equal(mixture.router(hidden), expected)
 
 
-@pytest.mark.parametrize("shape", [(0, 9), (3, 0)])
+@for_each("shape", [(0, 9), (3, 0)])
 def test_no_tokens_give_no_outputs(shape):
     assert build(SHARED)(torch.zeros(*shape, WIDTH, dtype=torch.float64)).shape == (*shape, WIDTH)
 
@@ -199,8 +200,8 @@ def test_compiled_equals_eager():
 MASK = torch.tensor([[True] * 9, [True] * 4 + [False] * 5, [False] * 2 + [True] * 7])
 
 
-@pytest.mark.parametrize("mask", [None, MASK])
-@pytest.mark.parametrize("top_k", [1, 2, 3])
+@for_each("mask", [None, MASK])
+@for_each("top_k", [1, 2, 3])
 def test_load_balancing_is_transformers_over_the_tokens_of_all_layers(top_k, mask):
     layers = [random(3, 9, 4, seed=seed, dtype=torch.float32) for seed in range(3)]
     expected = load_balancing_loss_func(tuple(x.flatten(0, 1) for x in layers), 4, top_k, mask)
@@ -209,7 +210,7 @@ def test_load_balancing_is_transformers_over_the_tokens_of_all_layers(top_k, mas
     torch.testing.assert_close(loss, expected, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("top_k", [1, 2])
+@for_each("top_k", [1, 2])
 def test_load_balancing_of_a_balanced_and_of_a_collapsed_router(top_k):
     """Balanced: f_i = top_k / N and P_i = 1 / N, hence top_k. Collapsed on one expert: f_1 = P_1 = 1, hence N."""
     balanced = 50 * torch.eye(4, dtype=torch.float64).roll(1, 0).repeat(5, 1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from kit.tables import for_each
 from lmworks.adapt.task_head import with_further_tokens
 from lmworks.model import config as configs
 from lmworks.model import masks, presets
@@ -70,7 +71,7 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@for_each("name", CONFIGS)
 def test_counts_the_parameters_that_the_modules_have(name):
     config = CONFIGS[name]
     assert count_parameters(config) == sum(p.numel() for p in empty_model(config).parameters())
@@ -105,15 +106,13 @@ def counted_flops(config, length):
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in CONFIGS if name not in ("gopher", "switch", "glam", "roberta", "reward")]
-)
+@for_each("name", [name for name in CONFIGS if name not in ("gopher", "switch", "glam", "roberta", "reward")])
 def test_operations_are_those_that_torch_counts(name):
     config, length = CONFIGS[name], 5  # no longer than the window: a mask does not spare a dense kernel anything
     assert length * flops_per_token(config, length) == counted_flops(config, length)
 
 
-@pytest.mark.parametrize("name", ["switch", "glam"])
+@for_each("name", ["switch", "glam"])
 def test_operations_of_experts_without_a_limit(name):
     config = CONFIGS[name]
 
@@ -137,7 +136,7 @@ def test_relative_positions_of_transformer_xl():
     assert length * flops_per_token(CONFIGS["gopher"], length) + layers * more == counted
 
 
-@pytest.mark.parametrize("name", ["roberta", "reward"])
+@for_each("name", ["roberta", "reward"])
 def test_a_head_that_reads_one_vector_per_text_costs_nothing_per_token(name):
     config = CONFIGS[name]
     per_text = {"roberta": 2 * (32 * 32 + 32 * 3), "reward": 2 * 32}[name]
@@ -148,8 +147,8 @@ PATTERNS = [configs.Window(1), configs.Window(5), configs.Banded(4, 2), configs.
 PATTERNS += [configs.WindowAndGlobal(3, 2), configs.WindowAndGlobal(1, 4)]
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("pattern", PATTERNS)
+@for_each("causal", [True, False])
+@for_each("pattern", PATTERNS)
 def test_the_most_that_a_token_sees_is_what_the_rule_allows(pattern, causal):
     positions = torch.arange(40)[None]
     rule = masks.pattern(pattern)
@@ -203,7 +202,7 @@ def test_published_numbers_are_read_with_their_last_digit():
     assert published("494,032,768") == (494_032_768, 0.5)
 
 
-@pytest.mark.parametrize("name", SIZES)
+@for_each("name", SIZES)
 def test_the_count_rounds_to_the_published_digits_or_a_note_says_how_it_differs(name):
     size = SIZES[name]
     value, half = published(size.parameters)
@@ -217,7 +216,7 @@ def test_every_family_has_a_size():
     assert {size.preset for size in SIZES.values()} == set(presets.__all__)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "active", "places"),
     [
         ("glam-64b-64e", 96.6, 1),  # Du et al. 2022, section 1

@@ -4,6 +4,7 @@ from transformers.activations import ACT2FN
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
+from kit.tables import for_each
 from lmworks.model.config import FeedForward as Config
 from lmworks.model.config import Norm
 from lmworks.model.mixture_of_experts import ACTIVATIONS, FeedForward
@@ -37,7 +38,7 @@ def test_rms_norm_is_the_formula_and_t5s():
     torch.testing.assert_close(ours(Norm("rms", 1e-3))(X), theirs(X), atol=2e-6, rtol=2e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@for_each("dtype", [torch.float32, torch.bfloat16])
 def test_an_offset_is_gemmas(dtype):
     theirs = Gemma3RMSNorm(64, eps=1e-6)
     theirs.load_state_dict({"weight": WEIGHT})
@@ -85,7 +86,7 @@ THEIR_NAMES = {
 }
 
 
-@pytest.mark.parametrize("ours", ACTIVATIONS)
+@for_each("ours", ACTIVATIONS)
 def test_each_activation_is_the_one_that_transformers_calls_so(ours):
     x = torch.linspace(-8, 8, 1001, dtype=torch.float64)
     torch.testing.assert_close(ACTIVATIONS[ours](x), ACT2FN[THEIR_NAMES[ours]](x), atol=1e-15, rtol=1e-15)
@@ -100,8 +101,8 @@ def test_the_two_forms_of_gelu_differ_where_they_should():
     assert 1e-4 < (exact - approximate).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("gated", [True, False])
+@for_each("bias", [True, False])
+@for_each("gated", [True, False])
 def test_the_formula(gated, bias):
     network = FeedForward(Config(12, "relu2", gated, bias), width=8).double()
     x = torch.randn(2, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

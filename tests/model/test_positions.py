@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.model import config as configs
 from lmworks.model.config import Embedding, Learned, LinearScaling, Llama3Scaling, RelativeBias, Rope, YarnScaling
 from lmworks.model.positions import (
@@ -56,7 +57,7 @@ def test_angles_do_not_lose_positions_in_low_precision():
     assert first.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("theta", [10_000.0, 500_000.0])
+@for_each("theta", [10_000.0, 500_000.0])
 def test_angles_are_as_right_as_float32_allows_up_to_131072(theta):
     positions = torch.cat((torch.arange(1000), torch.arange(1000, 131_073, 997)))
     cosine, sine = rotation(Rope(theta), 128, positions[None], torch.float32)
@@ -97,9 +98,9 @@ SCALINGS = {
 }
 
 
-@pytest.mark.parametrize("fraction", [1.0, 0.5])
-@pytest.mark.parametrize("theta", [10_000.0, 500_000.0])
-@pytest.mark.parametrize("name", SCALINGS)
+@for_each("fraction", [1.0, 0.5])
+@for_each("theta", [10_000.0, 500_000.0])
+@for_each("name", SCALINGS)
 def test_scaled_frequencies_are_those_of_transformers_to_the_last_bit(name, theta, fraction):
     transformers = pytest.importorskip("transformers")
     scaling, parameters = SCALINGS[name]
@@ -131,7 +132,7 @@ def test_slopes_of_the_paper():
     torch.testing.assert_close(alibi_slopes(16), 2 ** (-torch.arange(1, 17) / 2))
 
 
-@pytest.mark.parametrize("heads", range(1, 41))
+@for_each("heads", range(1, 41))
 def test_slopes_are_those_of_bloom(heads):
     modeling = pytest.importorskip("transformers.models.bloom.modeling_bloom")
     # BLOOM takes powers of a rounded base where ours is rounded once
@@ -154,8 +155,8 @@ def test_alibi_is_minus_slope_times_distance(heads, keys, length):
 # T5's buckets
 
 
-@pytest.mark.parametrize("both_directions", [True, False])
-@pytest.mark.parametrize(("buckets", "max_distance"), [(32, 128), (32, 800), (8, 20), (64, 693), (6, 7)])
+@for_each("both_directions", [True, False])
+@for_each(("buckets", "max_distance"), [(32, 128), (32, 800), (8, 20), (64, 693), (6, 7)])
 def test_buckets_are_those_of_t5(buckets, max_distance, both_directions):
     modeling = pytest.importorskip("transformers.models.t5.modeling_t5")
     distance = torch.cat((torch.arange(-5000, 5001), torch.tensor([-(10**6), 10**6])))
@@ -177,9 +178,7 @@ def test_buckets_are_exact_then_grow_to_the_last_one(quarter, beyond, both_direc
     assert ahead == (bucket + one_side * (distance > 0) if both_directions else 0)
 
 
-@pytest.mark.parametrize(
-    ("buckets", "max_distance", "both"), [(32, 16, False), (32, 8, True), (1, 9, False), (3, 9, True)]
-)
+@for_each(("buckets", "max_distance", "both"), [(32, 16, False), (32, 8, True), (1, 9, False), (3, 9, True)])
 def test_buckets_without_an_exact_or_a_logarithmic_one_are_refused(buckets, max_distance, both):
     with pytest.raises(ValueError, match="max_distance"):
         RelativeBias(buckets, max_distance, both)
@@ -211,7 +210,7 @@ def test_a_learned_position_is_its_row_after_the_offset(offset, positions):
     assert hidden[0, :, 0].tolist() == [float(position + offset) for position in positions]
 
 
-@pytest.mark.parametrize("position", [0, 131_072, 2**24])
+@for_each("position", [0, 131_072, 2**24])
 def test_everything_is_finite_in_bfloat16(position):
     at, low = torch.tensor([[position]]), torch.bfloat16
     scalings = [None, *(scaling for scaling, _ in SCALINGS.values())]

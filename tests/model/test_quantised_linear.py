@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from kit.tables import for_each
 from lmworks.kernels.packing import pack_weight
 from lmworks.kernels.weight_formats import dequantise, quantise
 from lmworks.model import quantised_linear
@@ -13,9 +14,9 @@ WEIGHT = torch.randn(70, 100, generator=torch.Generator().manual_seed(0))
 BIAS = WEIGHT[:, 0]
 
 
-@pytest.mark.parametrize("tile", [1, 3000, 1 << 20])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("form", ["int8", "int4"])
+@for_each("tile", [1, 3000, 1 << 20])
+@for_each("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@for_each("form", ["int8", "int4"])
 def test_product_and_gradient_are_those_of_the_dequantised_layer(form, dtype, tile, monkeypatch):
     monkeypatch.setattr(quantised_linear, "_TILE", tile)
     plain = nn.Linear(100, 70).to(dtype)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kit.tables import for_each
 from lmworks.model import config as configs
 from lmworks.model.attention import Attention, Context
 from lmworks.model.config import Alibi, Learned, RelativeBias, Rope, Shaw, Sinusoidal, TransformerXL
@@ -62,8 +63,8 @@ def naive(attention: Attention, hidden: Tensor, score, causal: bool) -> Tensor:
     return attention.output(torch.stack(rows).view(BATCH, LENGTH, -1))
 
 
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("max_distance", [2, 30])
+@for_each("causal", [True, False])
+@for_each("max_distance", [2, 30])
 def test_shaw_is_equation_5(causal, max_distance):
     """e_ij = q_i · (k_j + a_ij) / sqrt(d), a_ij = w_clip(j - i) (Shaw et al. 2018, equations 5 and 3; the paper counts
     from the query to the key, and the row of the table for distance d = i - j is d + max_distance)."""
@@ -77,7 +78,7 @@ def test_shaw_is_equation_5(causal, max_distance):
     torch.testing.assert_close(module(hidden, context), naive(module, hidden, score, causal))
 
 
-@pytest.mark.parametrize("causal", [True, False])
+@for_each("causal", [True, False])
 def test_transformer_xl_is_the_sum_of_four_terms(causal):
     """A_ij = (a) q_i·k_j + (b) q_i·W r_ij + (c) u·k_j + (d) v·W r_ij (Dai et al. 2019, section 3.3)."""
     module = attention(TransformerXL(), causal)
@@ -96,7 +97,7 @@ def test_transformer_xl_is_the_sum_of_four_terms(causal):
     torch.testing.assert_close(module(hidden, context), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("causal", [True, False])
+@for_each("causal", [True, False])
 def test_relative_bias_is_added_to_the_scores_of_its_head(causal):
     """Raffel et al. 2020, section 2.1; all distances here have a bucket of their own, those ahead from 16 on."""
     module = attention(RelativeBias(32, 128, both_directions=not causal), causal)
@@ -109,7 +110,7 @@ def test_relative_bias_is_added_to_the_scores_of_its_head(causal):
     torch.testing.assert_close(module(hidden, context), naive(module, hidden, score, causal))
 
 
-@pytest.mark.parametrize("position", [Shaw(2), TransformerXL(), RelativeBias(4, 6)], ids=lambda p: p.kind)
+@for_each("position", [Shaw(2), TransformerXL(), RelativeBias(4, 6)])
 def test_gradients_of_the_parameters(position):
     module = attention(position, causal=True)
     hidden, context = inputs()
@@ -152,7 +153,7 @@ KINDS = every_kind()
 IDS = torch.randint(31, (2, 20), generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize("name", KINDS)
+@for_each("name", KINDS)
 @torch.no_grad()
 def test_shifted_positions_change_nothing(name):
     positions = torch.arange(20).expand(2, -1)
@@ -161,14 +162,14 @@ def test_shifted_positions_change_nothing(name):
     torch.testing.assert_close(here, there, atol=2e-3 if "Rope" in name else 1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("absolute", [Learned(64), Sinusoidal()], ids=lambda p: p.kind)
+@for_each("absolute", [Learned(64), Sinusoidal()])
 @torch.no_grad()
 def test_shifted_absolute_positions_change_the_logits(absolute):
     model, positions = decoder(None, absolute), torch.arange(20).expand(2, -1)
     assert (model(IDS, positions=positions) - model(IDS, positions=positions + 37)).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("name", KINDS)
+@for_each("name", KINDS)
 @torch.no_grad()
 def test_the_order_of_the_past_matters(name):
     """Without positions the last of one layer sees a bag of tokens; with them another order gives other logits."""
@@ -180,7 +181,7 @@ def test_the_order_of_the_past_matters(name):
     assert (model(IDS)[:, -1] - model(swapped)[:, -1]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("name", KINDS)
+@for_each("name", KINDS)
 @torch.inference_mode()
 def test_cached_steps_equal_the_whole(name):
     """Two rows of unequal lengths, in slots that are not side by side: 20 and 17 tokens, the last 4 one at a time."""
@@ -196,7 +197,7 @@ def test_cached_steps_equal_the_whole(name):
         torch.testing.assert_close(logits[:, 0], whole, atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@for_each("name", KINDS)
 @torch.inference_mode()
 def test_padding_on_the_left_changes_nothing(name):
     model = KINDS[name]
@@ -206,7 +207,7 @@ def test_padding_on_the_left_changes_nothing(name):
     torch.testing.assert_close(padded[1:, 6:], model(IDS[1:, 6:]), atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("name", [f"{Shaw(3)}", f"{TransformerXL()}", "shared relative bias and alibi"])
+@for_each("name", [f"{Shaw(3)}", f"{TransformerXL()}", "shared relative bias and alibi"])
 @torch.no_grad()
 @pytest.mark.usefixtures("fresh_compiler")
 def test_the_graph_compiles_whole(name):

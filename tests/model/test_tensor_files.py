@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from kit.tables import for_each
 from lmworks.model.config import UnsupportedModel
 from lmworks.model.tensor_files import read_weights, write_tensors
 
@@ -41,8 +42,8 @@ def assert_same(first, second):
         assert torch.equal(first[name], second[name])
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shard_size", [1, 100, 10**9])
+@for_each("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@for_each("shard_size", [1, 100, 10**9])
 def test_what_is_written_is_what_is_read(dtype, shard_size, tmp_path):
     weights = tensors(dtype)
     found = read_weights(write(tmp_path, weights, shard_size))
@@ -82,7 +83,7 @@ def test_a_folder_without_weights(tmp_path):
         read_weights(tmp_path)
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool, torch.float8_e4m3fn, torch.complex64])
+@for_each("dtype", [torch.int64, torch.int8, torch.bool, torch.float8_e4m3fn, torch.complex64])
 def test_a_dtype_that_no_weight_has_is_named_when_it_is_read(dtype, tmp_path):
     save_file({"right": torch.ones(2), "wrong": torch.ones(2).to(dtype)}, tmp_path / "model.safetensors")
     found = read_weights(tmp_path)
@@ -120,7 +121,7 @@ def test_an_index_that_does_not_fit_the_files(tmp_path):
             read_weights(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", b"GGUF\3\0\0\0"])
+@for_each("content", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", b"GGUF\3\0\0\0"])
 def test_another_file_of_the_right_name(content, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=r"model\.safetensors is not a whole safetensors file.*download it again"):
@@ -190,7 +191,7 @@ class MakesFolder:
         return os.mkdir, (self.path,)
 
 
-@pytest.mark.parametrize("zipped", [True, False])
+@for_each("zipped", [True, False])
 def test_a_pickle_that_runs_code_is_stopped(zipped, tmp_path):
     victim = tmp_path / "made-by-the-pickle"
     torch.save({"a": MakesFolder(victim)}, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
@@ -206,7 +207,7 @@ def test_a_pickle_that_runs_code_is_stopped(zipped, tmp_path):
     assert victim.exists()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "message"),
     [
         ({"model": {"a": torch.ones(1)}}, "'model' is a dict, not a tensor"),
@@ -228,7 +229,7 @@ def test_a_pickled_tensor_without_values_is_refused(tmp_path):
             found[name]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+@for_each("share", [0.0, 0.3, 0.9])
 def test_a_truncated_pickle_and_a_gguf_file_under_its_name(share, tmp_path):
     path = tmp_path / "pytorch_model.bin"
     torch.save(tensors(), path)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiled_attention import tiled_attention
 
+from kit.tables import for_each
 from lmworks.model import masks
 
 
@@ -49,9 +50,9 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("kv_heads", [4, 2, 1])
-@pytest.mark.parametrize("tile", [(4, 4), (8, 3), (5, 16), (64, 64)])
-@pytest.mark.parametrize("name", RULES)
+@for_each("kv_heads", [4, 2, 1])
+@for_each("tile", [(4, 4), (8, 3), (5, 16), (64, 64)])
+@for_each("name", RULES)
 def test_values_and_gradients(name, tile, kv_heads):
     inputs, upstream = draw(torch.float64, 23, 23, kv_heads=kv_heads)
     ours, theirs = both(inputs, upstream, RULES[name], query_tile=tile[0], key_tile=tile[1])
@@ -73,7 +74,7 @@ def test_uneven_lengths_and_tiles_under_any_rule(length, stored, query_tile, key
     torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
 
 
-@pytest.mark.parametrize("size", [1.0, 200.0])
+@for_each("size", [1.0, 200.0])
 def test_single_precision(size):
     """Scores of up to 400 would overflow without the maximum. Both round: to 2^-24 of a score's size at each step."""
     inputs, upstream = draw(torch.float32, 100, 100, size=size)
@@ -113,7 +114,7 @@ def test_a_second_derivative_is_refused():
         first.sum().backward()
 
 
-@pytest.mark.parametrize("rule, expected", [(masks.causal, 4 * 5 // 2), (RULES["window"], 7), (masks.everything, 16)])
+@for_each(("rule", "expected"), [(masks.causal, 4 * 5 // 2), (RULES["window"], 7), (masks.everything, 16)])
 def test_tiles_without_work_are_skipped(monkeypatch, rule, expected):
     """32 queries and keys in tiles of 8: causality leaves a triangle of tiles, a window of 5 the diagonal and the tiles
     left of it."""

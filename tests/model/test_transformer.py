@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.model.config import PoolHead, ScoreHead
 from lmworks.model.initialisation import initialise
 from lmworks.model.kv_cache import KVCache
@@ -36,7 +37,7 @@ def test_a_decoder_never_sees_the_future_and_an_encoder_does():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [LLAMA, BERT, bert(97, 32, 3, 4, 48, 64, head=PoolHead())])
+@for_each("config", [LLAMA, BERT, bert(97, 32, 3, 4, 48, 64, head=PoolHead())])
 def test_padding_changes_nothing(config):
     model = build(config)
     mask = torch.ones(IDS.shape, dtype=torch.bool)
@@ -113,7 +114,7 @@ def test_a_pooling_head_has_no_cache():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [LLAMA, BERT])
+@for_each("config", [LLAMA, BERT])
 def test_bfloat16_runs_and_is_close(config):
     model = initialise(Transformer(config), seed=0, std=0.1).eval()
     exact = model(IDS)
@@ -125,7 +126,7 @@ def test_bfloat16_runs_and_is_close(config):
 
 @torch.no_grad()
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [LLAMA, BERT])
+@for_each("config", [LLAMA, BERT])
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_equals_eager(config):
     model = initialise(Transformer(config), seed=0, std=0.1).eval()
@@ -135,7 +136,7 @@ def test_compiled_equals_eager(config):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [LLAMA, SPANBERT, replace(BERT, head=SPANBERT.head.masked)])
+@for_each("config", [LLAMA, SPANBERT, replace(BERT, head=SPANBERT.head.masked)])
 def test_logits_of_chosen_positions_are_the_forwards(config):
     model = build(config)
     close(model.logits(model.hidden(IDS)[:, 2:4]), model(IDS)[:, 2:4])

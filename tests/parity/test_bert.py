@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.model.checkpoint import assemble, load
 from lmworks.model.config import PoolHead
 from lmworks.model.initialisation import initialise
@@ -34,7 +35,7 @@ def their_hidden(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
+@for_each("activation", ["gelu", "gelu_new", "relu", "silu"])
 def test_a_tiny_model_of_theirs_is_read(activation, tiny_tokenizer, tmp_path):
     shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
     torch.manual_seed(0)

@@ -2,12 +2,12 @@
 
 import copy
 
-import pytest
 import torch
 from decoder_cases import DECODERS
 from encoder_cases import ENCODERS
 from harness import Float64, Pair, difference
 
+from kit.tables import for_each
 from lmworks.adapt import BottleneckConfig, add_adapter, trained_weights
 
 CASES = {case.name: case for case in (*DECODERS, *ENCODERS)}
@@ -24,8 +24,8 @@ OURS = ("attention.output", "feed_forward", "cross_attention.output")
 ACTIVATIONS = {"relu": torch.relu, "silu": torch.nn.functional.silu}
 
 
-@pytest.mark.parametrize(("placement", "activation"), [("houlsby", "relu"), ("pfeiffer", "silu")])
-@pytest.mark.parametrize("name", ENDS)
+@for_each(("placement", "activation"), [("houlsby", "relu"), ("pfeiffer", "silu")])
+@for_each("name", ENDS)
 def test_the_formula_of_the_paper(name, placement, activation, tmp_path):
     pair = Pair(CASES[name], tmp_path)
     theirs, ours = copy.deepcopy(pair.in_float64[0]), pair.in_float64[1]

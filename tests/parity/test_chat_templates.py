@@ -17,6 +17,7 @@ from published_templates import FASTCHAT, MISTRAL, all_of_trl, fetched, publishe
 
 from byte_tokenizer import byte_tokenizer
 from chat_cases import CALLS, CONVERSATIONS, SPECIAL, WEATHER, call, family_tokenizer, says
+from kit.tables import for_each
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template
@@ -140,7 +141,7 @@ MISTRAL_FILES = {
 }
 
 
-@pytest.mark.parametrize("family", MISTRAL_FILES)
+@for_each("family", MISTRAL_FILES)
 def test_mistral_gives_the_ids_of_mistral_common(family):
     """Id for id, on texts that name special tokens as well: its encoder never makes tokens of those either.
 
@@ -166,7 +167,7 @@ def test_mistral_gives_the_ids_of_mistral_common(family):
     assert different == []
 
 
-@pytest.mark.parametrize("family", ["mistral-v3", "mistral-v7"])
+@for_each("family", ["mistral-v3", "mistral-v7"])
 def test_mistral_calls_functions_with_the_ids_of_mistral_common(family):
     """Functions before the last question, calls, and results that are text, JSON, or name special tokens.
 

@@ -6,6 +6,7 @@ import torch
 from transformers import AutoTokenizer, BertForQuestionAnswering, BertForSequenceClassification
 
 from byte_tokenizer import byte_tokenizer
+from kit.tables import for_each
 from lmworks.adapt.adapter import add_adapter, load, save_adapter
 from lmworks.adapt.adapter_merge import merge_adapter
 from lmworks.adapt.config import LoraConfig
@@ -45,7 +46,7 @@ def their_logits(model, ids: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("task", HEADS)
+@for_each("task", HEADS)
 def test_transformers_gives_the_same_logits(task, tmp_path):
     head, kind, labels = HEADS[task]
     checkpoint, ids = new_encoder(head), torch.randint(256, (3, 20), generator=torch.Generator().manual_seed(0))
@@ -57,7 +58,7 @@ def test_transformers_gives_the_same_logits(task, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("task", HEADS)
+@for_each("task", HEADS)
 def test_peft_loads_adapter_and_head_and_what_it_saves_is_read(task, tmp_path):
     peft = pytest.importorskip("peft")
     head, kind, labels = HEADS[task]
@@ -112,7 +113,7 @@ def test_log_odds_are_those_of_the_logits_whatever_shares_the_batch():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("task", HEADS)
+@for_each("task", HEADS)
 def test_losses_are_their_formulas_over_pairs_of_any_padding(task):
     checkpoint = new_encoder(HEADS[task][0])
     batch = row_groups(ROWS[task], TOKENIZER, 64).batch([0, 1])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kit.tables import for_each
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import BeamParameters, Completion, Request, SamplingParameters
 from lmworks.model.checkpoint import assemble
@@ -87,7 +88,7 @@ def _score(completion: Completion, length_penalty: float, bias: float) -> float:
     return total / len(completion.ids) ** length_penalty
 
 
-@pytest.mark.parametrize("bias", [0.0, 6.0])
+@for_each("bias", [0.0, 6.0])
 def test_greedy_texts_are_the_same(pair: _Pair, bias: float) -> None:
     for prompt in _PROMPTS:
         (completion,) = pair.engine.generate([_request(prompt, bias)])

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from gguf_cases import CONFIGS, SIZES, random_checkpoint
+from kit.tables import for_each
 from lmworks.model import presets
 from lmworks.model.checkpoint import Checkpoint, load
 from lmworks.model.gguf_write import save_gguf
@@ -60,7 +61,7 @@ def book(name: str) -> str:
         return stream.read()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@for_each("name", CONFIGS)
 def test_a_tiny_model_of_every_architecture(tmp_path, tiny_tokenizer, name):
     checkpoint = random_checkpoint(CONFIGS[name], tiny_tokenizer)
     ids = torch.randint(3, 267, (100,), generator=torch.Generator().manual_seed(1)).tolist()
@@ -72,7 +73,7 @@ def test_a_tiny_model_of_every_architecture(tmp_path, tiny_tokenizer, name):
 
 
 @needs_data
-@pytest.mark.parametrize("pre_tokenizer", PRE_TOKENIZERS)
+@for_each("pre_tokenizer", PRE_TOKENIZERS)
 def test_byte_level_tokenizers(tmp_path, pre_tokenizer):
     """GPT-2's vocabulary under every rule that cuts a text into words, whose name we write for llama.cpp to find."""
     folder = DATA / "gpt2-bpe"

@@ -20,6 +20,8 @@ transformers = pytest.importorskip("transformers")
 
 from harness import greedy  # noqa: E402
 
+from kit.tables import for_each  # noqa: E402
+
 PROMPTS = [
     "The capital of France is",
     "def fibonacci(n):",
@@ -45,7 +47,7 @@ PROMPTS = [
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
+@for_each(
     "config",
     [
         llama(267, 64, 3, 4, 2, 96, 128, tied=True),
@@ -125,7 +127,7 @@ def test_their_own_reader_of_the_file_agrees(smollm2_checkpoint, smollm2_folder,
 
 @pytest.mark.slow
 @pytest.mark.weights
-@pytest.mark.parametrize(
+@for_each(
     ("weights", "lowered"), [("float32", True), ("auto", True), ("int8", True), ("float32", False), ("auto", False)]
 )
 def test_real_weights_answer_the_same_alone_and_in_company(smollm2_checkpoint, weights: Any, lowered: bool) -> None:

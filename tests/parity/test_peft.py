@@ -17,6 +17,7 @@ from decoder_cases import DECODERS
 from encoder_cases import ENCODERS
 from harness import Pair, difference
 
+from kit.tables import for_each
 from lmworks.adapt import (
     Lora,
     LoraConfig,
@@ -107,7 +108,7 @@ def adapted_of(tmp_path_factory):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ADAPTERS)
+@for_each("name", ADAPTERS)
 def test_their_adapter_beside_our_weights(name, adapted_of):
     adapted = adapted_of(name)
     inputs, ours = adapted.pair.inputs(), adapted.pair.ours
@@ -127,7 +128,7 @@ def test_their_adapter_merged_into_our_weights(name, adapted_of):
     assert difference(merged(**adapted.pair.inputs()), adapted.their_output()) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@for_each("name", ADAPTERS)
 def test_their_adapter_written_by_us(name, adapted_of, tmp_path):
     adapted, checkpoint = adapted_of(name), adapted_of(name).pair.checkpoint
     folder = write_lora(tmp_path / "written", adapted.lora, checkpoint.config, checkpoint.published)
@@ -141,7 +142,7 @@ def test_their_adapter_written_by_us(name, adapted_of, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "phi3", "t5", "bert"])
+@for_each("name", ["llama", "gpt2", "gpt_neox", "phi3", "t5", "bert"])
 def test_our_adapter_loaded_by_them(name, adapted_of, tmp_path):
     """Also where three adapters, each with an A of its own, become one."""
     adapted, checkpoint = adapted_of(name), adapted_of(name).pair.checkpoint
@@ -164,7 +165,7 @@ def test_our_adapter_loaded_by_them(name, adapted_of, tmp_path):
     assert difference(apply(adapted.pair.ours, again)(**adapted.pair.inputs()), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["llama", "a tied head", "mistral", "gemma2"])
+@for_each("name", ["llama", "a tied head", "mistral", "gemma2"])
 def test_gradients_are_theirs(name, adapted_of):
     """Of A and B, by a loss over the vocabulary that never holds all logits; where no layers are one in theirs."""
     adapted = adapted_of({"mistral": "one layer", "gemma2": "all but some"}.get(name, name))

@@ -15,6 +15,7 @@ from encoder_cases import ENCODERS
 from harness import Float64, Pair, difference
 from safetensors.torch import load_file
 
+from kit.tables import for_each
 from lmworks.adapt import IA3Config, LoraConfig, add_adapter, load_adapter, merge_adapter, save_adapter
 from lmworks.adapt.ia3 import IA3Linear
 from lmworks.adapt.lora import EMBEDDING
@@ -150,7 +151,7 @@ def test_our_adapter_gives_their_model_our_logits(case, kind, models_of, tmp_pat
         assert difference(again(**inputs), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("case", ["llama", "gpt2", "gpt_neox", "qwen2", "gemma2", "t5", "bart", "bert", "roberta"])
+@for_each("case", ["llama", "gpt2", "gpt_neox", "qwen2", "gemma2", "t5", "bart", "bert", "roberta"])
 def test_ia3_takes_the_layers_that_peft_takes_for_the_family(case, models_of, tmp_path):
     pair, checkpoint = models_of(case)
     theirs = peft.get_peft_model(copy.deepcopy(pair.theirs), peft.IA3Config())

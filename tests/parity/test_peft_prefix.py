@@ -29,7 +29,7 @@ NAMES = ["llama", "gpt2", "qwen3", "bert, bare", "t5", *slow("llama, yarn", "gpt
 FIELDS = {"t5": {"token_dim": 48, "num_layers": 2}, "bart": {"num_layers": 3}}
 
 
-@pytest.mark.parametrize("projection", [False, True], ids=["table", "mlp"])
+@pytest.mark.parametrize("projection", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:this model has layers that see a window")
 def test_logits_gradients_and_folders(name, projection, tmp_path):

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from transformers import (
     ForcedBOSTokenLogitsProcessor,
@@ -13,6 +12,7 @@ from transformers import (
     SequenceBiasLogitsProcessor,
 )
 
+from kit.tables import for_each
 from lmworks.generate.protocol import SamplingParameters
 from lmworks.generate.runner import LogitRows
 from lmworks.generate.sampling import sample
@@ -50,7 +50,7 @@ def _theirs(logits: torch.Tensor, parameters: SamplingParameters, ids: list[int]
     return found.softmax(-1) if p.temperature else (found == found.max()).double()
 
 
-@pytest.mark.parametrize("name", _CASES)
+@for_each("name", _CASES)
 def test_every_sampler_draws_from_the_distribution_of_transformers(name: str) -> None:
     parameters = _CASES[name]
     logits = torch.randn(_VOCABULARY, generator=torch.Generator().manual_seed(3)) * 2

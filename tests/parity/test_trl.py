@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.align.config import DPOConfig, KTOConfig, RewardConfig
 from lmworks.align.dpo import REFERENCE, Pairs
 from lmworks.align.kto import KTO, with_baseline
@@ -66,7 +67,7 @@ def check(case, expected, tolerance):
 CASES = [case for case in RECORDED if case != "versions"]
 
 
-@pytest.mark.parametrize("case", CASES)
+@for_each("case", CASES)
 def test_losses_and_gradients_are_those_that_trl_computed(case):
     check(case, RECORDED[case], 2e-5)  # of float32 norms and rotations, on both sides
 

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
+from kit.tables import for_each
 from lmworks.records import Score, Scored, Unscored
 from lmworks.statistics import cohen_kappa, kendall, krippendorff_alpha, spearman
 
@@ -19,7 +20,7 @@ def scored(score: Score) -> Scored:
     return score
 
 
-@pytest.mark.parametrize("weights", [None, "linear", "quadratic"])
+@for_each("weights", [None, "linear", "quadratic"])
 def test_kappa_is_that_of_sklearn(weights):
     score = scored(cohen_kappa(list(TRUTH), list(OTHER), "s", weights=weights))
     assert score.value == pytest.approx(cohen_kappa_score(TRUTH, OTHER, weights=weights), abs=1e-9)
@@ -36,7 +37,7 @@ def test_weighted_kappa_counts_places_on_the_scale_that_is_given():
         cohen_kappa(["bad", "poor"], ["bad", "bad"], "s", categories=order)
 
 
-@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
+@for_each("level", ["nominal", "ordinal", "interval"])
 def test_alpha_with_missing_ratings_is_that_of_krippendorff(level):
     noise, missing = generator.integers(-1, 2, (60, 4)), generator.uniform(size=(60, 4)) < 0.4
     table = np.where(missing, np.nan, np.clip(TRUTH[:, None] + noise, 0, 4))
@@ -46,7 +47,7 @@ def test_alpha_with_missing_ratings_is_that_of_krippendorff(level):
     assert score.n == ((~missing).sum(axis=1) > 1).sum()
 
 
-@pytest.mark.parametrize(("ours", "reference"), [(spearman, stats.spearmanr), (kendall, stats.kendalltau)])
+@for_each(("ours", "reference"), [(spearman, stats.spearmanr), (kendall, stats.kendalltau)])
 def test_rank_correlations_are_those_of_scipy_and_follow_clusters(ours, reference):
     first, second = list(map(float, TRUTH)), list(TRUTH + generator.normal(size=60))
     score = scored(ours(first, second, "s"))

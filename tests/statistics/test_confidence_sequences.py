@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kit.tables import for_each
 from lmworks.statistics.confidence_sequences import asymptotic_width, betting_sequence, difference_sequence
 from lmworks.statistics.experiments import units_needed
 
@@ -32,7 +33,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@for_each("name", CASES)
 def test_the_truth_is_rarely_ever_missed(name):
     draw, effect, bounded = CASES[name]
     draws = lambda generator: tuple(arm.astype(float) for arm in draw(generator))  # noqa: E731
@@ -40,7 +41,7 @@ def test_the_truth_is_rarely_ever_missed(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@for_each("name", CASES)
 def test_coverage_of_2000_streams(name):
     draw, effect, bounded = CASES[name]
     draws = lambda generator: tuple(arm.astype(float) for arm in draw(generator))  # noqa: E731

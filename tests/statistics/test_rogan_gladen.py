@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kit.tables import for_each
 from lmworks.records import Scored, Unscored
 from lmworks.statistics.scores import rogan_gladen
 
@@ -17,7 +18,7 @@ def test_the_estimate_is_rogans_and_gladens_and_stays_a_share():
         assert isinstance(rogan_gladen(*args, []), Unscored)
 
 
-@pytest.mark.parametrize(("rate", "sensitivity", "specificity", "cases"), [
+@for_each(("rate", "sensitivity", "specificity", "cases"), [
     (0.02, 0.9, 0.95, 60), (0.3, 0.75, 0.85, 100), (0.6, 0.9, 0.95, 40), (0.95, 0.75, 0.85, 100),
 ])  # fmt: skip
 def test_the_interval_holds_the_true_rate_as_often_as_it_says(rate, sensitivity, specificity, cases):

@@ -6,6 +6,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from kit.tables import for_each
 from lmworks.evaluate.metric import ratio
 from lmworks.statistics import (
     bootstrap_interval,
@@ -27,7 +28,7 @@ def within(rate: float, nominal: float, trials: int) -> bool:
     return abs(rate - nominal) <= 3 * np.sqrt(nominal * (1 - nominal) / trials)
 
 
-@pytest.mark.parametrize(("b", "c"), [(1, 9), (4, 7), (0, 3), (12, 2)])
+@for_each(("b", "c"), [(1, 9), (4, 7), (0, 3), (12, 2)])
 def test_mcnemar_is_that_of_statsmodels(b, c):
     first, second = [1] * b + [0] * c + [1] * 20, [0] * b + [1] * c + [1] * 20
     exact = reference_mcnemar([[20, b], [c, 0]], exact=True).pvalue
@@ -81,7 +82,7 @@ def test_approximate_randomisation_of_corpus_bleu_is_that_of_sacrebleu():
     assert ours == pytest.approx(test()[1]["BLEU"][1].p_value, abs=4 * np.sqrt(0.25 / 2000))
 
 
-@pytest.mark.parametrize("clustered", [False, True])
+@for_each("clustered", [False, True])
 def test_the_permutation_test_holds_its_level(clustered):
     """Documents differ in what suits a system: their questions swapped one by one would claim too much."""
     generator, trials, rejected = np.random.default_rng(2), 400, np.zeros(2)

@@ -13,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from chat_cases import CALLS, WEATHER, call, family_tokenizer, harmless_texts, hostile_texts, says, turns
+from kit.tables import for_each
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer, Rendered
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template, check_roles, missing_roles, missing_tokens
@@ -67,7 +68,7 @@ def places(rendered: Rendered) -> list[tuple[int, int]]:
     return [pair for pair in zip(rendered.ids, rendered.starts, strict=True) if pair[0] in special]
 
 
-@pytest.mark.parametrize("family", WITH_SYSTEM)
+@for_each("family", WITH_SYSTEM)
 def test_a_conversation_reads_as_the_family_writes_it(family):
     rendered = RENDERERS[family].render(says("U", "A", "V", system="S"), add_generation_prompt=True)
     assert rendered.text == EXPECTED[family]
@@ -84,7 +85,7 @@ def test_a_family_may_bring_its_own_system_prompt():
         assert RENDERERS[family].render(says("U")).text == system + "<|im_start|>user\nU<|im_end|>\n"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("family", "messages", "sentence"),
     [
         ("gemma", says("U", system="S"), "Gemma 1 and 2 know no system messages"),
@@ -116,7 +117,7 @@ def test_names_of_families_and_missing_tokens(tiny_tokenizer):
     assert missing_roles("llama3", bare) == ("bos_token",) and missing_roles("chatml", bare) == ()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_each("family", FAMILIES)
 def test_a_family_that_needs_a_role_is_refused_with_what_helps(family, tiny_tokenizer):
     """Or else it renders without one: no template reads a role that the check does not know."""
     bare = Tokenizer(tiny_tokenizer.backend)
@@ -218,7 +219,7 @@ CALLED = {
 }
 
 
-@pytest.mark.parametrize("family", CALLED)
+@for_each("family", CALLED)
 def test_native_calls_read_as_mistral_writes_them(family):
     rendered = NATIVE[family].render(ASKED, tools=[WEATHER])
     assert rendered.text == CALLED[family]
@@ -227,13 +228,13 @@ def test_native_calls_read_as_mistral_writes_them(family):
     assert rendered.ids[: len(before.ids)] == before.ids  # what is trained goes on from what is served
 
 
-@pytest.mark.parametrize("family", CALLED)
+@for_each("family", CALLED)
 def test_functions_are_told_of_before_the_last_question(family):
     text = NATIVE[family].render(says("U", "A", "V", "B"), tools=[WEATHER]).text
     assert text.startswith("<s>[INST] U[/INST] A</s>" + FUNCTIONS + "[INST] V[/INST]") and text.count("[AVAIL") == 1
 
 
-@pytest.mark.parametrize("family", CALLED)
+@for_each("family", CALLED)
 def test_calls_are_text_unless_the_template_s_own_are_asked_for(family):
     """The engine cannot hold an answer to a form with a special token in it, so that what is served is our own."""
     rendered = RENDERERS[family].render([*says("w?"), *ASKED[2:]], tools=[WEATHER])
@@ -256,7 +257,7 @@ def test_results_and_questions_never_become_what_frames_a_call(family, text):
     assert special == [token for token, _ in places(conversation(without_names(text)))]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("family", "messages", "sentence"),
     [
         ("mistral-v3", [*ASKED[:2], replace(ASKED[2], content="words")], "calls functions or says something, not both"),
@@ -290,21 +291,21 @@ def test_the_mask_is_what_the_assistant_said_and_the_end_of_its_turn(family, dat
     assert rendered.untrained == ()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_each("family", FAMILIES)
 def test_the_renderer_finds_the_answers_that_a_template_does_not_enclose(family):
     for messages in (says("U", "A"), says("U", "A B", "V", "größer 🙂"), says("U", "", "V", "x"), says("U", "\n", "V")):
         marked, unmarked = RENDERERS[family].render(messages), UNMARKED[family].render(messages)
         assert marked == unmarked
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_each("family", FAMILIES)
 def test_stop_ids_end_the_turn(family):
     ends = {TURN_END[family], "</s>"}
     for renderer in (RENDERERS[family], UNMARKED[family]):
         assert {TOKENIZER.decode([token], skip_special=False) for token in renderer.stop_ids} == ends
 
 
-@pytest.mark.parametrize("family", ["qwen2.5", "qwen3", "llama3.1"])
+@for_each("family", ["qwen2.5", "qwen3", "llama3.1"])
 def test_calls_are_learnt(family):
     for renderer in (RENDERERS[family], UNMARKED[family]):
         rendered = renderer.render(CALLS["a result"], tools=[WEATHER])

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from kit.tables import for_each
 from lmworks.tokenizer.config import BpeConfig
 from lmworks.tokenizer.fast_bpe import CompiledEncoding, compiled_encoding
 from lmworks.tokenizer.tokenizer import WORTH_COMPILING, Tokenizer
@@ -90,7 +91,7 @@ def test_on_source_code_and_special_tokens(both):
     assert_equal(both, [TEXT, "<|endoftext|>" * 3, "", TEXT[::-1]])
 
 
-@pytest.mark.parametrize("unit", ["a", " ", "\n", "é", "🙂", "9", "ab", "self"])
+@for_each("unit", ["a", " ", "\n", "é", "🙂", "9", "ab", "self"])
 def test_on_long_words(both, unit):
     assert_equal(both, [unit * 20_000, unit * 63, unit * 64, unit * 65])
 
@@ -121,7 +122,7 @@ def with_ordinary_token() -> tokenizers.Tokenizer:
     return backend
 
 
-@pytest.mark.parametrize(
+@for_each(
     "backend",
     [
         changed(normalizer=normalizers.NFC()),
@@ -132,7 +133,6 @@ def with_ordinary_token() -> tokenizers.Tokenizer:
         tokenizers.Tokenizer(models.WordLevel({"a": 0}, "a")),
         train_bpe([TEXT], BpeConfig(vocabulary_size=600, words="metaspace")).tokenizer.backend,
     ],
-    ids=["normaliser", "prefix space", "other words", "other cuts", "ordinary token", "words", "metaspace"],
 )
 def test_stands_aside(backend):
     assert compiled_encoding(backend) is None

@@ -4,12 +4,12 @@ import itertools
 import unicodedata
 
 import numpy as np
-import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
+from kit.tables import for_each
 from lmworks.records import Scored, Unscored
 from lmworks.tokenizer.fertility import MEASURES, UNSPACED, Text, count, parity, scores, word_spans
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -24,7 +24,7 @@ PASSAGES = st.lists(
 )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "words"),
     [
         ("l'homme n’est 'rien'", ["l'homme", "n’est", "rien"]),

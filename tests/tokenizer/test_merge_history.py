@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.tokenizer.config import BpeConfig, WordPieceConfig
 from lmworks.tokenizer.merge_history import HEADINGS, TRACE, explain, legible, merge_steps, read_trace
 from lmworks.tokenizer.training.trainers import train_bpe, train_wordpiece
@@ -62,7 +63,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("content", DAMAGE)
+@for_each("content", DAMAGE)
 def test_a_damaged_trace_is_named_with_its_line(content, tmp_path):
     line, why = DAMAGE[content]
     (tmp_path / TRACE).write_text(content, "utf-8")

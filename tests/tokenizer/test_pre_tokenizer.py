@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
+from kit.tables import for_each
 from lmworks.tokenizer import library
 from lmworks.tokenizer.config import DIGITS, RULES
 from lmworks.tokenizer.pre_tokenizer import CODE_POINTS, SPACE, WordRule, character_classes
@@ -46,7 +47,7 @@ def test_equals_the_library_on_any_text(text, rule):
     assert "".join(words) == text
 
 
-@pytest.mark.parametrize("rule", [WordRule("gpt2", "run"), WordRule("gpt4"), WordRule("metaspace", "one")], ids=str)
+@for_each("rule", [WordRule("gpt2", "run"), WordRule("gpt4"), WordRule("metaspace", "one")])
 def test_equals_the_library_on_source_code(rule):
     text = "".join(source(module) for module in ("argparse", "_pydecimal", "html.entities"))
     assert cut_words(text, rule) == rule.cut(text)
@@ -58,7 +59,7 @@ def source(module: str) -> str:
     return Path(spec.origin).read_text("utf-8")
 
 
-@pytest.mark.parametrize("code", [0x41, 0x301, 0x663, 0x3000, 0x1C, 0xBD, 0x2167, 0x1F642, 0x31350, 0x10FFFF])
+@for_each("code", [0x41, 0x301, 0x663, 0x3000, 0x1C, 0xBD, 0x2167, 0x1F642, 0x31350, 0x10FFFF])
 def test_classes_are_the_librarys(code):
     pattern_of = {0: r"[^\s\p{L}\p{N}]", 1: r"\p{L}", 2: r"\p{N}", 3: r"\s"}
     pattern = pattern_of[int(character_classes()[code])]

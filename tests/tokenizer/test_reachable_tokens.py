@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
+from kit.tables import for_each
 from lmworks.tokenizer.byte_level import byte_level_bpe
 from lmworks.tokenizer.reachable_tokens import reachability, undertrained, unused_rows
 from lmworks.tokenizer.token_bytes import partial_tokens, token_names, token_texts, unknown_ids
@@ -133,7 +134,7 @@ def embedding(generator, kinds, planted, tied):
     return rows.astype(np.float32)
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@for_each("tied", [True, False])
 def test_a_planted_row_is_the_first_candidate(tiny_tokenizer, tied):
     tokens = [chr(0x4E00 + index) for index in range(200)]
     backend = tokenizers.Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, []))

@@ -18,6 +18,7 @@ from reference_tokenizer import reference_encoder
 from reference_words import is_punctuation, split_isolated
 from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 
+from kit.tables import for_each
 from lmworks.tokenizer import Tokenizer, load_sentence_piece, load_tiktoken
 from lmworks.tokenizer.byte_level import byte_level_bpe
 from lmworks.tokenizer.tiktoken_ranks import ENCODINGS, RankEncoding, rank_tokenizer
@@ -148,13 +149,13 @@ def test_languages(pair):
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.parametrize("corpus", [foreign.declarations, foreign.ntrex, foreign.source_code])
+@for_each("corpus", [foreign.declarations, foreign.ntrex, foreign.source_code])
 def test_whole_corpora(pair, corpus):
     equal_on(corpus, *pair)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("character", ["a", " ", "\n", "🙂", "7", "é"])
+@for_each("character", ["a", " ", "\n", "🙂", "7", "é"])
 def test_a_megabyte_of_one_character(pair, character):
     encode, ours = pair
     text = character * (1_000_000 // len(character.encode()))
@@ -175,7 +176,7 @@ def test_every_character(pair):
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["p50k", "cl100k", "o200k"])
+@for_each("name", ["p50k", "cl100k", "o200k"])
 def test_published_ranks(name):
     ours = load_tiktoken(foreign.from_wheel("litellm==1.110.2") / f"{name}.tiktoken", name)
     for corpus in (foreign.declarations, foreign.ntrex, foreign.source_code):

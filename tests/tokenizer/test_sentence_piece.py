@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.tokenizer import Tokenizer, load_sentence_piece
 from lmworks.tokenizer.gguf_vocabulary import read_tokenizer, write_tokenizer
 from lmworks.tokenizer.sentence_piece import read_sentence_piece
@@ -186,7 +187,7 @@ def test_every_character_alone_and_between_letters(published):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", ["v1", "v2", "v3", "v7"])
+@for_each("version", ["v1", "v2", "v3", "v7"])
 def test_mistrals_models(version):
     path = foreign.from_wheel("mistral-common==1.13.1") / f"{version}.model"
     theirs, ours = Processor(model_file=str(path)), load_sentence_piece(path)
@@ -203,7 +204,7 @@ def test_mistrals_models(version):
 # What a file says, and what is refused
 
 
-@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@for_each("kind", ["bpe", "unigram"])
 def test_the_reader_finds_what_protobuf_finds(tmp_path, kind):
     content = train(kind, pad_id=3)
     theirs = messages.ModelProto.FromString(content)
@@ -369,7 +370,7 @@ def test_the_table_of_a_rule(text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", RULES)
+@for_each("rule", RULES)
 def test_every_character_and_every_key(rule):
     every = [chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
     for text in (*every, *charsmap(rule).keys):

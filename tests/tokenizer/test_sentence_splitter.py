@@ -2,10 +2,10 @@
 
 import time
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.tokenizer.sentence_splitter import sentence_ranges
 
 # Written with a bar where a sentence ends.
@@ -42,7 +42,7 @@ EXAMPLES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@for_each("example", EXAMPLES)
 def test_examples(example: str) -> None:
     text = example.replace("|", "")
     expected = [part.strip() for part in example.split("|")]
@@ -69,7 +69,7 @@ def test_ordered_disjoint_and_complete(text: str, data: st.DataObject) -> None:
     assert not text[position:end].strip()
 
 
-@pytest.mark.parametrize("unit", [". ", "`", "` ``", "(", "a.", "\n \n", "...", ": \n ", "'\"'"])
+@for_each("unit", [". ", "`", "` ``", "(", "a.", "\n \n", "...", ": \n ", "'\"'"])
 def test_time_is_linear_in_the_length(unit: str) -> None:
     # 50,000 characters take some 20 ms; an expression that backtracks over all of them would take minutes.
     started = time.perf_counter()

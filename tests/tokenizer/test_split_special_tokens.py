@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from reference_tokenizer import reference_encoder
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
+from kit.tables import for_each
 from lmworks.tokenizer.byte_level import byte_letters
 from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.special_tokens import SpecialTokens
@@ -132,7 +133,7 @@ def test_no_text_becomes_a_special_token(tokenizer, text):
     assert tokenizer.encode_with_offsets(text)[0] == ids
 
 
-@pytest.mark.parametrize("kind", BACKENDS)
+@for_each("kind", BACKENDS)
 def test_it_would_be_one_without_the_cut(kind):
     """The cases above are no stubs; BERT's rule and GPT's cut most names by themselves, but not a word."""
     backend = BACKENDS[kind]()
@@ -142,7 +143,7 @@ def test_it_would_be_one_without_the_cut(kind):
     assert found & forbidden(backend)
 
 
-@pytest.mark.parametrize("kind", ["merges, few letters", "merges, a byte missing"])
+@for_each("kind", ["merges, few letters", "merges, a byte missing"])
 def test_letters_without_a_token_join_nothing(kind, tmp_path):
     """In every place of a name: for one text and many, much text, a tokenizer read again, and what a message says."""
     untouched = BACKENDS[kind]()
@@ -164,7 +165,7 @@ def test_letters_without_a_token_join_nothing(kind, tmp_path):
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
 
 
-@pytest.mark.parametrize("kind", BACKENDS)
+@for_each("kind", BACKENDS)
 def test_much_text_and_a_saved_tokenizer_are_the_same(kind, tmp_path):
     tokenizer = Tokenizer(BACKENDS[kind]())
     text = "end [CLS] <|end|> <<>> <s> bend\n"
@@ -230,7 +231,7 @@ def test_other_words_keep_their_tokens():
     assert len(tokenizer.encode("end")) == 3
 
 
-@pytest.mark.parametrize("rule", ["gpt2", "gpt4"])
+@for_each("rule", ["gpt2", "gpt4"])
 def test_where_the_rule_for_words_cuts_every_name_nothing_is_changed(rule):
     backend = byte_level(rule, ["<|end|>", "<|begin_of_text|>", "<|reserved_special_token_0|>"])
     before = backend.to_str()

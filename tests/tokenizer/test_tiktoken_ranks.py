@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.tokenizer import Tokenizer, load_tiktoken
 from lmworks.tokenizer.byte_level import byte_letters
 from lmworks.tokenizer.tiktoken_ranks import ENCODINGS, RankEncoding, rank_tokenizer, read_ranks, recover_merges
@@ -112,7 +113,7 @@ def patterns() -> dict[str, str]:
         return {name: getattr(published, f"{name}_base")()["pat_str"] for name in ("cl100k", "o200k")}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "message"),
     [
         (b"IQ== 0\nIg==\n", r"ranks, line 2: b'Ig==' is not a token in base64, a space and a rank"),
@@ -194,7 +195,7 @@ def test_qwens_vocabulary(qwen_pair):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("character", ["a", "\n", "🙂", "7", "ß", "漢"])
+@for_each("character", ["a", "\n", "🙂", "7", "ß", "漢"])
 def test_a_megabyte_of_one_character(published_pair, character):
     """Of a space, too many for tiktoken 0.14, whose regular expressions run out of stack."""
     ours, other = published_pair

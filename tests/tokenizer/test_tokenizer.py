@@ -5,6 +5,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.tokenizer import load_sentence_piece, load_tiktoken
 from lmworks.tokenizer.byte_level import byte_level_bpe
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -92,7 +93,7 @@ def test_what_is_missing_is_named_with_its_remedy(tiny_tokenizer, tmp_path):
         Tokenizer.load(str(tmp_path))
 
 
-@pytest.mark.parametrize("load", [load_sentence_piece, lambda path: load_tiktoken(path, "cl100k")])
+@for_each("load", [load_sentence_piece, lambda path: load_tiktoken(path, "cl100k")])
 def test_a_missing_file_is_named_with_its_remedy(load, tmp_path):
     for path in (tmp_path / "nothing.model", tmp_path):
         with pytest.raises(FileNotFoundError, match=r"no file .*: give the "):

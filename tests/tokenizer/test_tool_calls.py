@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_cases import WEATHER, call
+from kit.tables import for_each
 from lmworks.records import Message
 from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.jinja_template import ChatTemplateError
@@ -66,7 +67,7 @@ ROUND = [
 ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("source", "before", "between", "after", "separator", "marker"),
     [
         (MARKED, '<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>", "\n", "<tool_call>"),
@@ -94,12 +95,12 @@ def test_what_every_answer_begins_with_is_no_part_of_a_call(tiny_tokenizer):
     assert renderer.tool_form == ChatRenderer(MARKED, tiny_tokenizer).tool_form
 
 
-@pytest.mark.parametrize("source", [ELEMENTS, IDENTIFIED, IGNORANT])
+@for_each("source", [ELEMENTS, IDENTIFIED, IGNORANT])
 def test_a_form_that_cannot_be_read_is_replaced_by_our_own(tiny_tokenizer, source):
     assert ChatRenderer(source, tiny_tokenizer).tool_form == OWN_FORM
 
 
-@pytest.mark.parametrize("source", [MARKED, BARE, TAGGED])
+@for_each("source", [MARKED, BARE, TAGGED])
 def test_what_is_written_in_the_form_is_what_the_template_writes(tiny_tokenizer, source):
     renderer = ChatRenderer(source, tiny_tokenizer)
     for text in ("", "Let me see."):

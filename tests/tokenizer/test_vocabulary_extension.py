@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
+from kit.tables import for_each
 from lmworks.tokenizer.fertility import Text
 from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.sentence_piece import sentence_piece_bpe
@@ -193,7 +194,7 @@ def again(tokenizer, folder):
     return Tokenizer.load(folder)
 
 
-@pytest.mark.parametrize("ignore_merges", [False, True])
+@for_each("ignore_merges", [False, True])
 def test_special_tokens_behind_the_vocabulary_keep_their_ids(ignore_merges, tmp_path):
     old = of_bytes([("a", "n"), ("t", "i")], ("<|end|>", "<|im_start|>"), ignore_merges=ignore_merges)
     extension = extend_for_texts(old, DOMAIN, 8)
@@ -241,7 +242,7 @@ def test_nothing_is_learnt_inside_an_added_token():
     assert " zz" in spelled and not [text for text in spelled if text.strip(" zxy")]
 
 
-@pytest.mark.parametrize("rule", ["gpt2", "gpt4"])
+@for_each("rule", ["gpt2", "gpt4"])
 def test_every_new_token_occurs_in_the_texts_it_was_learnt_from(rule):
     """None is such that the rule for words, the normaliser or another token would always come before it."""
     old = of_bytes(rule=WordRule(rule).pre_tokenizer())

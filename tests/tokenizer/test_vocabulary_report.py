@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from byte_tokenizer import byte_tokenizer
+from kit.tables import for_each
 from lmworks.records import Scored
 from lmworks.report import to_html
 from lmworks.tokenizer.fertility import Text
@@ -84,7 +85,7 @@ def test_mistakes_are_named(tiny_tokenizer):
         compare({}, {"eng": ENGLISH})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "interval", "words"),
     [
         (0.5, (0.4, 0.6), "50.0 % ± 10.0 %"),

@@ -10,6 +10,7 @@ import pytest
 
 from byte_tokenizer import byte_tokenizer
 from command_line import lmworks, refused, run
+from kit.tables import for_each
 from lmworks.adapt.adapter import load
 from lmworks.artefact import CURRENT, read_json, read_manifest, write_json
 from lmworks.build import build, run_alone
@@ -134,7 +135,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+@for_each("case", BAD)
 def test_rows_that_teach_nothing_are_refused_with_their_line(folder, tmp_path, case):
     task, row, told = BAD[case]
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))

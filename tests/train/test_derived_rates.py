@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.artefact import StageContext, StageResult
 from lmworks.train import train_stages
 from lmworks.train.config import PretrainConfig, TrainConfig
@@ -34,9 +35,7 @@ def test_the_rule_is_adams_and_muons():
     assert "DeepSeek" in reason(adam, "rate")[1]
 
 
-@pytest.mark.parametrize(
-    "optimizer", [Lion(), Sgd(), Lion(rate=3e-5), Sgd(rate=0.02), AdamW(rate=3e-4), Muon(rate=0.02)]
-)
+@for_each("optimizer", [Lion(), Sgd(), Lion(rate=3e-5), Sgd(rate=0.02), AdamW(rate=3e-4), Muon(rate=0.02)])
 def test_other_optimizers_and_given_rates_keep_theirs(optimizer):
     derived = derived_with(optimizer=optimizer)
     assert derived.rate == optimizer.rate
@@ -45,13 +44,13 @@ def test_other_optimizers_and_given_rates_keep_theirs(optimizer):
     assert "DeepSeek" not in why
 
 
-@pytest.mark.parametrize("optimizer", [Lion(), Sgd(), AdamW(), Muon(), AdamW(rate=3e-4)])
+@for_each("optimizer", [Lion(), Sgd(), AdamW(), Muon(), AdamW(rate=3e-4)])
 def test_a_given_rate_goes_before_the_optimizers(optimizer):
     derived = derive(replace(TARGETS, rate=0.005, train=TrainConfig(optimizer=optimizer)), 1024, 10**8)
     assert (derived.rate, reason(derived, "rate")) == (0.005, ("0.005", "as given"))
 
 
-@pytest.mark.parametrize("kind", [Cosine, Linear, WarmupStableDecay, InverseSqrt])
+@for_each("kind", [Cosine, Linear, WarmupStableDecay, InverseSqrt])
 def test_every_schedule_gets_the_warm_up_that_is_told(kind):
     derived, given = derived_with(schedule=kind()), derived_with(schedule=kind(warmup=37))
     assert derived.warmup == max(round(0.02 * derived.steps), 10)
@@ -59,7 +58,7 @@ def test_every_schedule_gets_the_warm_up_that_is_told(kind):
     assert reason(given, "warm-up") == ("37 steps", "the schedule's, as given")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("muon", "rates"),
     [
         (replace(Muon(), rate=0.004), [0.004, 0.004]),
@@ -93,7 +92,7 @@ def test_a_batch_larger_than_the_run_is_refused():
     assert derive(config, 1024, 10**8).steps == 1
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("sequences", "batch", "why_batch", "steps", "why_warmup"),
     [
         (3, 1, "too few for 200 steps", 3, "half of the steps"),
@@ -111,9 +110,7 @@ def test_the_reasons_of_a_tiny_run_are_what_bounds_it(sequences, batch, why_batc
     assert "DeepSeek" in long and "steps" not in long and "says" not in long
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "why"), [(Lion(beta1=0.8), "by default"), (Lion(rate=3e-5), "as given"), (Sgd(), "by default")]
-)
+@for_each(("optimizer", "why"), [(Lion(beta1=0.8), "by default"), (Lion(rate=3e-5), "as given"), (Sgd(), "by default")])
 def test_it_is_told_whether_a_rate_was_given(optimizer, why):
     assert why in reason(derived_with(optimizer=optimizer), "rate")[1]
 
@@ -124,7 +121,7 @@ def test_the_rate_of_short_runs_is_bounded():
     assert "at most 0.005" in reason(tiny, "rate")[1]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("optimizer", "schedule"), [(Lion(), InverseSqrt()), (Muon(), Linear()), (AdamW(), WarmupStableDecay(warmup=3))]
 )
 def test_what_was_derived_is_what_trains(optimizer, schedule, tmp_path, monkeypatch):

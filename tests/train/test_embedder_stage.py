@@ -11,6 +11,7 @@ import torch
 
 import lmworks
 from byte_tokenizer import byte_tokenizer
+from kit.tables import for_each
 from lmworks.artefact import read_manifest
 from lmworks.build import run_alone, stage_sections
 from lmworks.config import ConfigError
@@ -142,7 +143,7 @@ def test_the_order_in_a_batch_changes_no_loss():
     torch.testing.assert_close(losses[0].sum, losses[1].sum, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@for_each("family", ["llama", "gpt2"])
 def test_a_decoder_becomes_an_embedding_model_and_stays_one(family, tmp_path):
     checkpoint = with_pooling(new_checkpoint(family), "last")
     again = lmworks.load(checkpoint.save(tmp_path / "saved"))

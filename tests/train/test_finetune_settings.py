@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.adapt.config import FullConfig, LoraConfig
 from lmworks.config import from_mapping
 from lmworks.train import settings
@@ -63,7 +64,7 @@ def test_what_will_not_fit_is_refused_at_once_and_says_what_takes_the_memory(tin
         derive(tiny, length=512, batch=32, minutes=5, seconds=0.0)  # before steps are measured
 
 
-@pytest.mark.parametrize(("device", "fits"), [("cpu", True), ("cuda", False)])
+@for_each(("device", "fits"), [("cpu", True), ("cuda", False)])
 def test_a_model_that_was_loaded_takes_memory_of_the_cpu_alone(device, fits, tiny, monkeypatch):
     monkeypatch.setattr(settings, "device_of_rank", lambda: torch.device(device))
     monkeypatch.setattr(settings, "free_memory", lambda device: 10**12)
@@ -83,7 +84,7 @@ def test_an_adapter_takes_less_memory_than_all_weights(tiny):
     assert full - lora >= 10 * weights - 20 * trained
 
 
-@pytest.mark.parametrize(("losses", "says"), [((3.0, 2.0, 1.5), False), ((3.0, 1.5, 2.0), True)])
+@for_each(("losses", "says"), [((3.0, 2.0, 1.5), False), ((3.0, 1.5, 2.0), True)])
 def test_a_held_out_loss_that_rises_again_is_an_alarm(losses, says, tmp_path):
     common = {"kind": "validation", "n": 5, "signature": ""}
     lines = [{**common, "step": n, "loss": loss, "loss_interval": (loss, loss)} for n, loss in enumerate(losses)]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.artefact import StageContext
 from lmworks.config import ConfigError, from_mapping
 from lmworks.data.loader import Loader
@@ -35,7 +36,7 @@ MODELS = {
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", MODELS)
+@for_each("family", MODELS)
 def test_a_continuation_is_the_likeliest_token_each_time(family):
     """Against whole forwards without a cache; it ends where the context does, and before a token that stops it."""
     model = initialise(Transformer(MODELS[family]), seed=3)
@@ -179,7 +180,7 @@ def test_an_average_is_what_the_report_tells_of(tmp_path):
     assert len(section.figures) == 1
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "told"),
     [
         ({"minutes": 2.0}, "The setting minutes was given; the rest follows."),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.train.run_log import read_log
 from training_cases import write_text_dataset
 
@@ -53,7 +54,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [("float32", "full"), ("bfloat16", "full"), ("bfloat16", "lora")])
+@for_each("settings", [("float32", "full"), ("bfloat16", "full"), ("bfloat16", "lora")])
 def test_a_killed_run_ends_as_an_undisturbed_one(settings, tmp_path):
     dataset = write_text_dataset(tmp_path / "tokens")
     assert start(dataset, tmp_path / "one", *settings).wait() == 0

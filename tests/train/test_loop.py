@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kit.tables import for_each
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
 from lmworks.train.activation_checkpointing import blocks, checkpoint_activations
@@ -156,7 +157,7 @@ def test_low_precision_follows_float32(precision, steps, undisturbed, text_datas
     assert losses(tmp_path / "low")[-1] == pytest.approx(losses(undisturbed.folder)[-1], rel=0.02)
 
 
-@pytest.mark.parametrize("policy", ["blocks", "selective"])
+@for_each("policy", ["blocks", "selective"])
 def test_recomputing_changes_no_bit(policy, undisturbed, text_dataset, tmp_path):
     train(run_of(tmp_path, text_dataset, recompute=policy))
     assert losses(tmp_path) == losses(undisturbed.folder)
@@ -195,7 +196,7 @@ class TestGuards:
         assert events == ["the loss is nan at batch 11: skip"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "problem"),
     [
         ({"optimizer": Sgd(rate=0.1)}, "its optimizer was adamw, is sgd"),
@@ -232,7 +233,7 @@ def test_a_run_whose_last_step_is_left_out_is_saved_all_the_same(text_dataset, t
     assert run.checkpoints.steps() == [19]
 
 
-@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@for_each(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_a_signal_is_taken_after_the_step_and_loses_nothing(number, raised, undisturbed, text_dataset, tmp_path):
     stopped = run_of(tmp_path, text_dataset)
     stopped.progress = lambda done, *rest, **note: signal.raise_signal(number) if done == 7 else None
@@ -279,7 +280,7 @@ def test_a_checkpoint_without_its_optimizers_is_not_gone_on_from(text_dataset, t
         train(run)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "made", [lambda train: EmbedderConfig(("pairs.jsonl",), train=train), lambda train: SweepConfig(1.0, train=train)]
 )
 def test_stages_of_one_process_refuse_more(made):

@@ -1,6 +1,5 @@
 """The losses against torch's, against autograd, and against themselves in other chunks."""
 
-import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
@@ -8,6 +7,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from kit.tables import for_each
 from lmworks.model.heads import VocabularyProjection
 from lmworks.train.losses import cross_entropy, token_cross_entropy, token_log_probabilities
 
@@ -20,7 +20,7 @@ def a_projection(generator, softcap=None, bias=True, vocabulary=23, width=8, dty
     return VocabularyProjection(weight, added, softcap)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@for_each("smoothing", [0.0, 0.1])
 def test_cross_entropy_is_torchs(smoothing):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(50, 23, generator=generator) * 3
@@ -37,9 +37,9 @@ def test_z_loss_is_the_square_of_the_normaliser():
     torch.testing.assert_close(penalty, 0.5 * logits.exp().sum(dim=1).log().square().sum())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # with the kernel, and without
-@pytest.mark.parametrize("softcap", [None, 5.0])
-@pytest.mark.parametrize("bias", [True, False])
+@for_each("dtype", [torch.float32, torch.float64])  # with the kernel, and without
+@for_each("softcap", [None, 5.0])
+@for_each("bias", [True, False])
 def test_gradients_in_chunks_are_autograds(bias, softcap, dtype):
     generator = torch.Generator().manual_seed(1)
     projection = a_projection(generator, softcap, bias, dtype=dtype)

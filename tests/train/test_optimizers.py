@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.model.presets import gopher
 from lmworks.model.transformer import Transformer
 from lmworks.train.optimizer_config import AdamW, Muon, Sgd
@@ -26,7 +27,7 @@ def test_lion_is_algorithm_2():
         torch.testing.assert_close(ours, weight)
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (48, 16), (16, 64)])
+@for_each("shape", [(16, 16), (48, 16), (16, 64)])
 def test_newton_schulz_moves_singular_values_to_one(shape):
     """Between 0.7 and 1.2, as the authors say of these coefficients, from a tenth of the largest one on; the singular
     vectors stay."""
@@ -61,7 +62,7 @@ def test_muon_against_torch():
         torch.testing.assert_close(ours, theirs.detach(), atol=2e-3, rtol=0)  # bfloat16 inside of both
 
 
-@pytest.mark.parametrize("together", [1, 40, muon.BATCHED_VALUES])
+@for_each("together", [1, 40, muon.BATCHED_VALUES])
 def test_muon_gives_a_matrix_what_it_gives_it_alone(together, monkeypatch):
     """To the bit, whichever matrices are orthogonalised beside it."""
     monkeypatch.setattr(muon, "BATCHED_VALUES", together)
@@ -111,7 +112,7 @@ def test_muon_leaves_tables_of_positions_to_the_rest():
     assert id(named["decoder.blocks.0.attention.relative.projection.weight"]) in taken
 
 
-@pytest.mark.parametrize(("names", "classes"), [(slice(1, 2), ["Muon"]), (slice(2, 4), ["AdamW"])])
+@for_each(("names", "classes"), [(slice(1, 2), ["Muon"]), (slice(2, 4), ["AdamW"])])
 def test_an_optimizer_without_weights_is_left_out(names, classes):
     given = dict(list(weights().items())[names])
     found = build_optimizers(Muon(), given)
@@ -119,7 +120,7 @@ def test_an_optimizer_without_weights_is_left_out(names, classes):
     assert sum(len(group["params"]) for each in found for group in each.param_groups) == len(given)
 
 
-@pytest.mark.parametrize("build", [lambda: AdamW(rate=0), lambda: AdamW(beta1=1.0), lambda: Sgd(momentum=2)])
+@for_each("build", [lambda: AdamW(rate=0), lambda: AdamW(beta1=1.0), lambda: Sgd(momentum=2)])
 def test_what_no_optimizer_can_be_is_refused(build):
     with pytest.raises(ValueError, match="must"):
         build()

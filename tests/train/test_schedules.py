@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.train.optimizer_config import Cosine, InverseSqrt, Linear, WarmupStableDecay
 from lmworks.train.schedules import multiplier
 
 SCHEDULES = [Cosine(10, 0.1), Linear(10, 0.2), WarmupStableDecay(10, 0.25, 0.0), InverseSqrt(10)]
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.kind)
+@for_each("schedule", SCHEDULES)
 def test_the_warm_up_rises_in_equal_steps_to_one(schedule):
     assert [multiplier(schedule, step, 100) for step in range(10)] == pytest.approx([(n + 1) / 10 for n in range(10)])
     assert multiplier(schedule, 10, 100) == pytest.approx(1.0, abs=0.05)
@@ -28,7 +29,7 @@ def test_linear():
     assert [multiplier(Linear(20, 0.0), step, 100) for step in (20, 60, 90)] == pytest.approx([1.0, 0.5, 0.125])
 
 
-@pytest.mark.parametrize(("shape", "half"), [("linear", 0.5), ("sqrt", 1 - 0.5**0.5)])
+@for_each(("shape", "half"), [("linear", 0.5), ("sqrt", 1 - 0.5**0.5)])
 def test_warmup_stable_decay(shape, half):
     schedule = WarmupStableDecay(0, 0.2, 0.0, shape)
     assert [multiplier(schedule, step, 100) for step in (0, 79, 80, 90)] == pytest.approx([1.0, 1.0, 1.0, half])
@@ -56,7 +57,7 @@ def test_a_multiplier_lies_between_zero_and_one(schedule, steps, data):
     assert 0 <= multiplier(schedule, step, steps) <= 1
 
 
-@pytest.mark.parametrize("build", [lambda: Cosine(-1), lambda: Cosine(final=2), lambda: WarmupStableDecay(decay=1.5)])
+@for_each("build", [lambda: Cosine(-1), lambda: Cosine(final=2), lambda: WarmupStableDecay(decay=1.5)])
 def test_what_no_schedule_can_be_is_refused(build):
     with pytest.raises(ValueError, match="must lie between"):
         build()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.artefact import LockedError, lock
 from lmworks.model import masks
 from lmworks.train.config import GuardConfig
@@ -118,9 +119,7 @@ def test_jumps_that_are_no_row_do_not_end_it():
     assert guard.in_a_row == 0
 
 
-@pytest.mark.parametrize(
-    ("steps", "cursor", "problem"), [(30, 15, "loss is nan, and 10 steps in a row"), (5, 5, "no step was taken")]
-)
+@for_each(("steps", "cursor", "problem"), [(30, 15, "loss is nan, and 10 steps in a row"), (5, 5, "no step was taken")])
 def test_a_loss_that_stays_no_number_ends_the_run(steps, cursor, problem, text_dataset, tmp_path):
     """Weights that were spoilt at batch 5, or before the first: a run that leaves all steps out has not succeeded."""
     first_bad = 5 if steps == 30 else 0

@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.train.config import EmbedderConfig, Family, PretrainConfig, TrainConfig
 from lmworks.train.optimizer_config import Muon, Sgd
 from lmworks.train.parallel.config import ParallelConfig
@@ -11,7 +12,7 @@ from lmworks.train.planning.model_shape import FAMILIES
 from lmworks.train.sweep.config import SweepConfig
 
 
-@pytest.mark.parametrize("degrees", [{"tensor": 2}, {"pipeline": 2}, {"context": 2}, {"data": 2, "zero": 3}])
+@for_each("degrees", [{"tensor": 2}, {"pipeline": 2}, {"context": 2}, {"data": 2, "zero": 3}])
 def test_samples_that_no_process_could_continue(degrees):
     parallel = ParallelConfig(**degrees)
     assert not parallel.generates
@@ -20,7 +21,7 @@ def test_samples_that_no_process_could_continue(degrees):
         TrainConfig(parallel=parallel, samples=("Once",))
 
 
-@pytest.mark.parametrize("degrees", [{}, {"zero": 3}, {"data": 2}, {"data": 2, "zero": 1}])
+@for_each("degrees", [{}, {"zero": 3}, {"data": 2}, {"data": 2, "zero": 1}])
 def test_samples_of_a_process_that_has_the_whole_model(degrees):
     assert TrainConfig(parallel=ParallelConfig(**degrees), samples=("Once",)).parallel.generates
 
@@ -35,8 +36,8 @@ def test_an_embedding_model_continues_nothing():
         EmbedderConfig(("pairs.jsonl",), train=TrainConfig(samples=("Once",)))
 
 
-@pytest.mark.parametrize("optimizer", [Sgd, Muon])
-@pytest.mark.parametrize("momentum", [1.0, -0.1, float("nan")])
+@for_each("optimizer", [Sgd, Muon])
+@for_each("momentum", [1.0, -0.1, float("nan")])
 def test_a_momentum_that_forgets_nothing(optimizer, momentum):
     with pytest.raises(ValueError, match="momentum must be 0 or more and below 1"):
         optimizer(momentum=momentum)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import lmworks
+from kit.tables import for_each
 from lmworks.adapt import load_adapter
 from lmworks.artefact import StageContext, read_manifest
 from lmworks.build import run_alone
@@ -286,8 +287,8 @@ class TestDial:
         assert 3.6e6 < little.steps * little.batch * 512 < 4.04e6  # a model that takes the minutes for all of it
         assert little.model.embedding.width > much.model.embedding.width
 
-    @pytest.mark.parametrize("available", [10**9, 10**6])
-    @pytest.mark.parametrize("minutes", [1, 5, 10, 20, 45])
+    @for_each("available", [10**9, 10**6])
+    @for_each("minutes", [1, 5, 10, 20, 45])
     def test_the_minutes_are_those_that_the_run_takes(self, minutes, available):
         """Also where the shapes of models are far from each other, and most of a step does not grow with the model."""
 
@@ -319,7 +320,7 @@ class TestDial:
         with pytest.raises(ValueError, match=r"tokens=1e\+09 would go into .* fewer tokens"):
             derive(PretrainConfig(minutes=0.2, tokens=10**9), 4096, 10**9, self.measure(1e11))
 
-    @pytest.mark.parametrize("minutes", [0.5, 1, 2, 3, 4, 6, 8, 12])
+    @for_each("minutes", [0.5, 1, 2, 3, 4, 6, 8, 12])
     def test_any_number_of_minutes_is_a_run(self, minutes):
         """No hole between the sizes: more minutes are never a smaller run."""
         one, more = (
@@ -344,7 +345,7 @@ def test_every_setting_of_the_loop_is_described():
     assert TrainConfig().precision == "float32"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("family", "objective"),
     [
         ("bert", "masked"),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.data.loader import Loader
 from lmworks.model.checkpoint import load
 from lmworks.train.config import TrainConfig
@@ -136,7 +137,7 @@ def test_a_bfloat16_model_is_trained_in_float32_where_that_is_asked_for(tmp_path
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[1])
 
 
-@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+@for_each("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
 def test_saved_state_goes_to_where_the_weights_are(device):
     """All of it: fused AdamW counts its steps beside them."""
     layer = linear().to(device)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.model import masks
 from lmworks.model.config import MaskedLanguageModelHead, Norm
 from lmworks.model.presets import bert
@@ -32,7 +33,7 @@ def direct(logits, targets, asked, sizes):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("micro_batch", [None, 2])
+@for_each("micro_batch", [None, 2])
 def test_prefix_language_model(micro_batch, tmp_path):
     batch = batch_of(tmp_path / "d", some_documents(), 32)
     model, objective = new_checkpoint().model, PrefixLanguageModel()
@@ -45,7 +46,7 @@ def test_prefix_language_model(micro_batch, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("micro_batch", [None, 2])
+@for_each("micro_batch", [None, 2])
 def test_masked_language_model(micro_batch, tmp_path):
     batch = batch_of(tmp_path / "d", some_documents(), 32)
     head = MaskedLanguageModelHead("gelu", Norm("layer", 1e-12))

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, trainers
 
+from kit.tables import for_each
 from lmworks.tokenizer.config import BpeConfig
 from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -34,7 +35,7 @@ def their_merges(texts, rule: WordRule, size: int) -> list[list[str]]:
     return json.loads(theirs.to_str())["model"]["merges"]
 
 
-@pytest.mark.parametrize(("words", "digits"), RULES)
+@for_each(("words", "digits"), RULES)
 def test_tokenizers_learns_the_same(words, digits):
     config = BpeConfig(vocabulary_size=2000, words=words, digits=digits)
     trained = train_bpe(TEXTS, config)
@@ -78,7 +79,7 @@ def test_special_tokens_come_first_and_text_never_becomes_one(tokenizer):
     assert 0 not in tokenizer.encode("<|endoftext|>" * 3)
 
 
-@pytest.mark.parametrize("words", ["none", "metaspace"])
+@for_each("words", ["none", "metaspace"])
 def test_a_special_token_is_not_learnt_from_texts_full_of_it(words):
     config = BpeConfig(vocabulary_size=400, words=words)
     trained = train_bpe(["<|endoftext|>"] * 50, config)
@@ -124,7 +125,7 @@ def test_fewer_tokens_than_asked_for_are_no_error_and_no_text_is_one():
         train_bpe("a text")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "message"),
     [
         ({"vocabulary_size": 256}, "257"),

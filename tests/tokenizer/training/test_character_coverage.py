@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.tokenizer.config import BpeConfig, UnigramConfig, WordPieceConfig
 from lmworks.tokenizer.training.initial_symbols import spell_characters
 from lmworks.tokenizer.training.trainers import train_bpe, train_unigram, train_wordpiece
@@ -27,7 +28,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@for_each("case", CASES)
 def test_what_is_left_out_is_counted_and_named(case):
     train, config, becomes = CASES[case]
     found = train([TEXT, RARE], config).uncovered
@@ -49,7 +50,7 @@ def test_words_of_wordpiece_become_unknown_as_a_whole():
     assert trained.tokenizer.encode("1984") == [trained.tokenizer.special_ids["[UNK]"]]
 
 
-@pytest.mark.parametrize("case", CASES)
+@for_each("case", CASES)
 def test_nothing_is_said_where_every_character_has_a_token(case):
     train, config, _ = CASES[case]
     found = train([TEXT], config).uncovered

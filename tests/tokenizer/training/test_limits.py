@@ -7,6 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 
+from kit.tables import for_each
 from lmworks.tokenizer.config import MOST, BpeConfig, UnigramConfig, WordPieceConfig
 from lmworks.tokenizer.training.initial_symbols import spell_bytes
 from lmworks.tokenizer.training.merges import learn_merges
@@ -22,20 +23,20 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize(("config", "name"), NUMBERS, ids=lambda part: getattr(part, "__name__", part))
-@pytest.mark.parametrize("value", [MOST + 1, 2**31, 2**32 + 300, 10**10, 2**63, 2**64 + 300])
+@for_each(("config", "name"), NUMBERS)
+@for_each("value", [MOST + 1, 2**31, 2**32 + 300, 10**10, 2**63, 2**64 + 300])
 def test_numbers_above_the_limit_are_refused(config, name, value):
     with pytest.raises(ValueError, match=rf"^{name} must lie between \d+ and 1,000,000,000, got {value}$"):
         config(**{name: value})
 
 
-@pytest.mark.parametrize(("config", "name"), NUMBERS, ids=lambda part: getattr(part, "__name__", part))
+@for_each(("config", "name"), NUMBERS)
 def test_numbers_below_the_least_are_refused(config, name):
     with pytest.raises(ValueError, match=f"^{name} must lie between"):
         config(**{name: -1})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("train", "config", "reasonable"),
     [
         (train_bpe, BpeConfig(vocabulary_size=MOST, max_token_length=MOST), BpeConfig(vocabulary_size=50_000)),
@@ -50,7 +51,6 @@ def test_numbers_below_the_least_are_refused(config, name):
             UnigramConfig(vocabulary_size=50_000, max_piece_length=1_000),
         ),
     ],
-    ids=["bpe", "wordpiece", "unigram"],
 )
 def test_an_absurd_size_ends_where_nothing_is_left_to_learn(train, config, reasonable):
     steps = []
@@ -60,7 +60,7 @@ def test_an_absurd_size_ends_where_nothing_is_left_to_learn(train, config, reaso
     assert all(total is None or 0 <= total < 20 * len(TEXT) for _, total, _ in steps)
 
 
-@pytest.mark.parametrize("compiled", [True, False])
+@for_each("compiled", [True, False])
 def test_what_is_asked_of_the_learner_beyond_the_words_means_no_more(monkeypatch, compiled):
     if not compiled:
         monkeypatch.setattr("lmworks.tokenizer.library.load", lambda: None)

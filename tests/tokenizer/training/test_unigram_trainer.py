@@ -21,6 +21,7 @@ from reference_lattice import PythonLattice
 from reference_tokenizer import reference_encoder
 from tokenizers import models, pre_tokenizers, trainers
 
+from kit.tables import for_each
 from lmworks.tokenizer import library
 from lmworks.tokenizer.config import UnigramConfig
 from lmworks.tokenizer.tokenizer import Tokenizer
@@ -144,7 +145,7 @@ def test_the_best_segmentations_are_the_best_of_all(kind, words, seed):
         assert instead == (best(name, score.keys() - {name}) if len(name) > 1 else ())
 
 
-@pytest.mark.parametrize("kind", LATTICES)
+@for_each("kind", LATTICES)
 def test_dropped_pieces_are_gone(kind):
     words = {"banana": 3, "bandana": 2, "ananas": 4}
     lattice = lattice_of(kind, words)
@@ -160,7 +161,7 @@ def test_dropped_pieces_are_gone(kind):
     np.testing.assert_allclose(likelihood, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", LATTICES)
+@for_each("kind", LATTICES)
 def test_a_long_word_neither_vanishes_nor_overflows(kind):
     """Its probability is some 10^-1,000, and double precision ends at 10^-308."""
     word = "".join(random.Random(2).choices("abcdef", k=4000))
@@ -175,7 +176,7 @@ def test_a_long_word_neither_vanishes_nor_overflows(kind):
     np.testing.assert_allclose(sum(counts @ lattice.lengths for counts, _ in parts), len(word) + 2, rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", LATTICES)
+@for_each("kind", LATTICES)
 def test_expectation_and_maximisation_never_lower_the_likelihood(kind):
     """With the expected shares as probabilities; digamma's are another objective's."""
     words = Counter(re.findall(r"\w+", f"{textwrap.__doc__} {inspect.__doc__} {argparse.__doc__}"))
@@ -388,7 +389,7 @@ def test_fewer_tokens_than_asked_for_are_no_error_and_no_text_is_one():
         train_unigram(["", ""])
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "message"),
     [
         ({"vocabulary_size": 3}, "vocabulary_size must lie between 4 and"),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.tokenizer.pre_tokenizer import WordRule
 from lmworks.tokenizer.training.word_counts import CompiledTable, PythonTable, WordCounts, count_words
 
@@ -47,7 +48,7 @@ def test_rare_words_are_left_out():
     assert dict(words) == {word: count for word, count in expected(many_texts()).items() if count >= 3}
 
 
-@pytest.mark.parametrize("kind", [CompiledTable, PythonTable])
+@for_each("kind", [CompiledTable, PythonTable])
 def test_tables_count_and_add(kind):
     table = kind(RULE)
     table.count([b"one two two", "zwölf ".encode()])
@@ -64,7 +65,7 @@ def test_without_the_compiled_part(monkeypatch):
     assert list(count_words(texts, RULE)) == list(compiled)
 
 
-@pytest.mark.parametrize("kind", [CompiledTable, PythonTable])
+@for_each("kind", [CompiledTable, PythonTable])
 def test_words_that_are_too_long_for_the_table_are_refused(kind, monkeypatch):
     """The limit is 4 GiB; here it is 10 bytes."""
     monkeypatch.setattr("lmworks.tokenizer.training.word_counts.LONGEST_WORD", 10)

@@ -8,6 +8,7 @@ import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from kit.tables import for_each
 from lmworks.tokenizer.config import WordPieceConfig
 from lmworks.tokenizer.training.trainers import train_wordpiece
 
@@ -26,7 +27,7 @@ def their_vocabulary(texts, size: int, lowercase: bool) -> set[str]:
     return set(json.loads(theirs.to_str())["model"]["vocab"])
 
 
-@pytest.mark.parametrize("lowercase", [True, False])
+@for_each("lowercase", [True, False])
 def test_tokenizers_learns_the_same_pieces(lowercase):
     """Of equally frequent pairs theirs takes one by ids that change from run to run: the end of the list may differ."""
     config = WordPieceConfig(vocabulary_size=500, lowercase=lowercase, coverage=1.0)

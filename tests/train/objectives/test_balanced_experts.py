@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kit.tables import for_each
 from lmworks.data.loader import Loader
 from lmworks.model.mixture_of_experts import load_balancing_loss, observe_routing, router_z_loss
 from lmworks.train.config import TrainConfig
@@ -52,7 +53,7 @@ def objective_of(family):
     return SpanCorruption(tuple(range(200, 250)), 256) if family == "switch" else CausalLanguageModel()
 
 
-@pytest.mark.parametrize("family", ["mixtral", "switch"])
+@for_each("family", ["mixtral", "switch"])
 def test_micro_batches_and_padding_change_no_gradient(family, text_dataset, tmp_path):
     gradients, reported = [], []
     for size in (None, 3, 1):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from byte_tokenizer import byte_tokenizer
+from kit.tables import for_each
 from lmworks.data.token_groups import GroupBatch
 from lmworks.data.training_rows import pair_groups
 from lmworks.model.config import PoolHead
@@ -69,8 +70,8 @@ class TestInvariances:
         assert padded == pytest.approx(whole, rel=1e-5)
         same_gradients(others, gradients)
 
-    @pytest.mark.parametrize("symmetric", [False, True])
-    @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+    @for_each("symmetric", [False, True])
+    @for_each("chunk", [1, 2, 3, 100])
     def test_chunks_change_neither_loss_nor_gradients(self, family, symmetric, chunk):
         model, batch = new_model(MODELS[family], family), batch_of_pairs(negatives=["neither", "nor"])
         objective = Contrastive(symmetric=symmetric)
@@ -81,7 +82,7 @@ class TestInvariances:
         same_gradients(others, gradients)
 
 
-@pytest.mark.parametrize("micro_batch", [None, 1, 2])
+@for_each("micro_batch", [None, 1, 2])
 def test_the_micro_batches_of_a_step_do_not_split_the_negatives(micro_batch):
     """Which they would change: five pairs in parts of two would have two documents to choose from, not five."""
     model, objective = new_model(MODELS["bert"], "bert"), Contrastive()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from transformers import BertForMaskedLM
 
 from byte_tokenizer import byte_tokenizer
+from kit.tables import for_each
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import assemble
 from lmworks.model.config import MaskedLanguageModelHead, Norm
@@ -45,7 +46,7 @@ class TestInvariances:
     def test_padding(self, tmp_path):
         check_padding(new_model(CONFIG, "bert"), MaskedLanguageModel(VOCABULARY), a_batch(tmp_path / "d"))
 
-    @pytest.mark.parametrize("apart", [True, False])
+    @for_each("apart", [True, False])
     def test_documents_see_each_other_only_where_they_may(self, apart, tmp_path):
         """A token of one document is changed: the loss of the others stays, if they are apart."""
         model, objective = new_model(CONFIG, "bert"), MaskedLanguageModel(VOCABULARY, apart=apart)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from transformers import T5ForConditionalGeneration
 
 from byte_tokenizer import byte_tokenizer
+from kit.tables import for_each
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.checkpoint import assemble
 from lmworks.model.presets import t5
@@ -42,7 +43,7 @@ def a_batch(folder, lengths=(7, 20, 3, 12, 9, 15, 1, 18)):
 
 
 class TestInvariances:
-    @pytest.mark.parametrize("apart", [True, False])
+    @for_each("apart", [True, False])
     def test_parts_and_order(self, apart, tmp_path):
         objective = SpanCorruption(SENTINELS, END, apart=apart)
         check_parts(new_model(CONFIG, "t5").double(), objective, a_batch(tmp_path / "d"))

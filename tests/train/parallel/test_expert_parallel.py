@@ -24,6 +24,7 @@ from divided_cases import (
     summed,
     take,
 )
+from kit.tables import for_each
 from lmworks.model.mixture_of_experts import Router
 from lmworks.model.transformer import Transformer
 from lmworks.train.objectives.objective import count_rows, select_rows
@@ -71,8 +72,8 @@ def _of_expert(name: str) -> bool:
     return ".experts." in name
 
 
-@pytest.mark.parametrize("devices", [2, 4])
-@pytest.mark.parametrize("name", ["mixtral", "switch"])
+@for_each("devices", [2, 4])
+@for_each("name", ["mixtral", "switch"])
 def test_a_mixture_has_the_losses_and_gradients_of_one_process(name: str, devices: int) -> None:
     on_ranks(devices, _equal_to_one_process, name)
 
@@ -95,7 +96,7 @@ def _sent() -> float:
     return sent.total
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@for_each("devices", [2, 4])
 def test_each_device_sends_what_the_plan_says(devices: int) -> None:
     layout = Layout(data=devices, expert=devices, sequences=3, length=LENGTH)
     expected = communication_bytes(MODELS["mixtral"], layout, NUMBERS["float32"])["expert"]

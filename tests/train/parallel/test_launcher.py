@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
+from kit.tables import for_each
 from lmworks.artefact import StageContext
 from lmworks.config import from_mapping, to_mapping
 from lmworks.train.config import CheckpointConfig, PretrainConfig, TrainConfig
@@ -206,7 +207,7 @@ def test_a_task_is_told_whole(inputs, tmp_path):
     assert from_mapping(PretrainConfig, task.config) == config_of()
 
 
-@pytest.mark.parametrize("error", [ValueError("a"), FileNotFoundError("b"), TrainingStoppedError("c"), KeyError("d")])
+@for_each("error", [ValueError("a"), FileNotFoundError("b"), TrainingStoppedError("c"), KeyError("d")])
 def test_errors_that_come_again_are_told(error, tmp_path):
     answer = Answer.of_error(error)
     assert answer is not None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kit.tables import for_each
 from lmworks.data.loader import Loader
 from lmworks.train.config import TrainConfig
 from lmworks.train.gradient_accumulation import compute_gradients
@@ -146,7 +147,7 @@ def losses_of(dataset: Path, folder: Path, parallel: ParallelConfig, family: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@for_each("family", ["llama", "gpt2"])
 def test_compiled_blocks_send_in_one_order(family, dataset, tmp_path):
     """Also where a bias is added once for all devices, and where blocks are recomputed."""
     alone = losses_of(dataset, tmp_path / "alone", ALONE, family, compiled=False)

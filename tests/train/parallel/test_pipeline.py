@@ -229,7 +229,7 @@ COMPILED = [Case("llama", pipeline(2, chunks=2), 2, compile=True)]
 ALL = [(2, TWO), (4, FOUR), *slow((4, MORE), (2, COMPILED))]
 
 
-@pytest.mark.parametrize(("devices", "cases"), ALL, ids=["two", "four", "more of four", "compiled"])
+@pytest.mark.parametrize(("devices", "cases"), ALL)
 def test_losses_and_gradients_are_those_of_one_process(devices: int, cases: list[Case]) -> None:
     """Bit for bit, as each device does what one process does, in its order. What is held, kept and sent is planned."""
     on_ranks(devices, _equal_to_one_process, cases)

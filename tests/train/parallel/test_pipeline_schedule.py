@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributed.pipelining import schedules as theirs
 
+from kit.tables import for_each
 from lmworks.train.parallel.config import ParallelConfig
 from lmworks.train.parallel.pipeline_schedule import Action, forward_only, schedules, steps, timeline
 from lmworks.train.planning.compute import bubble_share
@@ -128,8 +129,8 @@ def theirs_of(kind: str, layout: Layout, rank: int) -> list[Action]:
     ]
 
 
-@pytest.mark.parametrize("micro_batches", [4, 8, 12])
-@pytest.mark.parametrize("kind", ["ScheduleGPipe", "Schedule1F1B", "ScheduleInterleaved1F1B"])
+@for_each("micro_batches", [4, 8, 12])
+@for_each("kind", ["ScheduleGPipe", "Schedule1F1B", "ScheduleInterleaved1F1B"])
 def test_orders_are_those_of_pytorch(kind: str, micro_batches: int) -> None:
     layout = Layout(
         pipeline=4,

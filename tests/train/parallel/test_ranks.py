@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from kit.tables import for_each
 from lmworks.data.loader import Loader
 from lmworks.train.config import TrainConfig
 from lmworks.train.loop import _Clock
@@ -39,7 +40,7 @@ class _Ranks(Ranks):
     size, device = 8, torch.device("cpu")  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("device", "machines", "cores", "threads", "peaks"),
     [
         ("cuda", 2, 16, 4, 8),  # a GPU each
@@ -66,7 +67,7 @@ def test_processes_of_one_machine_share_its_cores(device, machines, cores, threa
     assert rates["utilisation"] == pytest.approx(rates["tokens_per_second"] * clock.flops_per_token / (peaks * 1e9))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("gpus", "environment", "device"),
     [
         (0, {}, "cpu"),

@@ -23,6 +23,7 @@ from divided_cases import (
     objective_of,
     take,
 )
+from kit.tables import for_each
 from lmworks.model.config import ModelConfig
 from lmworks.model.heads import VocabularyProjection
 from lmworks.model.presets import llama
@@ -90,7 +91,7 @@ def _held(names: list[str]) -> list[int]:
     return [held(shard_tensors(new_model(name), mesh)) for name in names]
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@for_each("devices", [2, 4])
 def test_each_device_holds_what_the_plan_says(devices: int) -> None:
     names = list(MODELS) if devices == 2 else FEWER_KEYS
     expected = [device_share(MODELS[name], Layout(tensor=devices)).parameters for name in names]
@@ -111,8 +112,8 @@ def _sent(sequence: bool, policy: Recompute) -> tuple[float, float]:
     return sent.total, 2 * norms * (mesh.size() - 1) / mesh.size()
 
 
-@pytest.mark.parametrize("policy", ["nothing", "blocks"])
-@pytest.mark.parametrize("sequence", [False, True])
+@for_each("policy", ["nothing", "blocks"])
+@for_each("sequence", [False, True])
 def test_each_device_sends_what_the_plan_says(sequence: bool, policy: Recompute) -> None:
     layout = Layout(tensor=2, sequence_parallel=sequence, sequences=3, length=LENGTH, recompute=policy)
     expected = communication_bytes(MODELS["llama"], layout, NUMBERS["float32"])["tensor"]
@@ -228,7 +229,7 @@ def _wide(layers: int) -> ModelConfig:
     return llama(VOCABULARY, 64, layers, heads=4, kv_heads=2, hidden=96, context_length=64)
 
 
-@pytest.mark.parametrize("sequence", [False, True])
+@for_each("sequence", [False, True])
 def test_each_device_keeps_the_activations_that_the_plan_says(sequence: bool) -> None:
     """To 1 %: statistics of norms are float32 in the plan."""
     layout, numbers = Layout(tensor=2, sequence_parallel=sequence, sequences=2, length=64), Numbers(8, 8, 8)

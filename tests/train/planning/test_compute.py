@@ -5,6 +5,7 @@ import torch
 from published_runs import MEMORY_RUNS, RUNS
 from torch.utils.flop_counter import FlopCounterMode
 
+from kit.tables import for_each
 from lmworks.model import presets
 from lmworks.model.model_costs import count_parameters
 from lmworks.model.presets.sizes import SIZES
@@ -34,7 +35,7 @@ def test_forward_and_backward_take_what_torch_counts():
     assert train_flops_per_token(SMALL, 32) == pytest.approx(counted, abs=scores)
 
 
-@pytest.mark.parametrize("name", ["llama2-7b", "gpt2-124m"])
+@for_each("name", ["llama2-7b", "gpt2-124m"])
 def test_operations_follow_the_formula_of_megatron(name):
     """Narayanan et al. 2021, appendix: without recomputation 72 B s l h² (1 + s / 6 h + V / 12 l h), for a feed-forward
     of 4 h; that of LLaMA has three matrices of nearly 8/3 h."""
@@ -50,12 +51,12 @@ def test_a_step_has_the_tokens_of_all_replicas_and_micro_batches():
     assert layout.devices == 6 and layout.tokens_per_step == 480 and layout.tokens_per_device == 16
 
 
-@pytest.mark.parametrize("run", [run for run in RUNS if run.flops is not None], ids=lambda run: run.size)
+@for_each("run", [run for run in RUNS if run.flops is not None])
 def test_published_operations_are_6_n_d(run):
     assert run.six_n_d() == pytest.approx(run.flops, rel=0.01)
 
 
-@pytest.mark.parametrize("size", ["llama2-7b", "llama2-13b", "llama2-70b", "llama3.1-405b"])
+@for_each("size", ["llama2-7b", "llama2-13b", "llama2-70b", "llama3.1-405b"])
 def test_published_hours_mean_a_plausible_utilisation(size):
     """LLaMA 3 405B: 38 to 43 % while it ran (Grattafiori et al. 2024, table 4); the hours hold its interruptions
     too."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kit.tables import for_each
 from lmworks.train.planning.hyperparameters import RULES, critical_batch_tokens
 
 
@@ -13,7 +14,7 @@ def test_the_critical_batch_of_a_loss():
         critical_batch_tokens(0)
 
 
-@pytest.mark.parametrize("name", RULES)
+@for_each("name", RULES)
 def test_larger_models_take_smaller_rates_and_more_tokens_no_smaller_batches(name):
     suggest = RULES[name].suggest
     small, large, longer = suggest(1e8, 2e9), suggest(1e10, 2e9), suggest(1e8, 2e11)

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from kit.tables import for_each
 from lmworks.adapt.task_head import with_further_tokens
 from lmworks.model import presets
 from lmworks.model.model_costs import count_parameters
@@ -74,8 +75,8 @@ def bytes_saved(model, *ids):
     return sum(saved.values())
 
 
-@pytest.mark.parametrize("numbers", DTYPES)
-@pytest.mark.parametrize("name", MODELS)
+@for_each("numbers", DTYPES)
+@for_each("name", MODELS)
 def test_activations_are_what_autograd_saves(name, numbers):
     config = MODELS[name]
     layout = Layout(sequences=BATCH, length=LENGTH)
@@ -93,8 +94,8 @@ def test_an_encoder_and_a_decoder_keep_what_both_do():
     assert expected == pytest.approx(bytes_saved(model, ids, ids), rel=CLOSE)
 
 
-@pytest.mark.parametrize("numbers", DTYPES)
-@pytest.mark.parametrize("name", ["gpt2", "llama, grouped"])
+@for_each("numbers", DTYPES)
+@for_each("name", ["gpt2", "llama, grouped"])
 def test_steps_ahead_keep_what_blocks_and_joins_do(name, numbers):
     config = with_further_tokens(MODELS[name], 2)
     model, ids = build(config, DTYPES[numbers]), draw()
@@ -131,7 +132,7 @@ def test_steps_ahead_are_in_the_peak_and_recomputed(policy):
     assert expected == pytest.approx(peak.most, rel=0.03)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama, grouped", "mixtral"])
+@for_each("name", ["gpt2", "llama, grouped", "mixtral"])
 def test_states_are_counted_to_the_byte(name):
     model = build(MODELS[name])
     optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
@@ -255,13 +256,13 @@ def test_zero_is_as_published():
         assert memory.states == pytest.approx(zero_states(count, 64, stage))
 
 
-@pytest.mark.parametrize("name", SIZES)
+@for_each("name", SIZES)
 def test_one_device_holds_every_parameter(name):
     config = SIZES[name].config
     assert device_share(config, Layout()).parameters == count_parameters(config)
 
 
-@pytest.mark.parametrize("name", ["llama3.1-405b", "gpt-neox-20b", "mixtral-8x7b"])
+@for_each("name", ["llama3.1-405b", "gpt-neox-20b", "mixtral-8x7b"])
 def test_the_devices_of_a_pipeline_hold_every_parameter_once(name):
     config = SIZES[name].config
     for layout in (Layout(pipeline=4), Layout(pipeline=4, chunks=2, micro_batches=4)):
@@ -328,7 +329,7 @@ def test_what_is_not_counted_is_said():
     assert any("dense masks" in note for note in expected_memory(MODELS["gemma2"], Layout(length=LENGTH)).notes)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("settings", "problem"),
     [
         ({"tensor": 3}, "use a divisor"),

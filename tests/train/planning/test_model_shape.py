@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kit.tables import for_each
 from lmworks.model.model_costs import count_parameters
 from lmworks.model.presets.sizes import SIZES
 from lmworks.train.planning.model_shape import (
@@ -15,14 +16,14 @@ from lmworks.train.planning.model_shape import (
 )
 
 
-@pytest.mark.parametrize("name", ["llama2-7b", "llama2-13b"])
+@for_each("name", ["llama2-7b", "llama2-13b"])
 def test_the_parameters_of_llama_give_its_shape(name):
     config = SIZES[name].config
     chosen = choose_shape(count_parameters(config), "llama", config.embedding.vocabulary, config.context_length)
     assert chosen == config
 
 
-@pytest.mark.parametrize(("name", "family"), [("gpt2-124m", "gpt2"), ("gpt3-175b", "gpt2")])
+@for_each(("name", "family"), [("gpt2-124m", "gpt2"), ("gpt3-175b", "gpt2")])
 def test_the_parameters_of_gpt_give_its_width_layers_and_heads(name, family):
     config = SIZES[name].config
     shape = explain_shape(count_parameters(config), family, config.embedding.vocabulary, config.context_length)
@@ -32,7 +33,7 @@ def test_the_parameters_of_gpt_give_its_width_layers_and_heads(name, family):
     assert (shape.dimensions.heads, shape.dimensions.hidden) == (block.attention.heads, block.feed_forward.hidden)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "gpt_neox"])
+@for_each("family", ["llama", "qwen3", "gpt2", "gpt_neox"])
 def test_every_size_follows_the_rule(family):
     for parameters in np.logspace(7, 12, 41):
         vocabulary = 1000 if parameters < 1e8 else 32_000
@@ -47,8 +48,8 @@ def test_every_size_follows_the_rule(family):
         assert d.tied == (family == "gpt2" or d.vocabulary * d.width > 0.2 * parameters)
 
 
-@pytest.mark.parametrize("vocabulary", [5, 4096, 262_144])
-@pytest.mark.parametrize("family", FAMILIES)
+@for_each("vocabulary", [5, 4096, 262_144])
+@for_each("family", FAMILIES)
 def test_the_parameters_of_the_smallest_model_give_it(family, vocabulary):
     """Also where most of them are a table of positions."""
     least = FAMILIES[family].smallest(vocabulary, 2048)

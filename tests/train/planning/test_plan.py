@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 import command_line
+from kit.tables import for_each
 from lmworks.cli.plan_command import _measure, _print_tables
 from lmworks.config import ConfigError, from_mapping
 from lmworks.model import presets
@@ -36,7 +37,7 @@ def hundred_teraflops(config, layout, numbers):
 lmworks = partial(command_line.lmworks, "plan")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "asked"),
     [
         ({"flops": 1e21}, "flops"),
@@ -116,8 +117,8 @@ def test_hours_buy_what_then_takes_those_hours():
     assert plan.duration.hours * 3600 == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("tokens", [None, 11e6])
-@pytest.mark.parametrize("minutes", [10, 20, 60])
+@for_each("tokens", [None, 11e6])
+@for_each("minutes", [10, 20, 60])
 def test_hours_where_much_of_a_step_does_not_grow_with_the_model(minutes, tokens):
     """As with the head of a large vocabulary: the time is far from a multiple of the parameters."""
 
@@ -130,7 +131,7 @@ def test_hours_where_much_of_a_step_does_not_grow_with_the_model(minutes, tokens
     assert plan.duration.hours * 60 == pytest.approx(minutes, rel=0.15)  # models come in steps of some 10 %
 
 
-@pytest.mark.parametrize("model", ["llama", "gpt2"])
+@for_each("model", ["llama", "gpt2"])
 def test_hours_buy_models_of_a_vocabulary_that_is_larger_than_the_first_guess(model):
     plan = make_plan(PlanConfig(hours=100, model=model, vocabulary=262_144, device="h100-80gb"))
     assert plan.duration.hours == pytest.approx(100, rel=0.05)
@@ -168,7 +169,7 @@ def test_a_loss_that_no_model_can_have_is_left_out_and_told():
     assert large.allocation.loss == pytest.approx(7.07, abs=0.01)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "told"),
     [
         ({"hours": 1e-5}, "hours=1e-05 would go .* the smallest llama .* has 2,101,440: give more hours or a smaller"),
@@ -205,7 +206,7 @@ def test_what_does_not_fit_says_what_to_try():
     assert "it fits" in advice(data=64, zero=3, recompute="blocks")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "error", "problem"),
     [
         ({}, ValueError, "give one or two"),
@@ -220,7 +221,7 @@ def test_what_does_not_go_together_is_refused_with_the_fix(given, error, problem
         make_plan(PlanConfig(**given))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "problem"),
     [
         ({"flops": 1e20, "hours": 1.0}, "give one of them"),
@@ -321,7 +322,7 @@ def test_a_real_measurement_is_of_the_order_of_a_real_step(tmp_path):
     assert 1e8 < found.rate < 1e15 and found.rate < 10 * found.products
 
 
-@pytest.mark.parametrize(("numbers", "dtype"), [("mixed", "bfloat16"), ("bfloat16", "bfloat16"), ("float32",) * 2])
+@for_each(("numbers", "dtype"), [("mixed", "bfloat16"), ("bfloat16", "bfloat16"), ("float32",) * 2])
 def test_it_is_measured_in_what_a_run_computes_in(numbers, dtype, monkeypatch):
     """As `train.pretrain` measures it: a plan's hours are then those of the run."""
     found = Calibration(1, 64, 3, 1e-3, 1e-3, 1e-9, products=9e10, rate=1e11, method="1 × 64 tokens")
@@ -366,7 +367,7 @@ def test_how_long_a_measurement_takes_is_told_by_the_size(size, time, monkeypatc
     assert f"parameters, for {time}" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("arguments", "problem"),
     [
         ((), "give one or two of"),

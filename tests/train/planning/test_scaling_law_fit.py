@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kit.tables import for_each
 from lmworks.train.planning.scaling_law_fit import _objective, fit_envelope, fit_isoflop, fit_law, hold_out_largest
 from lmworks.train.planning.scaling_laws import LAWS, ParametricLaw
 
@@ -20,7 +21,7 @@ def runs(law=LAW, noise=0.0, seed=0, budgets=9, sizes=9):
     return parameters, tokens, losses * np.exp(noise * np.random.default_rng(seed).standard_normal(len(losses)))
 
 
-@pytest.mark.parametrize("name", ["besiroglu", "chinchilla-3"])
+@for_each("name", ["besiroglu", "chinchilla-3"])
 def test_approach_3_finds_the_law_behind_clean_runs(name):
     law = LAWS[name].law
     fitted = fit_law(*runs(law), resamples=5)
@@ -108,7 +109,7 @@ def test_a_budget_whose_best_size_was_not_bracketed_does_not_count():
         fit_isoflop(parameters[smallest_half], tokens[smallest_half], losses[smallest_half], resamples=2)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "problem"),
     [
         (lambda n, d, loss: (n[:5], d[:5], loss[:5]), "six runs"),

@@ -15,6 +15,7 @@ from laws_without_embeddings import (
     total_parameters,
 )
 
+from kit.tables import for_each
 from lmworks.train.planning import scaling_laws
 from lmworks.train.planning.scaling_laws import ParametricLaw, PowerLaw, training_flops
 
@@ -32,8 +33,8 @@ APPROACH_1_ROWS = (
 )
 
 
-@pytest.mark.parametrize("name", PARAMETRIC)
-@pytest.mark.parametrize("flops", [1e18, 5.76e23])
+@for_each("name", PARAMETRIC)
+@for_each("flops", [1e18, 5.76e23])
 def test_no_other_division_of_the_budget_has_a_lower_loss(name, flops):
     law = PARAMETRIC[name]
     best = law.allocate(flops)
@@ -44,7 +45,7 @@ def test_no_other_division_of_the_budget_has_a_lower_loss(name, flops):
     assert np.argmin(losses) == 200
 
 
-@pytest.mark.parametrize("name", LAWS)
+@for_each("name", LAWS)
 def test_budget_parameters_and_tokens_say_the_same(name):
     law = LAWS[name]
     best = law.allocate(3e21)
@@ -53,7 +54,7 @@ def test_budget_parameters_and_tokens_say_the_same(name):
         assert (again.parameters, again.tokens) == pytest.approx((best.parameters, best.tokens))
 
 
-@pytest.mark.parametrize(("parameters", "flops"), APPROACH_1_ROWS)
+@for_each(("parameters", "flops"), APPROACH_1_ROWS)
 def test_approach_1_gives_its_published_table(parameters, flops):
     # The exponent has two digits; over the three decades from the row that the coefficient is from this makes 4 %.
     assert LAWS["chinchilla-1"].allocate(flops).parameters == pytest.approx(parameters, rel=0.04)
@@ -70,7 +71,7 @@ def test_published_optima_at_the_budget_of_gopher():
     assert 15 < besiroglu.tokens / besiroglu.parameters < 25  # "20 tokens per parameter", as Chinchilla was trained
 
 
-@pytest.mark.parametrize(("name", "published_exponent"), [("besiroglu", 0.78), ("chinchilla-3", 0.74)])
+@for_each(("name", "published_exponent"), [("besiroglu", 0.78), ("chinchilla-3", 0.74)])
 def test_who_leaves_embeddings_out_finds_the_exponent_of_kaplan(name, published_exponent):
     """Pearce & Song 2024, section 3.2: a line through the optima of small models, 768 to 1.5 billion parameters without
     embeddings, has this exponent, near Kaplan's 0.73, though the law's own is 0.51 or 0.46."""
@@ -81,7 +82,7 @@ def test_who_leaves_embeddings_out_finds_the_exponent_of_kaplan(name, published_
     assert exponent == pytest.approx(published_exponent, abs=0.005)
 
 
-@pytest.mark.parametrize("name", PARAMETRIC)
+@for_each("name", PARAMETRIC)
 def test_the_local_exponent_is_the_slope_of_the_optimum(name):
     law = PARAMETRIC[name]
     for flops in np.logspace(14, 24, 11):
@@ -117,7 +118,7 @@ def test_more_operations_buy_more_of_both_and_a_lower_loss(flops, factor):
             assert more.loss < less.loss
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("wrong", "problem"),
     [
         (lambda: ParametricLaw(1.7, 400, 400, 0.3, 0), "alpha and beta"),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.tables import for_each
 from lmworks.config import ConfigError, from_mapping, to_mapping
 from lmworks.model.model_costs import count_parameters
 from lmworks.train.derived_settings import LEAST_STEPS
@@ -92,7 +93,7 @@ def test_a_plan_is_kept_as_json():
     assert from_mapping(Ladder, to_mapping(ladder)) == ladder
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "told"),
     [
         ({}, "set one budget"),

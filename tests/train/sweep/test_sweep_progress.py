@@ -3,12 +3,11 @@
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
+from kit.tables import for_each
 from lmworks.train.sweep.stage import _Progress
 
 
-@pytest.mark.parametrize(("number", "kept", "begins"), [(0, 0, 0), (1, 4, 20)])
+@for_each(("number", "kept", "begins"), [(0, 0, 0), (1, 4, 20)])
 def test_only_how_an_interrupted_run_is_gone_on_with_stays_to_be_read(number, kept, begins):
     told = []
 

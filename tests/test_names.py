@@ -12,8 +12,18 @@ ROOT = Path(lmworks.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # Files of these names are in many packages.
 REPEATED = {"__init__", "__main__", "config", "stage", "stages", "library", "reference"}
-TERMS = {"checkpointing", "decoding", "denoising", "embedding", "lowering", "packing", "routing", "sampling"}
-TERMS |= {"pruning", "scoring", "stopping", "tuning", "upsampling", "winnowing"}
+TERMS = {
+    "checkpointing",
+    "decoding",
+    "denoising",
+    "embedding",
+    "grounding",
+    "lowering",
+    "packing",
+    "routing",
+    "sampling",
+}
+TERMS |= {"grounding", "pruning", "scoring", "stopping", "tuning", "upsampling", "winnowing"}
 PRIVATE = re.compile(r"(^|_)(told|tells?|telling|whoever|goes_on|going_on)(_|$)")
 
 

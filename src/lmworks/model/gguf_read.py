@@ -70,7 +70,7 @@ class GgufWeights(LazyTensors):
 
 
 class GgufModel(NamedTuple):
-    """What a GGUF file holds, whose weights are dequantised when they are asked for."""
+    """The parts of a GGUF file, whose weights are dequantised when they are asked for."""
 
     config: ModelConfig
     weights: GgufWeights

@@ -53,7 +53,7 @@ class FilterError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must hold of an interaction; where `negated`, everything for which it does not.
+    """A condition on an interaction; where `negated`, everything for which it does not.
 
     key        `WORDS`: words that follow each other in the question or in the response, without regard to case and
                accents; else a column, or a key of `_FLAGS`, whose value is "yes"

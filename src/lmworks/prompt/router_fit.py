@@ -247,7 +247,7 @@ def _measured(router: LearnedRouter, curve: tuple[Point, ...], test: RoutedCases
 
 def fit_section(found: RouterFit) -> Section:
     """The curve, and on held-out cases quality and cost against every single target and against chance."""
-    rows: Sequence[tuple[str | float, ...]] = [
+    rows: Sequence[tuple[str | float | Score, ...]] = [
         (name, found.shares[name], found.costs[name], found.cost / found.costs[name], score)
         for name, score in found.against.items()
     ]

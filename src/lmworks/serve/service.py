@@ -76,7 +76,7 @@ class Service:
 
     @property
     def current(self) -> Current | None:
-        """What is built in the workspace; None where other models than its own are served."""
+        """The build of the workspace; None where other models than its own are served."""
         return self.grounding.current
 
     @property

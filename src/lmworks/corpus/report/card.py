@@ -21,7 +21,7 @@ from lmworks.corpus.report.funnel import shortened
 from lmworks.corpus.report.queries import CONTAMINATION, PERSONAL_DATA, Alarm, Filtered
 from lmworks.excerpts import visible
 from lmworks.records import RejectedRecord
-from lmworks.report import Section, Table, format_cell
+from lmworks.report import Cell, Section, Table, format_cell
 
 CARD = "data_card.md"
 _NAMED = 6  # values in one cell
@@ -170,7 +170,7 @@ def _section(section: Section) -> str:
 
 
 def _table(table: Table) -> str:
-    def cell(value: str | int | float) -> str:
+    def cell(value: Cell) -> str:
         return _escaped(" ".join(format_cell(value).split())).replace("|", "\\|") or " "
 
     signs = ["---" if any(isinstance(v, str) for v in column) else "---:" for column in zip(*table.rows, strict=True)]

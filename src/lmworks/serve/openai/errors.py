@@ -197,7 +197,7 @@ def _path(error: Any, body: Any) -> list[str | int]:
 
 
 def _sentence(errors: Sequence[Any]) -> str:
-    """What one value must be, as pydantic says it: what a branch misses that takes its type, else what all take."""
+    """The demand on one value, as pydantic says it: what a branch misses that takes its type, else what all take."""
     typed = [error for error in errors if not error["type"].endswith("_type")]
     sentences: dict[str, None] = {}
     for error in typed[:1] or errors:

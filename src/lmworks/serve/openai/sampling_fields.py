@@ -41,7 +41,7 @@ def response_parameters(body: ResponseRequest, constraint: Constraint | None) ->
 def _sampling_parameters(
     body: SamplingFields, max_tokens: int, alternatives: int | None, constraint: Constraint | None
 ) -> SamplingParameters:
-    """What the body says under the engine's own names, and what it says in another form."""
+    """Sampling parameters of the body: those under the engine's names, and those in another form."""
     stated: dict[str, Any] = {"temperature": 1.0}
     stated |= {name: value for name in _SAME_NAMES if (value := getattr(body, name, None)) is not None}
     if isinstance(body, CompletionFields):

@@ -214,7 +214,7 @@ def test_a_card_is_printed_or_written_once(folder, tmp_path):
     assert named.output.strip() == str(path)
     assert path.read_text("utf-8") == card.replace('"notes"', '"Town: notes"', 1).replace("# notes", "# Town: notes", 1)
     again = CliRunner().invoke(app, ["data", "card", *cleaned, "--out", str(path)])
-    assert isinstance(again.exception, FileExistsError) and "is there already: name a new file" in str(again.exception)
+    assert isinstance(again.exception, FileExistsError) and "README.md" in str(again.exception)
 
 
 def test_a_manifest_that_is_none_is_left_out_and_told(folder, tmp_path):

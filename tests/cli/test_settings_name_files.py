@@ -16,7 +16,6 @@ NAMES_A_FILE = {
     "cleaned.policy": '"no.toml"',
     "annotations.evaluation": '["no.jsonl"]',
     "annotations.word_lists": '["no.txt"]',
-    "annotations.perplexity": '"no.npz"',
     "annotations.classifiers.quality": '"no.npz"',
 }
 

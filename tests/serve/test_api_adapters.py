@@ -195,7 +195,7 @@ def test_the_command_line_names_folders_and_refuses_what_names_none(monkeypatch,
     monkeypatch.setattr(serve_command, "serve_workspace", lambda folder, config, models: configs.append(config))
 
     def serve(*adapters: str) -> None:
-        serve_command.serve(workspace=tmp_path, models=[str(tmp_path)], adapters=list(adapters), port=0)
+        serve_command.serve(workspace=tmp_path, models=[str(tmp_path)], adapters=list(adapters), settings=["port=0"])
 
     serve("formal=adapters/a=b", "terse=/elsewhere")
     assert configs[0].adapters == {"formal": "adapters/a=b", "terse": "/elsewhere"}

@@ -27,7 +27,7 @@ ANSWERS = (
 def written(workspace_copy, serve):
     service = Service(workspace_copy, ServeConfig(drain_seconds=5.0))
     service.load()
-    assert not service.writes  # its model is too small
+    assert not service.grounding.writes  # its model is too small
     assert list(service.grounding.grounded.system.answerer.finder.engines.values()) == [service.models.language("tiny")]
     with serve(service) as running:
         yield running

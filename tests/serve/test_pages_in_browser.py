@@ -156,7 +156,7 @@ def test_pairs_are_voted_on_by_the_keyboard(page, grounded, request):
     page.keyboard.press("b")
     progress.filter(has_text="4 of 7").wait_for()
     vote = read_votes(file)[0][-1]
-    assert (vote.pair, vote.choice, vote.reason) == (undone, "both bad", "both are lengthy")
+    assert (vote.id, vote.choice, vote.reason) == (undone, "both bad", "both are lengthy")
     before = pair.get_attribute("value")
     page.keyboard.press("n")
     page.locator(f"#ballot input[name=pair]:not([value='{before}'])").wait_for(state="attached")

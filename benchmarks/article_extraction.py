@@ -1,6 +1,6 @@
 """Main text of article pages: precision, recall and cost, beside trafilatura and resiliparse.
 
-    .venv/bin/pip install resiliparse    # into an environment that may be thrown away; left out where it is missing
+    .venv/bin/pip install trafilatura resiliparse    # into an environment that may be thrown away
     .venv/bin/python benchmarks/article_extraction.py [--data ../shared/data] [--half tuning|kept_back] [--rounds 3]
     .venv/bin/python benchmarks/article_extraction.py --manuals FOLDER ...    # pages of manuals instead
     .venv/bin/python benchmarks/article_extraction.py --expected FOLDER    # NAME/source.html and NAME/expected.html
@@ -34,8 +34,7 @@ def contenders(headline: bool) -> dict[str, Extract]:
 
     found: dict[str, Extract] = {
         "trafilatura": lambda html: trafilatura.extract(html) or "",
-        "lmworks default": lambda html: extract_main(html, headline=headline),
-        "lmworks fast": lambda html: extract_main(html, "fast", headline),
+        "lmworks": lambda html: extract_main(html, headline),
     }
     try:
         from resiliparse.extract.html2text import extract_plain_text

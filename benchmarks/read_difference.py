@@ -5,7 +5,7 @@
 
 The files are the samples of the fuzzers (HTML, PDF, DOCX, EPUB, wikitext, mail, tables, mailboxes, WARC, archives),
 each whole and with `--mutations` seeded changes, the article pages of the shared data and what `--files` adds; web
-pages are read in all three modes. A record is frozen as the hash of its text, title and metadata, or as the reason why
+pages are read in both modes. A record is frozen as the hash of its text, title and metadata, or as the reason why
 it was rejected. `compare` counts by format what is equal and what differs, and shows the first differences.
 
 `read_outputs.jsonl.gz` holds the outputs of the readers that were replaced by the sandbox and by libraries; what is
@@ -59,7 +59,7 @@ def files(count: int, data: Path, folders: Sequence[Path]) -> Iterator[tuple[str
 
 def records(folder: Path) -> Iterator[Record]:
     """What is read of the files of a folder, web pages in each of the modes."""
-    for web in ("main", "fast", "whole"):
+    for web in ("main", "whole"):
         seen: Counter[str] = Counter()
         sources = (str(folder),) if web == "main" else tuple(str(path) for path in sorted(folder.glob("*.html")))
         for item in read_documents(ReadConfig(sources=sources, web=web)):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from contenders.articles import Page, Quality, matches, quality, read_pages, shingles
 from lmworks.corpus.extract.html_to_markdown import parse_html
-from lmworks.corpus.extract.main_content import ASKS, NAMES, WITH_AGREEMENT, agreement_of, decide
+from lmworks.corpus.extract.main_content import ASKS, WEIGHTS, decide
 from lmworks.corpus.extract.text_blocks import Block, TextBlocks, asks, features, text_blocks
 
 FOLDS, REPEATS = 6, 5
@@ -30,25 +30,24 @@ class Labelled:
     page: Page
     blocks: TextBlocks
     features: NDArray[np.float64]
-    agreement: NDArray[np.float64]
     labels: NDArray[np.float64]
     weights: NDArray[np.float64]
 
-    def table(self, mode: str) -> NDArray[np.float64]:
+    @property
+    def table(self) -> NDArray[np.float64]:
         table = self.features.copy()
         table[:, ASKS] = [asks(block.text) for block in self.blocks.blocks]
-        return table if mode == "fast" else np.column_stack([table, self.agreement])
+        return table
 
 
 def read_labelled(page: Page) -> Labelled:
-    html = page.raw.decode("utf-8", "replace")
-    found = text_blocks(parse_html(html))
+    found = text_blocks(parse_html(page.raw.decode("utf-8", "replace")))
     labels = labels_of(page, found.blocks)
     # A block weighs as much as its share of the page's article: each page counts about the same.
     weights = np.array([min(len(block.text.split()), 60) + 2 for block in found.blocks]) / max(
         1, len(page.body.split())
     )
-    return Labelled(page, found, features(found), agreement_of(found, html), labels, weights)
+    return Labelled(page, found, features(found), labels, weights)
 
 
 def labels_of(page: Page, blocks: Sequence[Block]) -> NDArray[np.float64]:
@@ -74,20 +73,19 @@ def labels_of(page: Page, blocks: Sequence[Block]) -> NDArray[np.float64]:
     ])  # fmt: skip
 
 
-def fit(pages: Sequence[Labelled], mode: str, strength: float) -> NDArray[np.float64]:
+def fit(pages: Sequence[Labelled], strength: float) -> NDArray[np.float64]:
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=strength, max_iter=3000, fit_intercept=False)
     return model.fit(
-        np.concatenate([page.table(mode) for page in pages]),
+        np.concatenate([page.table for page in pages]),
         np.concatenate([page.labels for page in pages]),
         sample_weight=np.concatenate([page.weights for page in pages]),
     ).coef_[0]
 
 
-def score_of(page: Labelled, mode: str, weights: NDArray[np.float64]) -> tuple[float, float]:
-    table = page.features if mode == "fast" else np.column_stack([page.features, page.agreement])
-    kept = decide(page.blocks, table, weights)
+def score_of(page: Labelled, weights: NDArray[np.float64]) -> tuple[float, float]:
+    kept = decide(page.blocks, page.features, weights.tolist())
     return matches(page.page.body, "\n".join(page.blocks.blocks[at].text for at in np.flatnonzero(kept).tolist()))
 
 
@@ -98,14 +96,14 @@ def folds(pages: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.
         yield np.setdiff1d(order, held), held
 
 
-def cross_validated(pages: Sequence[Labelled], mode: str, strength: float) -> Quality:
+def cross_validated(pages: Sequence[Labelled], strength: float) -> Quality:
     """The mean over repeats."""
     found = np.zeros((REPEATS, len(pages), 2))
     for repeat in range(REPEATS):
         for rest, held in folds(len(pages), repeat):
-            weights = fit([pages[number] for number in rest], mode, strength)
+            weights = fit([pages[number] for number in rest], strength)
             for number in held:
-                found[repeat, number] = score_of(pages[number], mode, weights)
+                found[repeat, number] = score_of(pages[number], weights)
     each = [quality(one) for one in found]
     precision, recall, f1 = np.mean([(one.precision, one.recall, one.f1) for one in each], axis=0)
     return Quality(float(precision), float(recall), float(f1))
@@ -116,12 +114,11 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, default=Path("../shared/data"))
     options = arguments.parse_args()
     pages = [read_labelled(page) for page in read_pages(options.data / "article-extraction") if page.for_tuning]
-    for mode, names in (("fast", NAMES), ("default", WITH_AGREEMENT)):
-        for strength in (STRENGTH / 3, STRENGTH, STRENGTH * 3):
-            found = cross_validated(pages, mode, strength)
-            print(f"{mode}, strength {strength:.0f}: P {found.precision:.4f} R {found.recall:.4f} F1 {found.f1:.4f}")
-        for name, weight in zip(names, fit(pages, mode, STRENGTH), strict=True):
-            print(f'        "{name}": {weight:.2f},')
+    for strength in (STRENGTH / 3, STRENGTH, STRENGTH * 3):
+        found = cross_validated(pages, strength)
+        print(f"strength {strength:.0f}: P {found.precision:.4f} R {found.recall:.4f} F1 {found.f1:.4f}")
+    for name, weight in zip(WEIGHTS, fit(pages, STRENGTH), strict=True):
+        print(f'    "{name}": {weight:.2f},')
 
 
 if __name__ == "__main__":

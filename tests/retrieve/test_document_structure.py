@@ -334,9 +334,7 @@ TEXTS = st.lists(LINES, max_size=25).map("\n".join) | st.text(max_size=80)
 
 @given(
     TEXTS,
-    st.sampled_from(
-        ["markdown", "rest", "plain", "pydoc-topics", "trafilatura", "web-page", "mail", "row", "pdf", "epub"]
-    ),
+    st.sampled_from(["markdown", "rest", "plain", "pydoc-topics", "web-page", "mail", "row", "pdf", "epub"]),
 )
 def test_every_character_belongs_to_exactly_one_block(text: str, extractor: str) -> None:
     covers_everything(text, parse(Document(text, "u", "", extractor, "1", "", title="T")))

@@ -6,11 +6,11 @@ STAGES: dict[str, Stage] = {
     "data.read": Stage(
         run="lmworks.corpus.read.stage:read",
         config="lmworks.corpus.read.config:ReadConfig",
-        version=20,
+        version=21,
         purpose="read files into documents; list what was left out and why",
         libraries=(  # that read, and that extract
             *("charset-normalizer", "fastwarc", "pyarrow"),
-            *("mammoth", "markdown-it-py", "mwparserfromhell", "pypdfium2", "trafilatura"),
+            *("mammoth", "markdown-it-py", "mwparserfromhell", "pypdfium2", "lxml"),
         ),
         check="lmworks.corpus.read.stage:check",
         outside_digest="lmworks.corpus.read.document_reader:outside_digest",

@@ -14,7 +14,7 @@ from lmworks.retrieve.plain_text_blocks import docstring_blocks, plain_blocks
 from lmworks.retrieve.text_block import Block
 
 # Extractors that write Markdown. What others give is read as plain text, by titles, indentation and blank lines.
-MARKDOWN = frozenset({"markdown", "trafilatura", "web-page", "docx", "epub", "wikitext"})
+MARKDOWN = frozenset({"markdown", "web-page", "docx", "epub", "wikitext"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import re
 
 from kit.tables import for_each
-from lmworks.corpus.extract.main_content import Mode, extract_main
+from lmworks.corpus.extract.main_content import extract_main
 
 PROSE = [
     "The harbour was closed for three weeks, and the ships lay at anchor outside of the breakwater, waiting for word.",
@@ -11,7 +11,6 @@ PROSE = [
     "Nobody had expected the vote, least of all the mayor, who had spoken against it twice in as many days before it.",
     "By the end of the month the first ship came in, and people stood on the quay to see it, as they had not before.",
 ]
-MODES: tuple[Mode, ...] = ("default", "fast")
 PARAGRAPHS = "".join(f"<p>{text}</p>" for text in PROSE)
 PAGE = """<!doctype html><html><head><title>The  harbour</title><style>p {{}}</style></head><body class="has-sidebar">
 <header><nav class="menu"><ul><li><a href="/">Front page</a></li><li><a href="/sport">Sport news</a></li></ul></nav>
@@ -30,8 +29,8 @@ def around(between: str) -> str:
     )
 
 
-def lines(html: str, mode: Mode, headline: bool = False) -> list[str]:
-    return [line for line in extract_main(html, mode, headline).split("\n") if line]
+def lines(html: str, headline: bool = False) -> list[str]:
+    return [line for line in extract_main(html, headline).split("\n") if line]
 
 
 # Of 48 characters: by their number, only the notice of twice as many would be prose.
@@ -62,41 +61,36 @@ NOTICE = "为了获得最佳浏览效果，请使用最新的浏览器。您可�
         ("<p><a href=x>The yearly report</a></p>", ["The yearly report"]),
     ],
 )  # fmt: skip
-@for_each("mode", MODES)
-def test_the_article_is_kept_and_nothing_around_it(mode: Mode, html: str, expected: list[str]) -> None:
-    assert lines(html, mode) == expected
+def test_the_article_is_kept_and_nothing_around_it(html: str, expected: list[str]) -> None:
+    assert lines(html) == expected
 
 
-@for_each("mode", MODES)
-def test_a_table_or_list_of_terms_stays_or_goes_as_a_whole(mode: Mode) -> None:
+def test_a_table_or_list_of_terms_stays_or_goes_as_a_whole() -> None:
     terms = {"insert": "puts elements into it", "erase": "takes elements out of it", "size": "counts its elements"}
     rows = "".join(f"<tr><td><a href={name}>{name}</a><td><div>{text}</div>" for name, text in terms.items())
     listed = "".join(f"<dt><a href={name}>{name}</a><dd>{text}" for name, text in terms.items())
     links = "<table><tr><td><a href=x>List</a><td><a href=y>All other containers, in the order of names</a></table>"
     middle = PARAGRAPHS + f"<table>{rows}</table>{links}<dl>{listed}</dl>" + PARAGRAPHS
-    found = lines(PAGE.format(middle), mode)[4:-4]
+    found = lines(PAGE.format(middle))[4:-4]
     assert [line.strip("| ").split(" | ") for line in (found[0], *found[2:4])] == [list(each) for each in terms.items()]
     assert found[4:] == [text for each in terms.items() for text in each]
 
 
-@for_each("mode", MODES)
-def test_a_table_that_lays_the_page_out_is_no_table_of_the_text(mode: Mode) -> None:
+def test_a_table_that_lays_the_page_out_is_no_table_of_the_text() -> None:
     menu, advertisement = "<a href=a>Home</a> <a href=b>News</a>", "<p>Sponsored links for you</p>"
     page = f"<table><tr><td>{menu}<td>{PARAGRAPHS * 2}<td>{advertisement}</table>"
-    assert not re.search("Home|Sponsored", extract_main(page, mode))
+    assert not re.search("Home|Sponsored", extract_main(page))
 
 
-@for_each("mode", MODES)
-def test_a_headline_is_kept_where_asked_for(mode: Mode) -> None:
+def test_a_headline_is_kept_where_asked_for() -> None:
     html = PAGE.format(PARAGRAPHS).replace('<div id="content">', '<h1>The harbour opens</h1><div id="content">')
-    assert "# The harbour opens" not in lines(html, mode)
-    assert lines(html, mode, headline=True) == ["# The harbour opens", *PROSE]
+    assert "# The harbour opens" not in lines(html)
+    assert lines(html, headline=True) == ["# The harbour opens", *PROSE]
     html = PAGE.format("<h2>Grain</h2>" + PARAGRAPHS).replace("<header>", "<header><h1>All about harbours</h1>")
-    assert lines(html, mode, headline=True) == ["## Grain", *PROSE]  # and none of the site
+    assert lines(html, headline=True) == ["## Grain", *PROSE]  # and none of the site
 
 
-@for_each("mode", MODES)
-def test_the_longest_section_of_a_page_is_not_all_of_it(mode: Mode) -> None:
+def test_the_longest_section_of_a_page_is_not_all_of_it() -> None:
     """As in manuals: one section holds nearly all of the prose, and text stands before and after it."""
     prose = "".join(f"<p>{number} {PROSE[number % 4]}</p>" for number in range(30))
     short = "<p>Ships are told of it, in a letter to every captain, before they leave the open sea.</p>"
@@ -104,14 +98,13 @@ def test_the_longest_section_of_a_page_is_not_all_of_it(mode: Mode) -> None:
         inner = f"{start}<h2>One</h2>{short}{end}{start}<h2>Two</h2>{prose}{end}{start}<h2>Three</h2>{short}{end}"
         menu = "<ul class=menu><li><a href=x>Contents</a></ul>"
         html = f"<body>{menu}{start}<h1>Harbours</h1>{short}{inner}{end}<p>Previous</p>"
-        found = lines(html, mode, headline=True)
+        found = lines(html, headline=True)
         assert [line for line in found if line.startswith("#")] == ["# Harbours", "## One", "## Two", "## Three"]
         assert sum(line.startswith("Ships are told") for line in found) == 3 and "Previous" not in found
 
 
-@for_each("mode", MODES)
-def test_an_element_that_holds_the_prose_is_no_boilerplate_whatever_it_is_called(mode: Mode) -> None:
+def test_an_element_that_holds_the_prose_is_no_boilerplate_whatever_it_is_called() -> None:
     for around in ("<div class='content-with-sidebar related share'>{}</div>", "<form id='aspnetForm'>{}</form>"):
         page = PAGE.format(PARAGRAPHS).replace('<div id="content">', "<div>")
         body = page.split("</header>")[1].split("<footer>")[0]
-        assert lines(page.replace(body, around.format(body)), mode) == PROSE
+        assert lines(page.replace(body, around.format(body))) == PROSE

@@ -56,13 +56,13 @@ def test_what_a_page_states_is_found(html: str, expected: dict[str, str]) -> Non
     "<table><tr><td>max_size()<td>the largest<tr><td>QWidget::show()<td>shows it</table>",
 ])  # fmt: skip
 def test_pages_of_documentation_are_manuals(html: str) -> None:
-    assert extract_html(html.encode(), web="fast").metadata["kind"] == "manual"
+    assert extract_html(html.encode()).metadata["kind"] == "manual"
 
 
 @needs_data
 def test_news_pages_are_no_manuals() -> None:
     pages = [gzip.decompress(path.read_bytes()) for path in sorted((DATA / "article-extraction").glob("*.html.gz"))]
-    assert len(pages) == 88 and not any("kind" in extract_html(page, web="fast").metadata for page in pages)
+    assert len(pages) == 88 and not any("kind" in extract_html(page).metadata for page in pages)
 
 
 def page(head: str = "", body: str = f"<p>{PROSE}</p>") -> str:
@@ -73,7 +73,7 @@ def test_modes_differ_in_what_they_keep() -> None:
     html = page(f"<link rel=license href={CC}><meta name=date content=2024-05-06>", f"<p>{PROSE} Да</p>")
     told = {"encoding": "koi8-r", "date": "2024-05-06", "language": "en", "licence": "CC-BY-SA-4.0"}
     text = f"{PROSE}Да"
-    for web, expected in (("main", text), ("fast", text), ("whole", f"Menu\n\n{text}")):
+    for web, expected in (("main", text), ("whole", f"Menu\n\n{text}")):
         found = extract_html(html.encode("koi8-r"), "koi8-r", web)
         assert (found.text, found.title, found.extractor) == (expected, "T", "web-page")
         assert found.metadata == (told if web == "main" else {**told, "web": web})

@@ -168,19 +168,15 @@ def width(text: str) -> int:
 # Features
 
 
-def features(page: TextBlocks, trusted: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-    """A row for each block, a column for each of `main_content.WEIGHTS` up to "asks the reader", which is costly and
-    only ever takes away: 0 here. The holders are told what they are.
-
-    The page has one block at least. With `trusted`, only these blocks say where the prose of the page is.
+def features(page: TextBlocks) -> NDArray[np.float64]:
+    """A row for each block, of which there is one at least, a column for each of `main_content.WEIGHTS`; of "asks the
+    reader", which is costly and only ever takes away, 0. The holders are told what they are.
     """
     blocks = page.blocks
     widths = [width(block.text) for block in blocks]
     prose = [max(0, total - block.linked) for total, block in zip(widths, blocks, strict=True)]
     # What of it is in long paragraphs.
     long = [n if n >= _LONG and block.linked <= n else 0 for block, n in zip(blocks, prose, strict=True)]
-    if trusted is not None:
-        long = [n * bool(trust) for n, trust in zip(long, trusted, strict=True)]
     _inherit(page, long)
     most = _mark_container(page, long)
     inner = [at for at, block in enumerate(blocks) if long[at] and block.holder.within and not block.holder.boilerplate]

@@ -8,7 +8,7 @@ from lmworks.corpus.work_parts import ExecutionConfig
 from lmworks.sandbox import SandboxConfig
 
 SourceCode = Literal["docstrings", "whole"]
-Web = Literal["main", "fast", "whole"]
+Web = Literal["main", "whole"]
 PYTHON_DOCS, LMWORKS_DOCS = "python-docs", "lmworks-docs"
 NAMED_SOURCES = (PYTHON_DOCS, LMWORKS_DOCS)  # the documentation that Python and lmworks carry
 
@@ -55,8 +55,7 @@ class ReadConfig:
     max_bytes    A file, or a record of one that holds many, of more bytes is left out.
     source_code  What becomes of source code: `docstrings`, to answer questions from, keeps those of Python files and
                  leaves other languages out; `whole`, to train on, keeps every file as it is.
-    web          What becomes of web pages: `main`, their main text, as trafilatura and a model of our own see it;
-                 `fast`, as the model alone sees it, in about a third of the time; `whole`, all of their text.
+    web          What becomes of web pages: `main`, their main text; `whole`, all of their text.
     kind         What sort of source it is, which decides about repairs and limits: `web`, `manual`, `book`, `code`,
                  `mail`, `chat`, `text`; `auto` goes by the format of each file, where a table or plain text is `text`
                  and a web page that reads like documentation is `manual`.

@@ -19,7 +19,7 @@ STAGES: dict[str, Stage] = {
     "data.annotate": Stage(
         run="lmworks.corpus.taggers.stage:annotate",
         config="lmworks.corpus.taggers.config:AnnotateConfig",
-        version=9,
+        version=10,
         purpose="measure documents: repairs, language, heuristics, personal data, licences, evaluation items",
         inputs=(DOCUMENTS,),
         libraries=("ftfy", "license-expression", "numpy", "py3langid", "pygments", "scikit-learn"),
@@ -28,7 +28,7 @@ STAGES: dict[str, Stage] = {
     "data.duplicates": Stage(
         run="lmworks.corpus.dedup.stage:duplicates",
         config="lmworks.corpus.dedup.stage:DuplicatesConfig",
-        version=8,
+        version=9,
         purpose="find documents, paragraphs, passages and repositories that repeat others",
         inputs=(DOCUMENTS, "their attributes, which data.annotate makes"),
         libraries=("numpy", "scipy"),
@@ -36,7 +36,7 @@ STAGES: dict[str, Stage] = {
     "data.clean": Stage(
         run="lmworks.corpus.stage:clean",
         config="lmworks.corpus.filtering.stage:CleanConfig",
-        version=12,
+        version=13,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             DOCUMENTS,
@@ -50,7 +50,7 @@ STAGES: dict[str, Stage] = {
     "data.balance": Stage(
         run="lmworks.corpus.balance.stage:balance",
         config="lmworks.corpus.balance.config:BalanceConfig",
-        version=6,
+        version=7,
         purpose="bring documents of several sources into the wanted proportions: choose, repeat, vary repeats",
         inputs=(
             DOCUMENTS,

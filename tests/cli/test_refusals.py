@@ -26,7 +26,7 @@ REFUSED = [  # what is asked, and what the message has to name
     (("log", "show"), "lmworks up"),
     (("log", "show", "--workspace", "nowhere"), "nowhere"),
     (("serve",), "lmworks up"),
-    (("serve", "--model", "gpt-5", "--adapter", "=x"), "an adapter has a name"),
+    (("serve", "--model", "gpt-5", "--adapter", "=x"), "NAME=FOLDER"),
     (("serve", "--workspace", "nowhere"), "nowhere"),
     (("serve", "--model", "gpt-5", "--port", "0"), "all-minilm-l6-v2"),
     (("pull", "gpt-5"), "all-minilm-l6-v2"),

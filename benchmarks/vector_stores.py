@@ -53,8 +53,8 @@ from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.late_interaction import STORED_WIDTH, from_int8, late_interaction, project
 from lmworks.retrieve.named import named
 from lmworks.retrieve.pgvector_store import PgvectorStore
-from lmworks.retrieve.usearch_store import UsearchStore
-from lmworks.retrieve.vector_store import GRAPH, VectorStore, cosines, measured_recall, nearest
+from lmworks.retrieve.usearch_store import GRAPH, UsearchStore
+from lmworks.retrieve.vector_store import VectorStore, cosines, measured_recall, nearest
 
 QUERIES, CANDIDATES, BLOCK = 200, 50, 65_536
 

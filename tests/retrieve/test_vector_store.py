@@ -11,6 +11,7 @@ import pytest
 from hashing_encoder import HashingEncoder
 from kit.tables import for_each
 from lmworks.records import Document
+from lmworks.retrieve.catalogue import UnusableIndexError
 from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.dense import dense
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
@@ -19,7 +20,6 @@ from lmworks.retrieve.vector_store import (
     EXACT_ROWS,
     GRAPH,
     STORE,
-    StoreError,
     check_store,
     measured_recall,
 )
@@ -176,7 +176,7 @@ def test_a_store_that_finds_too_little_is_not_kept(
     tmp_path: Path, document: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lmworks.retrieve.vector_store.LEAST_RECALL", 1.01)
-    with pytest.raises(StoreError, match="set store = 'exact'"):
+    with pytest.raises(UnusableIndexError, match="set store = 'exact'"):
         built(tmp_path, MATRIX[:300], document, "usearch")
     assert not (tmp_path / STORE).exists()
 
@@ -197,7 +197,7 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path, document: Make, da
     else:
         built(tmp_path / "b", MATRIX[:51], document, "usearch").close()
         (tmp_path / "b" / GRAPH).replace(tmp_path / "a" / GRAPH)
-    with pytest.raises(StoreError, match="rebuild the index"):
+    with pytest.raises(UnusableIndexError, match="rebuild the index"):
         Index.open(tmp_path / "a", Lookup(MATRIX).fingerprint)
     Index.open(tmp_path / "a", Lookup(MATRIX).fingerprint, with_store=False).close()
 
@@ -226,7 +226,7 @@ def test_pgvector_keeps_a_table_for_each_content(tmp_path: Path, document: Make,
         assert found(served, MATRIX[85], 80) != found(following, MATRIX[85], 90)
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(f"DROP TABLE {tables[1]}".encode())
-    with pytest.raises(StoreError, match=f"{tables[1]}.*rebuild the index"):
+    with pytest.raises(UnusableIndexError, match=f"{tables[1]}.*rebuild the index"):
         Index.open(tmp_path / "b", Lookup(MATRIX).fingerprint)
 
 
@@ -259,7 +259,7 @@ def test_what_pgvector_lacks_is_named_before_work(postgres_server: str, problem:
                 connection.execute("CREATE ROLE reader LOGIN")
             address = address.replace("lmworks@", "reader@")
         try:
-            with pytest.raises(StoreError, match=message):
+            with pytest.raises(UnusableIndexError, match=message):
                 check_store(address, 4001 if problem == "width" else WIDTH)
         finally:
             if problem == "extension":

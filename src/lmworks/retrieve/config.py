@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
 EXACT, USEARCH = "exact", "usearch"
+EXPANSION = 512  # candidates that a search of a graph keeps open: questions are farther from chunks than chunks are
 
 
 @dataclass(frozen=True, slots=True)

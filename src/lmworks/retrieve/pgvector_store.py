@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmworks.retrieve.vector_store import EXPANSION, StoreError
+from lmworks.retrieve.catalogue import UnusableIndexError
+from lmworks.retrieve.config import EXPANSION
 
 if TYPE_CHECKING:
     import psycopg
@@ -58,7 +59,7 @@ class PgvectorStore:
         store = cls(address, key)
         if not store._exists():
             store.close()
-            raise StoreError(f"{address} has no table {store.table}, the store of this index; rebuild the index")
+            raise UnusableIndexError(f"{address} has no table {store.table}, this store; rebuild the index")
         return store
 
     def search(self, query: np.ndarray, k: int) -> np.ndarray:
@@ -86,12 +87,12 @@ class PgvectorStore:
 def check_server(address: str, width: int) -> None:
     """Whether a store of this width can be built there; makes the extension where the server's user may."""
     if width > WIDEST:
-        raise StoreError(f"pgvector's graph takes vectors of at most {WIDEST} numbers, got {width}: store = 'usearch'")
+        raise UnusableIndexError(f"pgvector takes vectors of at most {WIDEST} numbers, got {width}: store = 'usearch'")
     _connect(address).close()
 
 
 def _connect(address: str) -> "psycopg.Connection":
-    """A connection that knows pgvector's types; StoreError for a server that lacks pgvector."""
+    """A connection that knows pgvector's types; UnusableIndexError for a server that lacks pgvector."""
     import psycopg
     from pgvector.psycopg import register_vector
 
@@ -103,13 +104,13 @@ def _connect(address: str) -> "psycopg.Connection":
                 try:
                     connection.execute("CREATE EXTENSION vector")
                 except psycopg.Error as error:
-                    raise StoreError(
+                    raise UnusableIndexError(
                         f"{address} lacks the extension pgvector ({str(error).strip()}): install it on the server "
                         "(Debian: postgresql-17-pgvector) and run CREATE EXTENSION vector as its superuser"
                     ) from error
             found = connection.execute(version).fetchone()
             if found is None or tuple(map(int, found[0].split(".")[:2])) < (0, 8):
-                raise StoreError(f"{address} has pgvector {found and found[0]}, expected 0.8 or later: update it")
+                raise UnusableIndexError(f"{address} has pgvector {found and found[0]}, expected 0.8 or later")
             register_vector(connection)
             connection.execute(f"SET hnsw.ef_search = {EXPANSION}".encode())
             # Asked for more than that, it continues from where it stopped.
@@ -128,7 +129,7 @@ def _named_errors(address: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise StoreError(
+        raise UnusableIndexError(
             f"the store {address} cannot be used: {str(error).strip()}; start the server and give its password as "
             "PGPASSWORD or in ~/.pgpass, or rebuild the index with store = 'exact'"
         ) from error

@@ -14,7 +14,8 @@ from lmworks.retrieve.catalogue import CATALOGUE, UnusableIndexError
 from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.encoder import Encoder
 from lmworks.retrieve.index import Index
-from lmworks.retrieve.vector_store import GRAPH, RECALL_AT, STORE, StoreRecord, check_store
+from lmworks.retrieve.usearch_store import GRAPH
+from lmworks.retrieve.vector_store import RECALL_AT, STORE, StoreRecord, check_store
 
 SHOWN = 30  # sentences that command a model, in the report
 

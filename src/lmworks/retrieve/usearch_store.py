@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmworks.retrieve.vector_store import BLOCK, EXPANSION, GRAPH, StoreError
+from lmworks.retrieve.catalogue import UnusableIndexError
+from lmworks.retrieve.config import EXPANSION
 
 if TYPE_CHECKING:
     from usearch.index import Index
 
+GRAPH = "vectors.usearch"
+BLOCK = 65_536  # vectors that are added at once
 FIRST = 1_024  # vectors that one thread adds: those that are added at once do not see each other
 
 
@@ -41,9 +44,9 @@ class UsearchStore:
         try:
             graph = Index.restore(str(path), view=True)
         except (OSError, RuntimeError, ValueError) as error:
-            raise StoreError(f"cannot read {path} ({error}); rebuild the index") from error
+            raise UnusableIndexError(f"cannot read {path} ({error}); rebuild the index") from error
         if graph is None or (len(graph), graph.ndim) != (size, width):
-            raise StoreError(f"{path} does not hold {size} vectors of width {width}; rebuild the index")
+            raise UnusableIndexError(f"{path} does not hold {size} vectors of width {width}; rebuild the index")
         graph.expansion_search = EXPANSION
         return cls(graph)
 

@@ -17,20 +17,16 @@ from lmworks.artefact import read_json, write_json
 from lmworks.config import from_mapping
 from lmworks.retrieve.catalogue import UnusableIndexError
 from lmworks.retrieve.config import EXACT, USEARCH, IndexConfig
+from lmworks.retrieve.pgvector_store import PgvectorStore, check_server
+from lmworks.retrieve.usearch_store import GRAPH, UsearchStore
 
 STORE = "store.json"  # which store an index has; an index without this file is searched exactly
-GRAPH = "vectors.usearch"
 EXACT_ROWS = 20_000  # so many rows are read whole in less time than a filter costs a graph
 MOST_ASKED = 1_000  # that a store is asked for at once; beyond, all vectors are read
 BLOCK = 65_536  # vectors that are handled at once
-EXPANSION = 512  # candidates that a search of a graph keeps open: questions are farther from chunks than chunks are
 SPARE = 2.0  # times more than should do are asked for: exact cosines order them again, and filters are uneven
 RECALL_AT, SAMPLE = 10, 200
 LEAST_RECALL = 0.9  # a store that finds less is not kept
-
-
-class StoreError(UnusableIndexError):
-    """A store that cannot be reached, or is none of this index; the message names the fix."""
 
 
 class VectorStore(Protocol):
@@ -127,17 +123,15 @@ def measured_recall(matrix: np.ndarray, store: VectorStore, sample: int = SAMPLE
 
 
 def check(config: IndexConfig, base: Path) -> None:
-    """Before any stage runs: StoreError where the store cannot be built; its width is known only to the stage."""
+    """Before any stage runs: UnusableIndexError where the store cannot be built; only the stage knows its width."""
     check_store(config.store, 1)
 
 
 def check_store(store: str, width: int) -> None:
-    """Raise StoreError that names what is missing where a store of vectors of this width cannot be built."""
+    """Raise UnusableIndexError that names what is missing where a store of vectors of this width cannot be built."""
     if store == USEARCH:
         import usearch.index  # noqa: F401 - for the error that names the extra
     elif store != EXACT:
-        from lmworks.retrieve.pgvector_store import check_server
-
         check_server(store, width)
 
 
@@ -146,45 +140,37 @@ def build_store(
 ) -> tuple[VectorStore, StoreRecord] | tuple[None, None]:
     """Build a store of these vectors, by position, measure its recall and record both; nothing for "exact".
 
-    `key` is a digest of the index's content. Raises StoreError when the store finds less than 0.9 of what an exact
-    search finds.
+    `key` is a digest of the index's content. Raises UnusableIndexError when the store finds less than 0.9 of what an
+    exact search finds.
     """
     if store == EXACT:
         return None, None
     if store == USEARCH:
-        from lmworks.retrieve.usearch_store import UsearchStore
-
         built = UsearchStore.build(folder, matrix)
     else:
-        from lmworks.retrieve.pgvector_store import PgvectorStore
-
         built = PgvectorStore.build(store, key, matrix)
     recall, sample = measured_recall(matrix, built)
     if recall < LEAST_RECALL:
         built.close()
-        raise StoreError(f"the store {store} finds {recall:.3f} of the nearest chunks: set store = 'exact'")
+        raise UnusableIndexError(f"the store {store} finds {recall:.3f} of the nearest chunks: set store = 'exact'")
     record = StoreRecord(store, key, len(matrix), recall, sample)
     write_json(folder / STORE, record)
     return built, record
 
 
 def open_store(folder: Path, size: int, width: int) -> VectorStore | None:
-    """The store of an index of `size` vectors, None where it has none; StoreError when it is gone or of others."""
+    """The store of an index of `size` vectors, None where it has none; UnusableIndexError when it is gone."""
     path = folder / STORE
     if not path.is_file():
         return None
     try:
         record = from_mapping(StoreRecord, read_json(path), [str(path)])
     except ValueError as error:
-        raise StoreError(f"{error}; rebuild the index") from error
+        raise UnusableIndexError(f"{error}; rebuild the index") from error
     if record.vectors != size:
-        raise StoreError(f"{path} is of a store of another index; rebuild the index")
+        raise UnusableIndexError(f"{path} is of a store of another index; rebuild the index")
     if record.store == USEARCH:
-        from lmworks.retrieve.usearch_store import UsearchStore
-
         return UsearchStore.open(folder, size, width)
-    from lmworks.retrieve.pgvector_store import PgvectorStore
-
     return PgvectorStore.open(record.store, record.key)
 
 

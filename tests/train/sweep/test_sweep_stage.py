@@ -15,8 +15,8 @@ from lmworks.config import to_mapping
 from lmworks.records import Unscored
 from lmworks.train.planning.plan import PlanConfig, make_plan
 from lmworks.train.planning.plan_explanation import allocation_lines
-from lmworks.train.planning.scaling_law_fit import FittedLaw, Interval
-from lmworks.train.planning.scaling_laws import ParametricLaw, PublishedLaw, read_law, write_law
+from lmworks.train.planning.scaling_law_fit import FittedLaw, Interval, write_law
+from lmworks.train.planning.scaling_laws import ParametricLaw, PublishedLaw, read_law
 from lmworks.train.sweep import stage
 from lmworks.train.sweep.findings import Trained, doubts, find
 from token_cases import write_dataset

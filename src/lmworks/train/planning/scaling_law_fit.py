@@ -9,11 +9,14 @@ exponents differ by more than their intervals, one of the fits is wrong (Besirog
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lmworks.artefact import write_json
+from lmworks.config import to_mapping
 from lmworks.statistics import LEVEL
 from lmworks.train.planning.scaling_laws import FLOPS_PER_PARAMETER_AND_TOKEN, Law, ParametricLaw, PowerLaw
 
@@ -328,3 +331,9 @@ def _check_design(n: Array, d: Array) -> None:
                 f"the runs vary the {name} by a factor of {factor:.2f} only: from these the terms of parameters and "
                 "tokens cannot be distinguished; train several sizes on several numbers of tokens each"
             )
+
+
+def write_law(path: Path, fitted: FittedLaw, source: str, doubts: Sequence[str], vocabulary: int) -> None:
+    """Writes a law for `scaling_laws.read_law`, with the law's intervals and the number of runs."""
+    numbers = {"law": fitted.law, "intervals": fitted.intervals, "n": fitted.n, "source": source}
+    write_json(path, to_mapping(numbers | {"doubts": tuple(doubts), "vocabulary": vocabulary}))

@@ -7,16 +7,11 @@ for a given C. Free of torch.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from lmworks.artefact import write_json
-from lmworks.config import from_mapping, positive, to_mapping
-
-if TYPE_CHECKING:
-    from lmworks.train.planning.scaling_law_fit import FittedLaw
+from lmworks.config import from_mapping, positive
 
 FLOPS_PER_PARAMETER_AND_TOKEN = 6
 PETAFLOPS_DAY = 1e15 * 24 * 3600  # floating-point operations, the unit of Kaplan et al. 2020
@@ -200,12 +195,6 @@ def find_law(name: str) -> PublishedLaw:
 # The law of a sweep, as `lmworks sweep` writes it and `lmworks plan --law FOLDER` reads it
 
 LAW, RUNS = "law.json", "runs.json"  # of a sweep; the law where one follows from the runs
-
-
-def write_law(path: Path, fitted: "FittedLaw", source: str, doubts: Sequence[str], vocabulary: int) -> None:
-    """Writes what `read_law` reads, with the law's intervals and the number of runs."""
-    numbers = {"law": fitted.law, "intervals": fitted.intervals, "n": fitted.n, "source": source}
-    write_json(path, to_mapping(numbers | {"doubts": tuple(doubts), "vocabulary": vocabulary}))
 
 
 def read_law(folder: Path) -> PublishedLaw:

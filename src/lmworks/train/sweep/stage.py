@@ -18,7 +18,8 @@ from lmworks.records import Unscored
 from lmworks.train.derived_settings import MEASURED_SEQUENCES
 from lmworks.train.held_out import held_out_batches
 from lmworks.train.planning.measured_throughput import Calibration, Dtype, calibrate, device_and_dtype
-from lmworks.train.planning.scaling_laws import LAW, RUNS, write_law
+from lmworks.train.planning.scaling_law_fit import write_law
+from lmworks.train.planning.scaling_laws import LAW, RUNS
 from lmworks.train.run_log import LOG
 from lmworks.train.sweep.config import SweepConfig
 from lmworks.train.sweep.findings import Findings, Trained, doubts, find

@@ -16,9 +16,9 @@ from lmworks.retrieve.config import ChunkConfig, IndexConfig
 from lmworks.retrieve.dense import dense
 from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.pgvector_store import PgvectorStore
+from lmworks.retrieve.usearch_store import GRAPH
 from lmworks.retrieve.vector_store import (
     EXACT_ROWS,
-    GRAPH,
     STORE,
     check_store,
     measured_recall,

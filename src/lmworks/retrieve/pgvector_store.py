@@ -59,7 +59,7 @@ class PgvectorStore:
         store = cls(address, key)
         if not store._exists():
             store.close()
-            raise UnusableIndexError(f"{address} has no table {store.table}, this store; rebuild the index")
+            raise UnusableIndexError(f"{address} no longer has the table {store.table}: rebuild the index")
         return store
 
     def search(self, query: np.ndarray, k: int) -> np.ndarray:
@@ -110,7 +110,7 @@ def _connect(address: str) -> "psycopg.Connection":
                     ) from error
             found = connection.execute(version).fetchone()
             if found is None or tuple(map(int, found[0].split(".")[:2])) < (0, 8):
-                raise UnusableIndexError(f"{address} has pgvector {found and found[0]}, expected 0.8 or later")
+                raise UnusableIndexError(f"{address} has pgvector {found and found[0]}: update it to 0.8 or later")
             register_vector(connection)
             connection.execute(f"SET hnsw.ef_search = {EXPANSION}".encode())
             # Asked for more than that, it continues from where it stopped.

@@ -117,10 +117,10 @@ def recipe_of(corpus: Path, workers: int) -> str:
     execution = f"execution.workers = {workers}"
     lines = ['name = "scale"', 'description = "Growth of cleaning"']
     for source, kind in SOURCES.items():
-        lines += [f"[stages.{source}]", 'use = "data.read"', f"sources = [{json.dumps(str(corpus / source))}]"]
+        lines += [f"[stages.{source}]", 'use = "corpus.read"', f"sources = [{json.dumps(str(corpus / source))}]"]
         lines += [f'kind = "{kind}"', 'licence = "CC0-1.0"', execution]
     inputs = list(SOURCES)
-    for name, use in (("annotations", "data.annotate"), ("duplicates", "data.duplicates"), ("cleaned", "data.clean")):
+    for name, use in (("annotations", "corpus.tag"), ("duplicates", "corpus.dedup"), ("cleaned", "corpus.filter")):
         lines += [f"[stages.{name}]", f'use = "{use}"', f"from = {json.dumps(inputs)}", execution]
         inputs.append(name)
     return "\n".join(lines) + "\n"

@@ -44,7 +44,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     if options.texts is None:
         write_texts(options.data, folder / "texts")
     texts = str(options.texts or folder / "texts")
-    run_alone("data.read", folder / "documents", [], [], [f"sources={json.dumps([texts])}"])
+    run_alone("corpus.read", folder / "documents", [], [], [f"sources={json.dumps([texts])}"])
     settings = [f"tokenizer={json.dumps(str(options.model))}", f"held_out={HELD_OUT}"]
     for name in ("training", "held_out"):
         run_alone("data.tokenize", folder / name, [folder / "documents"], [], [*settings, f"part={name}"])

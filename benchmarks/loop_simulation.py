@@ -43,7 +43,7 @@ embedder = "all-minilm-l6-v2"
 reader = "minilm-reader"
 verifier = "minilm-verifier"
 [stages.documents]
-use = "data.read"
+use = "corpus.read"
 sources = ["docs"]
 [stages.index]
 use = "retrieve.index"

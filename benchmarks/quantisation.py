@@ -109,7 +109,7 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Each model, measured."""
     folder.mkdir(parents=True, exist_ok=True)
     texts, config = folder / "texts", CompareConfig(weights="float32", new=0, characters=arguments.characters)
-    stage("data.read", texts, [], [f"sources={json.dumps([str(Path(each).absolute()) for each in arguments.data])}"])
+    stage("corpus.read", texts, [], [f"sources={json.dumps([str(Path(each).absolute()) for each in arguments.data])}"])
     each = max(arguments.characters // 50, 200)
     held_out = [text[:each] for text in split_texts({"texts": texts}, arguments.held_out)[1] if text][:50]
 

@@ -51,7 +51,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> None:
     for number, path in enumerate(write_texts(options.data, texts)):
         if number % options.share:
             path.unlink()
-    run_alone("data.read", folder / "documents", [], [], [f"sources={json.dumps([str(texts)])}"])
+    run_alone("corpus.read", folder / "documents", [], [], [f"sources={json.dumps([str(texts)])}"])
     settings = [f"vocabulary_size={options.vocabulary}", f"special_tokens={SPECIAL}"]
     run_alone("tokenizer.bpe", folder / "vocabulary", [folder / "documents"], [], settings)
     both = [folder / "documents", folder / "vocabulary"]

@@ -68,10 +68,10 @@ def write_recipe(path: Path, sources: Path, execution: str = "workers = 2") -> N
     kinds = {"pages": "web", "notes": "auto", "logs": "chat", "books": "book"}
     lines = ['name = "mixture"', 'description = "A mixture"']
     for name, kind in kinds.items():
-        lines += [f"[stages.{name}]", 'use = "data.read"', f"sources = [{json.dumps(str(sources / name))}]"]
+        lines += [f"[stages.{name}]", 'use = "corpus.read"', f"sources = [{json.dumps(str(sources / name))}]"]
         lines += [f'kind = "{kind}"', f"execution = {{{execution}}}"]
     inputs = list(kinds)
-    for name, use in (("annotations", "data.annotate"), ("duplicates", "data.duplicates"), ("cleaned", "data.clean")):
+    for name, use in (("annotations", "corpus.tag"), ("duplicates", "corpus.dedup"), ("cleaned", "corpus.filter")):
         lines += [f"[stages.{name}]", f'use = "{use}"', f"from = {json.dumps(inputs)}", f"execution = {{{execution}}}"]
         inputs.append(name)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -80,7 +80,7 @@ def test_a_changed_source_file_is_noticed(toy):
 def test_a_cached_build_of_documents_reads_none_of_their_files(tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/a.md").write_text("# Title\n\nSome words.\n")
-    (tmp_path / "read.toml").write_text('name = "read"\n[stages.read]\nuse = "data.read"\nsources = ["docs"]\n')
+    (tmp_path / "read.toml").write_text('name = "read"\n[stages.read]\nuse = "corpus.read"\nsources = ["docs"]\n')
     clock, hashed, real = time.time_ns, [], hashlib.file_digest
     monkeypatch.setattr(time, "time_ns", lambda: clock() + 10**10)
     monkeypatch.setattr(

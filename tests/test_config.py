@@ -328,7 +328,7 @@ def test_the_docstring_describes_the_fields_and_the_defaults_can_be_set():
 
 
 def test_what_begins_with_an_unknown_name_is_meant():
-    allowed = ["train.sweep", "train.pretrain", "data.read", "strain"]
+    allowed = ["train.sweep", "train.pretrain", "corpus.read", "strain"]
     assert '"train.sweep" or "train.pretrain"?' in unknown("stage", "train", allowed)
     assert '"strain"?' in unknown("stage", "strian", allowed)
     assert "?" not in unknown("stage", "", allowed)

@@ -30,15 +30,15 @@ def test_a_folder_leads_to_those_beside_it(tmp_path):
     """A parent that lies beside it is told with its own settings; one that was moved away, by its hash."""
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("The cat sees the dog. The dog sees the cat.")
-    run_alone("data.read", tmp_path / "documents", [], [], [f'sources=["{tmp_path}/texts"]'])
+    run_alone("corpus.read", tmp_path / "documents", [], [], [f'sources=["{tmp_path}/texts"]'])
     run_alone("tokenizer.bpe", tmp_path / "words", [tmp_path / "documents"], [], ["vocabulary_size=270"])
     told = shown(trace(None, str(tmp_path / "words")))
     digests = {name: read_manifest(tmp_path / name).content_hash[:12] for name in ("documents", "words")}
     assert "words (tokenizer.bpe v" in told and f"content {digests['words']}" in told
-    assert "documents (data.read v" in told and digests["documents"] in told and "texts" in told
+    assert "documents (corpus.read v" in told and digests["documents"] in told and "texts" in told
     shutil.move(tmp_path / "documents", tmp_path / "texts" / "documents")
     told = shown(trace(None, str(tmp_path / "words")))
-    assert f"from documents {digests['documents']}" in told and "data.read" not in told
+    assert f"from documents {digests['documents']}" in told and "corpus.read" not in told
 
 
 def test_what_no_stage_made_is_refused(tmp_path):
@@ -67,7 +67,7 @@ def second(tmp_path, monkeypatch):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.md").write_text(NOTE)
     (tmp_path / "second.toml").write_text(
-        'name = "second"\ndescription = "Of what another workspace cleaned"\n[stages.read]\nuse = "data.read"\n'
+        'name = "second"\ndescription = "Of what another workspace cleaned"\n[stages.read]\nuse = "corpus.read"\n'
         f'sources = ["{tmp_path / "first"}"]\n[stages.words]\nuse = "tokenizer.bpe"\nfrom = ["read"]\n'
         "vocabulary_size = 270\n"
     )
@@ -80,7 +80,7 @@ def second(tmp_path, monkeypatch):
 def test_documents_of_a_workspace_lead_to_what_that_was_made_from(second):
     """Each artefact is told once, whatever ways lead to it, and a place of a cleaned text to where it was before."""
     told = shown(trace(second, "words"))
-    uses = ("tokenizer.bpe", "data.read", "data.clean", "data.read", "data.annotate", "data.duplicates")
+    uses = ("tokenizer.bpe", "corpus.read", "corpus.filter", "corpus.read", "corpus.tag", "corpus.dedup")
     assert all(f"({use} v{STAGES[use].version}) content" in told for use in uses)
     assert told.count("made in ") == len(uses) and told.count("shown above") == 3
     (document,) = DocumentStore(second / read_current(second).stages["read"])
@@ -96,7 +96,7 @@ def test_a_workspace_that_is_gone_is_told_by_its_hash(second):
     digest = read_manifest(second / read_current(second).stages["read"]).parents["source cleaned"]
     shutil.rmtree(second.with_name("first"))
     told = shown(trace(second, "words"))
-    assert f"from source cleaned {digest[:12]}" in told and "data.clean" not in told
+    assert f"from source cleaned {digest[:12]}" in told and "corpus.filter" not in told
 
 
 def test_why_is_answered_in_the_workspace_that_read_what_was_cleaned(second):

@@ -133,6 +133,12 @@ def test_a_setting_without_its_stage_is_told_with_the_stages_that_have_it(overri
         load(find("clean"), [f"{name}={override.split('=')[1]}"])  # as the message says
 
 
+def test_a_recipe_may_hold_the_older_name_of_a_stage(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(find("clean").read_text("utf-8").replace('"corpus.filter"', '"data.clean"'), "utf-8")
+    assert "corpus.filter" in [stage.use for stage in load(path, ["documents.kind=book"]).stages]
+
+
 def test_a_role_that_a_stage_needs_must_have_a_model(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(find("documents").read_text("utf-8").replace('embedder = "all-minilm-l6-v2"', ""), "utf-8")

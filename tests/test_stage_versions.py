@@ -31,7 +31,7 @@ RECORDED = Path(__file__).with_name("stage_versions.json")
 PACKAGE = Path(lmworks.__file__).parent
 # What shapes the result of a stage whose bytes depend on the machine.
 MODULES = {
-    "data.perplexity": "generate/perplexity generate/scoring",
+    "corpus.perplexity": "generate/perplexity generate/scoring",
     "embeddings.words": "embeddings/stage embeddings/corpus embeddings/word2vec embeddings/subwords",
     "embeddings.glove": "embeddings/stage embeddings/corpus embeddings/glove",
     "train.pretrain": "train/train_stages train/derived_settings train/fit train/loop train/gradient_accumulation "

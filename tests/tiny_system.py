@@ -46,7 +46,7 @@ assistant = {language}
 embedder = {embedder}
 
 [stages.documents]
-use = "data.read"
+use = "corpus.read"
 sources = {sources}
 
 [stages.index]

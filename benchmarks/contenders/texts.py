@@ -35,7 +35,7 @@ def proposals(data: Path) -> dict[str, str]:
 
 
 def write_texts(data: Path, folder: Path) -> list[Path]:
-    """Books and proposals as files of a new folder, for `data.read`: 20 MB in 714 files."""
+    """Books and proposals as files of a new folder, for `corpus.read`: 20 MB in 714 files."""
     folder.mkdir(parents=True)
     for name, text in (books(data) | proposals(data)).items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -32,18 +32,18 @@ class Cleaned:
 
 
 def write_recipe(mixture: Mixture, half: str) -> Path:
-    """A `data.read` stage for each source that has files in this half, and the stages that clean them."""
+    """A `corpus.read` stage for each source that has files in this half, and the stages that clean them."""
     names = [name for name in mixture.sources if (mixture.folder / half / name).is_dir()]
     lines = ['name = "mixture"', 'description = "A messy mixture of known defects"']
     for name in names:
         source = mixture.sources[name]
         settings = {"kind": source.kind, "licence": source.licence, **source.settings}
-        lines += [f"\n[stages.{name}]", 'use = "data.read"', f'sources = ["{half}/{name}"]', "exclude = []"]
+        lines += [f"\n[stages.{name}]", 'use = "corpus.read"', f'sources = ["{half}/{name}"]', "exclude = []"]
         lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     inputs = ", ".join(f'"{name}"' for name in names)
-    lines += ["\n[stages.annotations]", 'use = "data.annotate"', f"from = [{inputs}]", f'evaluation = ["{ITEMS}"]']
-    lines += ["\n[stages.duplicates]", 'use = "data.duplicates"', f'from = [{inputs}, "annotations"]']
-    lines += ["\n[stages.cleaned]", 'use = "data.clean"', f'from = [{inputs}, "annotations", "duplicates"]']
+    lines += ["\n[stages.annotations]", 'use = "corpus.tag"', f"from = [{inputs}]", f'evaluation = ["{ITEMS}"]']
+    lines += ["\n[stages.duplicates]", 'use = "corpus.dedup"', f'from = [{inputs}, "annotations"]']
+    lines += ["\n[stages.cleaned]", 'use = "corpus.filter"', f'from = [{inputs}, "annotations", "duplicates"]']
     path = mixture.folder / f"{half}.toml"
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return path

@@ -57,7 +57,7 @@ class Harmless:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A `data.read` stage: the folder of its files, and its settings."""
+    """A `corpus.read` stage: the folder of its files, and its settings."""
 
     name: str
     licence: str

@@ -93,7 +93,7 @@ def personal_sentences(data: Path) -> list[tuple[str, list[tuple[int, int, str]]
 
 
 def evaluation_questions(data: Path) -> list[dict[str, str | list[str]]]:
-    """Questions with their answers of GSM8K, and with choices of MMLU's test part, in rows as `data.annotate` reads."""
+    """Questions with their answers of GSM8K, and with choices of MMLU's test part, in rows as `corpus.tag` reads."""
     rows = gzip.decompress((data / "gsm8k" / "train.jsonl.gz").read_bytes()).decode().splitlines()
     found: list[dict[str, str | list[str]]] = [
         {"id": f"gsm8k-{number}", "question": row["question"], "answer": row["answer"]}

@@ -51,7 +51,7 @@ from lmworks.progress import stage_progress
 from lmworks.recipe import Recipe, StageSpec, check_stage, later_stages, making_stage
 from lmworks.report import Fold, Section, Table, shown, to_html
 from lmworks.stage import resolve
-from lmworks.stages import STAGES, meant_stages
+from lmworks.stages import STAGES, meant_stages, stage_name
 from lmworks.train.parallel.launcher import run_stage
 from lmworks.train.planning.units import readable_bytes
 from lmworks.versions import is_gated, keep, version_id
@@ -169,10 +169,12 @@ def run_alone(
     Raises ConfigError for whatever is wrong with these, `artefact.DamagedError` for an input that was changed since it
     was made, FileExistsError when `out` exists, and `artefact.LockedError` while another process makes it.
     """
-    if use not in STAGES:
+    if (use := stage_name(use)) not in STAGES:
         raise ConfigError((), unknown("stage", use, list(STAGES), meant_stages(use)))
-    if inputs and use == "data.read":
-        raise ConfigError((), f"data.read takes no --from: set its sources instead, --set 'sources=[\"{inputs[0]}\"]'")
+    if inputs and use == "corpus.read":
+        raise ConfigError(
+            (), f"corpus.read takes no --from: set its sources instead, --set 'sources=[\"{inputs[0]}\"]'"
+        )
     roles = _roles(use, models)
     spec = check_stage(use, use, assigned(overrides), inputs=[folder.name for folder in inputs], roles=roles)
     if not again:
@@ -250,7 +252,7 @@ def read_inputs(folders: Sequence[Path]) -> dict[str, StageOutcome]:
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder} to read from")
         if not (folder / MANIFEST).is_file():
-            fix = "name a folder that a stage made, or a workspace; files are read by data.read"
+            fix = "name a folder that a stage made, or a workspace; files are read by corpus.read"
             if (folder / "tokenizer.json").is_file():
                 raise FileNotFoundError(
                     f"{folder} is a tokenizer that no stage made: name it with --set tokenizer={folder}"

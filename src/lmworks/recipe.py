@@ -5,7 +5,7 @@ name = "assistant"
 embedder = "all-minilm-l6-v2"  # pulled, or the path of a checkpoint
 assistant = "stages.dialogue"  # what a stage of this recipe trains
 [stages.documents]
-use = "data.read"              # a stage of lmworks.stages
+use = "corpus.read"              # a stage of lmworks.stages
 sources = ["python-docs"]      # the rest of the table is that stage's config
 [stages.index]
 use = "retrieve.index"
@@ -31,7 +31,7 @@ from lmworks.config import ConfigError, assign, from_mapping, line_of, parse_ass
 from lmworks.ground.config import WritingConfig
 from lmworks.monitor.config import LogConfig
 from lmworks.stage import resolve
-from lmworks.stages import ANSWERER, STAGES, meant_stages
+from lmworks.stages import ANSWERER, STAGES, meant_stages, stage_name
 
 _MADE = "stages."  # begins the source of a model that a stage of the recipe makes
 _TABLES = ("models", "question", "name", "log", "writing", "serve")  # what `--set` reaches besides the stages
@@ -154,7 +154,7 @@ def _override_path(override: str, mapping: Mapping[str, Any]) -> tuple[str, ...]
     if head not in stages:
         meant = []  # the stages that have a setting of this name
         for name, table in stages.items():
-            stage = STAGES.get(str(table.get("use"))) if isinstance(table, dict) else None
+            stage = STAGES.get(stage_name(str(table.get("use")))) if isinstance(table, dict) else None
             if stage and head in [setting.name for setting in fields(resolve(stage.config))]:  # type: ignore[arg-type]
                 meant.append(".".join((name, head, *rest)))
         raise ConfigError((), f"--set {override}: {unknown('stage', head, [*stages, *_TABLES], meant)}")
@@ -229,7 +229,7 @@ def _check_stage(name: str, table: Mapping[str, Any], file: _File) -> StageSpec:
         if not isinstance(other, str) or other not in file.stages:
             raise ConfigError((*path, "from"), unknown("stage", str(other), list(file.stages)))
     settings = {key: value for key, value in table.items() if key not in ("use", "from")}
-    return check_stage(name, str(use), settings, inputs=inputs, roles=file.models, path=path)
+    return check_stage(name, stage_name(str(use)), settings, inputs=inputs, roles=file.models, path=path)
 
 
 def check_stage(

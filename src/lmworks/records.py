@@ -36,7 +36,7 @@ class Span:
 # kept under another name: see `column_key`.
 OWN_METADATA = frozenset(
     {
-        *("augmented", "copy", "origin"),  # of copies that data.balance made
+        *("augmented", "copy", "origin"),  # of copies that corpus.balance made
         *("declared_language", "extracted"),  # of cleaned documents
         *("encoding", "headings", "id", "lone_surrogates"),  # of documents as they were read
     }

@@ -46,8 +46,8 @@ FILE = {"names": "file"}
 SUITES = {"names": "suites"}  # tasks of `lmworks eval`, whose data the config's `suite_data` holds
 
 # What several stages read from, and what most are made with.
-DOCUMENTS = "documents, which data.read makes"
-ATTRIBUTES = "their attributes, which data.annotate and data.perplexity make"
+DOCUMENTS = "documents, which corpus.read makes"
+ATTRIBUTES = "their attributes, which corpus.tag and corpus.perplexity make"
 SHARDS = "token shards of its vocabulary, which data.tokenize makes"
 VOCABULARY = "their vocabulary, which tokenizer.bpe, .wordpiece or .unigram makes; none where tokenizer is set"
 CHECKPOINT = "a checkpoint, which train.pretrain or train.finetune makes; none where base is set"

@@ -17,13 +17,25 @@ STAGES: dict[str, Stage] = {
 
 ANSWERER = "ground.calibrate"  # the stage whose artefact decides answers
 _OTHER_NAMES = {  # what other libraries call what a stage does, by how the word begins
-    "dedup": "data.duplicates",
-    "minhash": "data.duplicates",
-    "filter": "data.clean",
-    "tag": "data.annotate",
-    "extract": "data.read",
-    "mix": "data.balance",
+    "minhash": "corpus.dedup",
+    "clean": "corpus.filter",
+    "annotate": "corpus.tag",
+    "extract": "corpus.read",
+    "mix": "corpus.balance",
 }
+_RENAMED = {  # names that recipes still hold, until the next version
+    "data.read": "corpus.read",
+    "data.annotate": "corpus.tag",
+    "data.duplicates": "corpus.dedup",
+    "data.clean": "corpus.filter",
+    "data.balance": "corpus.balance",
+    "data.perplexity": "corpus.perplexity",
+}
+
+
+def stage_name(name: str) -> str:
+    """The name of a stage today, of one that may be an older name."""
+    return _RENAMED.get(name, name)
 
 
 def meant_stages(name: str) -> list[str]:

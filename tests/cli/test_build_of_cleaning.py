@@ -1,4 +1,4 @@
-"""The end of a build with a stage data.clean: of any recipe, and where no document is left."""
+"""The end of a build with a stage corpus.filter: of any recipe, and where no document is left."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ SENTENCE = "The council met on Tuesday to talk about the new bridge over the riv
 RECIPE = """
 name = "mixture"
 [stages.books]
-use = "data.read"
+use = "corpus.read"
 sources = ["books"]
 [stages.notes]
-use = "data.read"
+use = "corpus.read"
 sources = ["notes"]
 [stages.known]
-use = "data.annotate"
+use = "corpus.tag"
 from = ["books", "notes"]
 [stages.kept]
-use = "data.clean"
+use = "corpus.filter"
 from = ["books", "notes", "known"]
 steps = [{name = "few", limits = {words = {at_least = 50}}}]
 [stages.mixed]
-use = "data.balance"
+use = "corpus.balance"
 from = ["kept"]
 total = 1
 unit = "documents"

@@ -129,7 +129,7 @@ def test_an_adapter_is_refused_with_the_command_that_merges_it(folder, tmp_path)
 
 def test_a_comparison_that_was_cut_off_measures_no_model_twice(folder, tmp_path, monkeypatch):
     run("compress", "base", "--method", "rtn", "--out", tmp_path / "rtn", cwd=folder)
-    run_alone("data.read", tmp_path / "texts", [], [], [f'sources=["{folder}/texts.jsonl"]'])
+    run_alone("corpus.read", tmp_path / "texts", [], [], [f'sources=["{folder}/texts.jsonl"]'])
     asked, measure, lines = [], compression_report.measure, []
 
     def cut_off(model, *rest):

@@ -63,7 +63,7 @@ def test_cleaned_documents_are_a_source_by_their_workspace(base, tmp_path, monke
     monkeypatch.chdir(base)
     told = next(line for line in (base / "told").read_text().split("\n") if line.startswith("In a recipe"))
     setting = told.split("`")[1]
-    run("stage", "data.read", "--set", setting.replace(" ", "", 2), "--out", str(tmp_path / "documents"))
+    run("stage", "corpus.read", "--set", setting.replace(" ", "", 2), "--out", str(tmp_path / "documents"))
     cleaned = next((base / ".lmworks" / "clean" / "stages" / "cleaned").iterdir())
     assert list(DocumentStore(tmp_path / "documents")) == list(DocumentStore(cleaned))
     given = ["--from", str(tmp_path / "documents"), "--set", "vocabulary_size=300"]
@@ -124,7 +124,7 @@ def test_a_workspace_is_no_source_of_itself(base, monkeypatch, arguments):
 
 def test_a_stage_that_reads_from_a_workspace_has_its_documents(base, tmp_path, monkeypatch):
     monkeypatch.chdir(base)
-    run("stage", "data.annotate", "--from", ".lmworks/clean", "--out", str(tmp_path / "annotations"))
+    run("stage", "corpus.tag", "--from", ".lmworks/clean", "--out", str(tmp_path / "annotations"))
     cleaned = next((base / ".lmworks" / "clean" / "stages" / "cleaned").iterdir())
     assert read_manifest(tmp_path / "annotations").parents == {"clean": read_manifest(cleaned).content_hash}
 

@@ -65,11 +65,11 @@ def folder(tmp_path_factory) -> Path:
     (notes / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "items.jsonl").write_text(json.dumps({"question": QUESTION, "id": 7}) + "\n")
     (folder / "policy.toml").write_text(POLICY)
-    made("data.read", folder / "documents", [], f'sources=["{notes}"]')
-    made("data.annotate", folder / "annotations", [folder / "documents"], f'evaluation=["{folder / "items.jsonl"}"]')
+    made("corpus.read", folder / "documents", [], f'sources=["{notes}"]')
+    made("corpus.tag", folder / "annotations", [folder / "documents"], f'evaluation=["{folder / "items.jsonl"}"]')
     inputs = [folder / "documents", folder / "annotations"]
-    made("data.duplicates", folder / "duplicates", inputs, "near.threshold=0.6")
-    made("data.clean", folder / "cleaned", [*inputs, folder / "duplicates"], f"policy={folder / 'policy.toml'}")
+    made("corpus.dedup", folder / "duplicates", inputs, "near.threshold=0.6")
+    made("corpus.filter", folder / "cleaned", [*inputs, folder / "duplicates"], f"policy={folder / 'policy.toml'}")
     return folder
 
 
@@ -193,7 +193,7 @@ def test_for_programs(folder):
 
 
 def test_what_it_was_made_from_may_be_elsewhere(folder, tmp_path):
-    """As it is where `lmworks stage data.clean --from WORKSPACE` wrote to another folder."""
+    """As it is where `lmworks stage corpus.filter --from WORKSPACE` wrote to another folder."""
     for name in ("documents", "annotations", "duplicates"):  # a folder of a workspace is called by its key
         shutil.copytree(folder / name, tmp_path / "made" / "stages" / name / "0123")
     shutil.copytree(folder / "cleaned", tmp_path / "away" / "cleaned")

@@ -32,7 +32,7 @@ def test_a_build_says_on_the_terminal_which_files_it_left_out(tmp_path, capsys):
     for name in unread:
         (docs / name).write_bytes(b"\x89PNG\r\n\x1a\n\x00\x01")
     recipe = tmp_path / "mine.toml"
-    recipe.write_text('name = "mine"\n[stages.texts]\nuse = "data.read"\nsources = ["docs"]\n')
+    recipe.write_text('name = "mine"\n[stages.texts]\nuse = "corpus.read"\nsources = ["docs"]\n')
     for show_report in (False, True):  # `up` and `build`; the second time from the cache
         build_recipe(load(recipe), tmp_path / "workspace", show_report=show_report, begins_a_system=False)
         said = capsys.readouterr()

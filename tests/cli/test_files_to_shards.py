@@ -45,7 +45,7 @@ def read(folder: str, tokenizer: Tokenizer) -> list[str]:
 
 def test_every_character_of_the_tree_comes_back_from_the_shards(tree):
     told = run(
-        "stage", "data.read", "--set", 'sources=["docs", "code"]', "--set", "source_code=whole", "--out", "texts"
+        "stage", "corpus.read", "--set", 'sources=["docs", "code"]', "--set", "source_code=whole", "--out", "texts"
     )  # fmt: skip
     assert "4 documents with" in told and "1 files were left out" in told and "no reader for .png" in told
     run("tokenizer", "train", "docs", "code", "--vocabulary-size", "350", "--out", "trained")

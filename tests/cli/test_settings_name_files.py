@@ -50,17 +50,19 @@ def test_what_is_wrong_in_a_policy_is_told_with_the_setting_and_the_file(notes):
 
 
 def test_one_stage_alone_tells_the_setting_as_well(notes):
-    CliRunner().invoke(app, ["stage", "data.read", "--set", 'sources=["notes"]', "--out", "documents"])
+    CliRunner().invoke(app, ["stage", "corpus.read", "--set", 'sources=["notes"]', "--out", "documents"])
     given = ["--from", "documents", "--out", "annotations", "--set", 'evaluation=["no.jsonl"]']
-    assert message("stage", "data.annotate", *given).startswith("evaluation: there is no file")
-    assert message("stage", "data.clean", *given[:4], "--set", "policy=no.toml").startswith("policy: there is no file")
+    assert message("stage", "corpus.tag", *given).startswith("evaluation: there is no file")
+    assert message("stage", "corpus.filter", *given[:4], "--set", "policy=no.toml").startswith(
+        "policy: there is no file"
+    )
 
 
 def recipe(path: Path, **sources: list[str]) -> str:
-    """A recipe with a stage data.read for each of these."""
+    """A recipe with a stage corpus.read for each of these."""
     lines = ['name = "mixture"']
     for name, wanted in sources.items():
-        lines += [f"[stages.{name}]", 'use = "data.read"', f"sources = {json.dumps(wanted)}"]
+        lines += [f"[stages.{name}]", 'use = "corpus.read"', f"sources = {json.dumps(wanted)}"]
     path.write_text("\n".join(lines) + "\n")
     return str(path)
 

@@ -189,7 +189,7 @@ def test_a_stage_runs_alone_in_a_process_of_its_own(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "one.md").write_text("# One\n\nSome words about one thing.\n")
     (tmp_path / "notes" / "two.bin").write_bytes(b"\0\1")
-    arguments = ("stage", "data.read", "--set", 'sources=["notes"]', "--out", "documents")
+    arguments = ("stage", "corpus.read", "--set", 'sources=["notes"]', "--out", "documents")
     command = [sys.executable, "-m", "lmworks", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
     assert result.returncode == 0, result.stderr

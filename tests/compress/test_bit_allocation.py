@@ -80,7 +80,7 @@ def test_a_file_keeps_to_its_budget_to_the_byte(format, group, tiny_tokenizer, t
     config = llama(267, width=128, layers=2, heads=4, kv_heads=2, hidden=128, context_length=64)
     base = replace(random_checkpoint(config, tiny_tokenizer), dtype=torch.bfloat16).save(tmp_path / "base")
     (tmp_path / "text.txt").write_text("The head of department approves. " * 40)
-    run_alone("data.read", tmp_path / "texts", [], [], [f'sources=["{tmp_path}/text.txt"]'])
+    run_alone("corpus.read", tmp_path / "texts", [], [], [f'sources=["{tmp_path}/text.txt"]'])
     given = [f'base="{base}"', "held_out=0", "method.kind=rtn", "embedding=bfloat16", "calibration.length=64"]
     given += [f"format={format}", f"grid.group={group}", "grid.symmetric=true"]
 

@@ -32,7 +32,7 @@ def workspace(tmp_path_factory) -> Path:
     for number in range(60):
         sentences = (" ".join(generator.choices(WORDS, k=generator.randint(4, 9))) + "." for _ in range(12))
         (folder / "texts" / f"{number}.txt").write_text("\n".join(sentences))
-    run("data.read", folder / "documents", [], [f'sources=["{folder}/texts"]'])
+    run("corpus.read", folder / "documents", [], [f'sources=["{folder}/texts"]'])
     run("tokenizer.bpe", folder / "vocabulary", [folder / "documents"], ["vocabulary_size=300"])
     inputs = [folder / "documents", folder / "vocabulary"]
     settings = ["held_out=0.2", 'end="none"']

@@ -65,7 +65,7 @@ def test_a_document_is_found_by_its_hash_the_first_of_equal_texts(tmp_path: Path
     for missing in ("0" * 64, "no hash"):
         with pytest.raises(KeyError, match="no document"):
             store.get(missing)
-    with pytest.raises(FileNotFoundError, match=r"data\.read"):
+    with pytest.raises(FileNotFoundError, match=r"corpus\.read"):
         DocumentStore(tmp_path / "none")
 
 

@@ -46,10 +46,10 @@ def test_documents_ledger_policies_and_balance_go_by_it(tmp_path):
     rows = [{"text": text, "language": tag, "name": name} for name, (tag, text, _) in PAGES.items()]
     (tmp_path / "pages" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     inputs = [tmp_path / "documents", tmp_path / "annotations"]
-    run_alone("data.read", inputs[0], [], [], [f'sources=["{tmp_path / "pages"}"]'])
-    run_alone("data.annotate", inputs[1], inputs[:1], [], [])
+    run_alone("corpus.read", inputs[0], [], [], [f'sources=["{tmp_path / "pages"}"]'])
+    run_alone("corpus.tag", inputs[1], inputs[:1], [], [])
     steps = '{name="english", languages=["en"], limits={words={at_least=1000}}}'
-    run_alone("data.clean", tmp_path / "cleaned", inputs, [], [f"steps=[{steps}]"])
+    run_alone("corpus.filter", tmp_path / "cleaned", inputs, [], [f"steps=[{steps}]"])
     kept = {each.metadata["name"]: each for each in DocumentStore(tmp_path / "cleaned")}
     assert {name: each.language for name, each in kept.items()} == {
         name: language for name, (_, _, language) in PAGES.items() if language != "en"
@@ -60,5 +60,5 @@ def test_documents_ledger_policies_and_balance_go_by_it(tmp_path):
     assert told == {name: language for name, (_, _, language) in PAGES.items()}
     # Uncleaned documents have no measured language; `en` bounds those that say `en-US`.
     settings = ["languages={en={at_least=0.5}, de={at_most=0.5}, unknown={at_most=0.4}}", 'unit="documents"']
-    run_alone("data.balance", tmp_path / "balanced", inputs[:1], [], settings)
+    run_alone("corpus.balance", tmp_path / "balanced", inputs[:1], [], settings)
     assert len(DocumentStore(tmp_path / "balanced")) == 4  # of five: two of them are half of the corpus

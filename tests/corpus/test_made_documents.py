@@ -27,7 +27,7 @@ def base(tmp_path: Path) -> Path:
     (tmp_path / "notes" / "b.txt").write_text("text", "utf-8")
     for name, source in (("first", "notes"), ("second", "notes/a.md")):
         (tmp_path / "w" / "stages" / name).mkdir(parents=True)
-        run_alone("data.read", tmp_path / "w" / "stages" / name / "key", [], [], [f'sources=["{tmp_path / source}"]'])
+        run_alone("corpus.read", tmp_path / "w" / "stages" / name / "key", [], [], [f'sources=["{tmp_path / source}"]'])
     stages = {"first": "stages/first/key", "second": "stages/second/key", "third": "stages/third/key"}
     (tmp_path / "w" / "current.json").write_text(json.dumps({"stages": stages}))
     (tmp_path / "w" / "build.lock").touch()  # as every workspace has one

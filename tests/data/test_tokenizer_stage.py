@@ -14,7 +14,7 @@ def documents(tmp_path):
     texts.mkdir()
     for number in range(3):
         (texts / f"{number}.txt").write_text(f"The hen number {number} laid an egg, the other hens did not.\n" * 20)
-    return run_alone("data.read", tmp_path / "documents", [], [], [f'sources=["{texts}"]']).folder
+    return run_alone("corpus.read", tmp_path / "documents", [], [], [f'sources=["{texts}"]']).folder
 
 
 def test_documents_to_a_vocabulary_to_shards(documents, tmp_path):

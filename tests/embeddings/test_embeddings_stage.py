@@ -15,7 +15,7 @@ def documents(tmp_path, sentences):
     texts.mkdir()
     for number in range(2):
         (texts / f"{number}.txt").write_text("\n\n".join(" ".join(s) for s in sentences[number::2]))
-    return run_alone("data.read", tmp_path / "documents", [], [], [f'sources=["{texts}"]']).folder
+    return run_alone("corpus.read", tmp_path / "documents", [], [], [f'sources=["{texts}"]']).folder
 
 
 @for_each(

@@ -1,4 +1,4 @@
-"""`data.perplexity` against the model's own logits; its annotations beside the others, in `data.clean`."""
+"""`corpus.perplexity` against the model's own logits; its annotations beside the others, in `corpus.filter`."""
 
 import math
 from pathlib import Path
@@ -39,9 +39,9 @@ def folder(tmp_path_factory) -> Path:
     (folder / "texts").mkdir()
     for name, text in TEXTS.items():
         (folder / "texts" / name).write_text(text, "utf-8")
-    run_alone("data.read", folder / "documents", [], [], [f'sources=["{folder / "texts"}"]', 'kind="web"'])
+    run_alone("corpus.read", folder / "documents", [], [], [f'sources=["{folder / "texts"}"]', 'kind="web"'])
     off = [f"{name}=false" for name in ("language", "heuristics", "personal", "licences", "spam")]
-    run_alone("data.annotate", folder / "annotations", [folder / "documents"], [], off)
+    run_alone("corpus.tag", folder / "annotations", [folder / "documents"], [], off)
     return folder
 
 
@@ -49,7 +49,7 @@ def folder(tmp_path_factory) -> Path:
 def scored(folder: Path, model: Path) -> Path:
     inputs = [folder / "documents", folder / "annotations"]
     settings = [f'checkpoint="{model}"', "window=100"]
-    return run_alone("data.perplexity", folder / "scored", inputs, [], settings).folder
+    return run_alone("corpus.perplexity", folder / "scored", inputs, [], settings).folder
 
 
 def direct(model: Checkpoint, text: str, window: int) -> float:
@@ -84,11 +84,11 @@ def test_it_is_what_the_models_logits_say(scored, folder, model):
 def test_equal_runs_are_equal_however_the_work_is_cut(scored, folder, model, tmp_path, monkeypatch):
     monkeypatch.setattr(perplexity_stage, "_PART_CHARACTERS", 100)
     inputs = [folder / "documents", folder / "annotations"]
-    again = run_alone("data.perplexity", tmp_path / "a", inputs, [], [f'checkpoint="{model}"', "window=100"]).folder
+    again = run_alone("corpus.perplexity", tmp_path / "a", inputs, [], [f'checkpoint="{model}"', "window=100"]).folder
     (one,), (other,) = attribute_paths(scored), attribute_paths(again)
     first, second = (read_attributes(path).scores["model_perplexity"].tolist() for path in (one, other))
     assert first == pytest.approx(second, rel=2e-4)  # fused kernels give the same bits, modules round with their batch
-    same = run_alone("data.perplexity", tmp_path / "b", inputs, [], [f'checkpoint="{model}"', "window=100"]).folder
+    same = run_alone("corpus.perplexity", tmp_path / "b", inputs, [], [f'checkpoint="{model}"', "window=100"]).folder
     assert attribute_paths(same)[0].read_bytes() == other.read_bytes()
 
 
@@ -115,7 +115,7 @@ def test_data_clean_takes_it_as_a_further_input(scored, folder, tmp_path):
     limit = sorted(values.values())[2]
     inputs = [folder / "documents", folder / "annotations", scored]
     steps = f'steps=[{{name="s", limits={{model_perplexity={{at_most={limit!r}}}, words={{at_least=0}}}}}}]'
-    run_alone("data.clean", tmp_path / "cleaned", inputs, [], [steps])
+    run_alone("corpus.filter", tmp_path / "cleaned", inputs, [], [steps])
     kept = {document.uri for document in DocumentStore(tmp_path / "cleaned")}
     assert kept == {uri for uri, value in values.items() if value <= limit} and len(kept) == 3
     entries = read_ledger(tmp_path / "cleaned" / LEDGER)
@@ -137,9 +137,9 @@ def test_ngrams_learn_from_an_input(folder, tmp_path):
     (tmp_path / "wanted").mkdir()
     for number in range(150):
         (tmp_path / "wanted" / f"{number}.txt").write_text(f"The mayor said that the county had promised {number}.")
-    run_alone("data.read", tmp_path / "good", [], [], [f'sources=["{tmp_path / "wanted"}"]'])
+    run_alone("corpus.read", tmp_path / "good", [], [], [f'sources=["{tmp_path / "wanted"}"]'])
     inputs = [folder / "documents", folder / "annotations", tmp_path / "good"]
-    result = run_alone("data.perplexity", tmp_path / "scored", inputs, [], ['learn_from="good"', "ngrams.order=2"])
+    result = run_alone("corpus.perplexity", tmp_path / "scored", inputs, [], ['learn_from="good"', "ngrams.order=2"])
     table = read_attributes(attribute_paths(result.folder)[0])
     values = dict(zip(table.uris, table.scores["model_perplexity"].tolist(), strict=True))
     assert min(values, key=values.__getitem__) == "texts/b.txt"

@@ -38,20 +38,20 @@ assistant = "smollm2-135m-instruct"
 embedder = "all-minilm-l6-v2"
 
 [stages.documents]
-use = "data.read"
+use = "corpus.read"
 sources = [SOURCES]
 licence = "CC-BY-4.0"
 
 [stages.annotations]
-use = "data.annotate"
+use = "corpus.tag"
 from = ["documents"]
 
 [stages.duplicates]
-use = "data.duplicates"
+use = "corpus.dedup"
 from = ["documents", "annotations"]
 
 [stages.cleaned]
-use = "data.clean"
+use = "corpus.filter"
 from = ["documents", "annotations", "duplicates"]
 
 [stages.index]

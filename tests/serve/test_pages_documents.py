@@ -44,8 +44,8 @@ def service(tmp_path_factory):
         RejectedRecord(f"docs:{HOSTILE}", "not text"),
         RejectedRecord("many", "tests", 964),
     )
-    folder = stage(root, "documents", "data.read", left_out=reasons)
-    current = Current("handbook", "", {}, {"documents": folder}, {"documents": "data.read"})
+    folder = stage(root, "documents", "corpus.read", left_out=reasons)
+    current = Current("handbook", "", {}, {"documents": folder}, {"documents": "corpus.read"})
     index = index_of(root / "index", [leave, hostile, long_line, many_lines, empty, twin])
     made = StandIn(root, index, current)
     yield made

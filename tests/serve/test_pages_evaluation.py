@@ -64,7 +64,7 @@ SECTIONS = (
 )
 TOLD = (
     StageReport("evaluation", "ground.evaluate", 1e9, 2.0, SECTIONS),
-    StageReport("empty", "data.read", 1e9, 1.0, ()),
+    StageReport("empty", "corpus.read", 1e9, 1.0, ()),
 )
 
 
@@ -83,7 +83,9 @@ def test_figures_are_numbered_over_the_sections_of_a_stage():
 
 
 def test_texts_as_they_were_before_cleaning_are_not_shown():
-    (view,) = stage_views((StageReport("cleaned", "data.clean", 1e9, 2.0, (*SECTIONS, Section("s", folds=(EMPTY,)))),))
+    (view,) = stage_views(
+        (StageReport("cleaned", "corpus.filter", 1e9, 2.0, (*SECTIONS, Section("s", folds=(EMPTY,)))),)
+    )
     html = "".join(part for section in view.sections for part in (section.html, *(html for _, html in section.folds)))
     assert 'class="passage"' not in html and [one.withheld for one in view.sections] == [True, False, True]
     assert not any(one.withheld for one in stage_views(TOLD)[0].sections)
@@ -94,10 +96,10 @@ def test_texts_as_they_were_before_cleaning_are_not_shown():
 def service(tmp_path_factory):
     root = tmp_path_factory.mktemp("evaluation")
     stages = {
-        "documents": stage(root, "documents", "data.read", sections=(Section("Documents", "Two were read."),)),
+        "documents": stage(root, "documents", "corpus.read", sections=(Section("Documents", "Two were read."),)),
         "evaluation": stage(root, "evaluation", "ground.evaluate", sections=SECTIONS, seconds=3.0),
     }
-    uses = {"documents": "data.read", "evaluation": "ground.evaluate"}
+    uses = {"documents": "corpus.read", "evaluation": "ground.evaluate"}
     made = StandIn(root, index_of(root / "index", []), Current("r", "", {}, stages, uses))
     yield made
     made.close()
@@ -146,7 +148,7 @@ def test_the_policy_of_a_figure_passes_through_the_server(grounded):
 def test_a_workspace_that_was_cleared_meanwhile_says_so(service, client):
     current = service.current
     try:
-        service.current = Current("r", "", {}, {"gone": "stages/gone/0"}, {"gone": "data.read"})
+        service.current = Current("r", "", {}, {"gone": "stages/gone/0"}, {"gone": "corpus.read"})
         for path in ("/evaluation", "/system"):
             answer = client.get(path)
             assert answer.status_code == 404 and "not there any more" in answer.text

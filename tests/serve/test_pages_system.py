@@ -91,7 +91,7 @@ def service(tmp_path_factory):
         }
         made = {"models": {"embedder": "e" * 64}, "metrics": {"chunks": 12, "share": 0.5, "by": {}}}
         return {
-            "documents": stage(root, "documents", "data.read", content_hash=documents, **told),
+            "documents": stage(root, "documents", "corpus.read", content_hash=documents, **told),
             "index": stage(
                 root, "index", "retrieve.index", content_hash=index, parents={"documents": documents}, **made
             ),
@@ -102,7 +102,7 @@ def service(tmp_path_factory):
     stages["calibration"] = stage(root, "calibration", "ground.calibrate", parents={"index": "4" * 64},
                                   models={"assistant": "a" * 64, "embedder": "e" * 64})  # fmt: skip
     write_json(root / stages["calibration"] / CALIBRATION, {"threshold": 0.5, "certainty": Certainty(100, 40, 33)})
-    uses = {"documents": "data.read", "index": "retrieve.index", "calibration": "ground.calibrate"}
+    uses = {"documents": "corpus.read", "index": "retrieve.index", "calibration": "ground.calibrate"}
     current = Current("handbook", "", {"assistant": "/m/a", "embedder": "/m/e"}, stages, uses,
                       names={"assistant": HOSTILE}, description=HOSTILE)  # fmt: skip
     made = StandIn(root, index_of(root / "index", [document]), current)

@@ -69,12 +69,12 @@ def test_what_is_stopped_before_it_began_is_never_begun():
     assert one.state == "stopped"
 
 
-UNFINISHED = {"documents": "data.read", "evaluation": "ground.evaluate"}
+UNFINISHED = {"documents": "corpus.read", "evaluation": "ground.evaluate"}
 
 
 @pytest.fixture
 def service(tmp_path):
-    stages = {"documents": stage(tmp_path, "documents", "data.read")}
+    stages = {"documents": stage(tmp_path, "documents", "corpus.read")}
     made = StandIn(tmp_path, index_of(tmp_path / "index", []), Current("r", "", {}, stages, UNFINISHED))
     yield made
     made.close()
@@ -91,7 +91,7 @@ def test_the_pages_say_what_is_missing_and_how_it_goes(service, path):
         service.current = unfinished
         page = inert(client.get(path).text)
         assert told in page.text and "evaluation" in page.text
-        service.current = replace(unfinished, uses={"documents": "data.read"})
+        service.current = replace(unfinished, uses={"documents": "corpus.read"})
         assert told not in inert(client.get(path).text).text
 
 

@@ -37,7 +37,7 @@ def workspace(tmp_path_factory) -> Path:
     for number in range(60):
         sentences = (" ".join(generator.choices(WORDS, k=generator.randint(4, 9))) + "." for _ in range(12))
         (folder / "texts" / f"{number}.txt").write_text("\n".join(sentences))
-    run("data.read", folder / "documents", [], [f'sources=["{folder}/texts"]'])
+    run("corpus.read", folder / "documents", [], [f'sources=["{folder}/texts"]'])
     settings = ["vocabulary_size=300", 'special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"]']
     run("tokenizer.bpe", folder / "vocabulary", [folder / "documents"], settings)
     inputs = [folder / "documents", folder / "vocabulary"]

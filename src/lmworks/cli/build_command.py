@@ -104,13 +104,14 @@ def pull(name: Annotated[str, typer.Argument(help=_NAMES)]) -> None:
 
 class StageCommand(TyperCommand):
     """The verb `stage`, whose help is that of the stage it is given, and then that of the verb: `lmworks stage
-    data.read --help`."""
+    corpus.read --help`."""
 
     use = ""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        from lmworks.stages import STAGES
+        from lmworks.stages import STAGES, stage_name
 
+        args = [stage_name(word) for word in args]
         named = args[0] if args and not args[0].startswith("-") else ""
         self.use = next((name for name in args if name in STAGES), named)
         if self.use:
@@ -156,7 +157,7 @@ def _stage_help(use: str) -> str:
 
 
 def stage(
-    use: Annotated[str, typer.Argument(help="The stage, e.g. data.read; without it, the list.")] = "",
+    use: Annotated[str, typer.Argument(help="The stage, e.g. corpus.read; without it, the list.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder to make; must not exist.")] = None,
     inputs: Annotated[
         list[Path] | None,
@@ -177,7 +178,7 @@ def stage(
     Prints what was made and what was left out, and the folder with it, in which `report.html` shows the same, with
     its curves. Inputs are checked against their manifests first.
 
-    Example: `lmworks stage data.read --set 'sources=["docs"]' --out documents`
+    Example: `lmworks stage corpus.read --set 'sources=["docs"]' --out documents`
     """
     from lmworks.build import run_alone, stage_sections
     from lmworks.stages import STAGES
@@ -262,12 +263,12 @@ def build_recipe(
     from lmworks.workspace import calibration_caution, read_current
 
     for spec in recipe.stages:
-        if spec.use == "data.read":
+        if spec.use == "corpus.read":
             _check_apart([str(recipe.base / without_scheme(source)) for source in spec.config.sources], folder)
     console = new_console()
     outcomes: list[Any] = run(recipe, folder, console, answers_first=answers_first, candidate=candidate)
     for outcome in outcomes:
-        if outcome.manifest.stage == "data.read":
+        if outcome.manifest.stage == "corpus.read":
             for line in left_out(outcome.folder, outcome.name):
                 say(line)
     if begins_a_system:
@@ -277,7 +278,7 @@ def build_recipe(
     elif caution := calibration_caution(folder, read_current(folder)):  # else a section says it
         console.print(f"\n{caution}", style="yellow", highlight=False)
     console.print(f"\nReport: {shown(str(folder / 'report.html'))}", highlight=False)
-    cleaned = [each for each in outcomes if each.manifest.stage == "data.clean"]
+    cleaned = [each for each in outcomes if each.manifest.stage == "corpus.filter"]
     for outcome in outcomes if show_report else ():
         if outcome.manifest.stage == "data.tokenize":
             say(f"Token shards: {folder / STAGE_FOLDERS / outcome.name}, as a SourceConfig names them")
@@ -287,7 +288,7 @@ def build_recipe(
 
 
 def print_next_steps(workspace: Path, cleaned: "StageOutcome", policy: str) -> None:
-    """`cleaned` is the last stage data.clean of what was built in the workspace; `policy`: how one is named there."""
+    """`cleaned` is the last corpus.filter of what was built in the workspace; `policy`: how one is named there."""
     from lmworks.corpus.documents import DOCUMENTS, DocumentStore, made_folder
     from lmworks.corpus.filtering.ledger import LEDGER
 
@@ -315,7 +316,7 @@ def print_next_steps(workspace: Path, cleaned: "StageOutcome", policy: str) -> N
         say(f"  {command}\n      {purpose}")
     if left:
         source = json.dumps([str(workspace.resolve())], ensure_ascii=False)  # a relative path would start at the recipe
-        say(f"In a recipe, `sources = {source}` of a stage data.read takes them as they are.")
+        say(f"In a recipe, `sources = {source}` of a stage corpus.read takes them as they are.")
     else:
         say("No document is left to answer from or to train on: give the steps that took them other limits.")
 

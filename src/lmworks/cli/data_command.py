@@ -13,8 +13,8 @@ from lmworks.cli.output import new_console
 OutOption = Annotated[Path | None, typer.Option(help="A new file to write instead.")]
 _HELP = """Clean documents: build them, and ask why one was dropped or cut.
 
-Its stages, which `lmworks stage NAME --help` explains: data.read (readers, extraction), data.annotate (taggers),
-data.duplicates (deduplication), data.clean (filters), data.balance (mixing, upsampling), data.tokenize."""
+Its stages, which `lmworks stage NAME --help` explains: corpus.read (readers, extraction), corpus.tag (taggers),
+corpus.dedup (deduplication), corpus.filter (filters), corpus.balance (mixing, upsampling), data.tokenize."""
 app = typer.Typer(no_args_is_help=True, help=_HELP)
 
 
@@ -94,7 +94,7 @@ def why(
     document: Annotated[
         str, typer.Argument(help="Its uri as the report has it, the end of that, a hash of it, or 8 digits of that.")
     ],
-    workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that data.clean made.")] = CLEANED,
+    workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that corpus.filter made.")] = CLEANED,
     made_from: Annotated[
         list[Path] | None,
         typer.Option(
@@ -133,7 +133,7 @@ def why(
 
 @app.command()
 def card(
-    workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that data.clean made.")] = CLEANED,
+    workspace: Annotated[Path, typer.Option(help="The workspace, or the folder that corpus.filter made.")] = CLEANED,
     name: Annotated[str, typer.Option(help="What the dataset is called. Default: its largest sources.")] = "",
     out: OutOption = None,
 ) -> None:
@@ -199,7 +199,7 @@ def _cleaned(workspace: Path) -> Path:
     if not found:
         raise FileNotFoundError(
             f"{workspace} holds no ledger, nor does what its documents were read from: `lmworks data build`, or a "
-            "stage data.clean, makes one; name its workspace with --workspace"
+            "stage corpus.filter, makes one; name its workspace with --workspace"
         )
     return found[-1]
 

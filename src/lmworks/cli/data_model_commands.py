@@ -28,8 +28,8 @@ def classifier(
         list[str],
         typer.Argument(
             metavar="GOOD...",
-            help="Examples with the label: folders, files, tables, quoted globs, or folders that data.read or "
-            "data.clean made.",
+            help="Examples with the label: folders, files, tables, quoted globs, or folders that corpus.read or "
+            "corpus.filter made.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The file to make, NAME.npz. It must not exist.")],
@@ -50,8 +50,8 @@ def classifier(
 ) -> None:
     """Train a classifier of texts from examples with and without a label (good, toxic, about law).
 
-    Texts are read and repaired as `data.annotate` does. It prints how well the classifier does on examples that it did
-    not learn from, a threshold, and the words that it goes by. Name the file in `data.annotate`, `classifiers = {
+    Texts are read and repaired as `corpus.tag` does. It prints how well the classifier does on examples that it did
+    not learn from, a threshold, and the words that it goes by. Name the file in `corpus.tag`, `classifiers = {
     quality = "good.npz" }`, and every document gets the score of that name; a limit of a policy then decides.
     Toxicity and topics are classifiers as well, of other examples. It takes 50 different texts of each side at least;
     some hundreds do better.

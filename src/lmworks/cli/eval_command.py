@@ -150,7 +150,7 @@ def lint(
     chosen = set_lint.read_set(path)
     store = made_folder(documents) if documents else None
     if documents and store is None:
-        raise FileNotFoundError(f"{documents} holds no documents: name a workspace, or what data.read made")
+        raise FileNotFoundError(f"{documents} holds no documents: name a workspace, or what corpus.read made")
     by_uri = defaultdict(list)
     for document in DocumentStore(store) if store else ():
         by_uri[document.uri].append(document)

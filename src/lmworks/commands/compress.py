@@ -119,7 +119,7 @@ def _recipe(
 
     stages: list[Any] = []
     if data:
-        spec("texts", "data.read", {"sources": data}, [], "data")
+        spec("texts", "corpus.read", {"sources": data}, [], "data")
     for part in ("training", "held_out") if trained or recovery else ():
         spec(part, "data.tokenize", {"tokenizer": model, "held_out": _HELD_OUT, "part": part}, ["texts"], part)
     for name, (use, table) in tables.items():

@@ -10,7 +10,7 @@ STAGES: dict[str, Stage] = {
         purpose="quantise a checkpoint after its training: RTN, GPTQ, AWQ, SmoothQuant, mixed precision under a budget",
         inputs=(
             CHECKPOINT,
-            "documents to calibrate on, which data.read makes; none for rtn",
+            "documents to calibrate on, which corpus.read makes; none for rtn",
         ),
         libraries=MODEL_LIBRARIES,
         check="lmworks.compress.stage:check",

@@ -200,7 +200,7 @@ def read_attributes(path: Path, names: Collection[str] | None = None) -> Attribu
     with ParquetFile(path) as file:
         there = file.schema_arrow.names
         if "spans" not in there:
-            raise ValueError(f"{path} was made by an earlier version of lmworks: run data.annotate again")
+            raise ValueError(f"{path} was made by an earlier version of lmworks: run corpus.tag again")
         table = file.read(
             [name for name in there if names is None or name in _ALWAYS or name in names], use_threads=False
         )
@@ -243,7 +243,7 @@ def attribute_files(inputs: Mapping[str, Path]) -> list[tuple[Path, ...]]:
     does, or two are of other documents."""
     found = {name: attribute_paths(folder) for name, folder in inputs.items() if (folder / ATTRIBUTES).exists()}
     if not found:
-        raise ValueError(f"no input holds attributes, which data.annotate makes, among: {', '.join(inputs) or 'none'}")
+        raise ValueError(f"no input holds attributes, which corpus.tag makes, among: {', '.join(inputs) or 'none'}")
     first, *others = found
     for name in others:
         if [path.name for path in found[name]] != [path.name for path in found[first]]:
@@ -324,7 +324,7 @@ def open_corpus(inputs: Mapping[str, Path]) -> tuple[list[Shard], CorpusAttribut
     shards, attributes = corpus_shards(inputs), CorpusAttributes(attribute_files(inputs))
     if [shard.name for shard in shards] != [paths[0].stem for paths in attributes.files]:
         raise ValueError(
-            "the attributes are not those of these documents: let data.annotate read from the same stages as this one, "
+            "the attributes are not those of these documents: let corpus.tag read from the same stages as this one, "
             "in the same order"
         )
     return shards, attributes

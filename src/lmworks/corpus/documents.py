@@ -243,7 +243,9 @@ class DocumentStore:
 
         self.folder = folder
         if not (folder / DOCUMENTS).is_dir():
-            raise FileNotFoundError(f"{folder} holds no {DOCUMENTS}; it is not the folder of a stage such as data.read")
+            raise FileNotFoundError(
+                f"{folder} holds no {DOCUMENTS}; it is not the folder of a stage such as corpus.read"
+            )
         self.shards = [Shard(path) for path in shard_paths(folder)]
         self._starts = np.cumsum([0, *map(len, self.shards)])
         keys = [shard.index[0][:, :8].copy().view(">u8")[:, 0] for shard in self.shards]  # how each hash begins
@@ -299,7 +301,7 @@ def open_documents(folder: Path) -> DocumentStore:
 
 
 def no_documents_message(folder: Path) -> str:
-    """The message for the artefact of a stage without documents: data.clean makes one where no document is left."""
+    """The message for the artefact of a stage without documents: corpus.filter makes one where no document is left."""
     return (
         f"{folder} holds no documents. Where a policy dropped them all, {folder / REPORT} lists the steps, and "
         f"`lmworks data why DOCUMENT --workspace {folder}` what became of one"

@@ -1,4 +1,4 @@
-"""The stage `data.clean`: what the room of filters makes, and then the card and the report of it."""
+"""The stage `corpus.filter`: what the room of filters makes, and then the card and the report of it."""
 
 from dataclasses import asdict
 from typing import Any

@@ -3,7 +3,7 @@
 from lmworks.stage import ATTRIBUTES, DOCUMENTS, MODEL_LIBRARIES, Stage
 
 STAGES: dict[str, Stage] = {
-    "data.read": Stage(
+    "corpus.read": Stage(
         run="lmworks.corpus.read.stage:read",
         config="lmworks.corpus.read.config:ReadConfig",
         version=21,
@@ -16,7 +16,7 @@ STAGES: dict[str, Stage] = {
         outside_digest="lmworks.corpus.read.document_reader:outside_digest",
         keeps_hashes=True,
     ),
-    "data.annotate": Stage(
+    "corpus.tag": Stage(
         run="lmworks.corpus.taggers.stage:annotate",
         config="lmworks.corpus.taggers.config:AnnotateConfig",
         version=10,
@@ -25,29 +25,29 @@ STAGES: dict[str, Stage] = {
         libraries=("ftfy", "license-expression", "numpy", "py3langid", "pygments", "scikit-learn"),
         check="lmworks.corpus.taggers.tag_document:tools_of",
     ),
-    "data.duplicates": Stage(
+    "corpus.dedup": Stage(
         run="lmworks.corpus.dedup.stage:duplicates",
         config="lmworks.corpus.dedup.stage:DuplicatesConfig",
         version=9,
         purpose="find documents, paragraphs, passages and repositories that repeat others",
-        inputs=(DOCUMENTS, "their attributes, which data.annotate makes"),
+        inputs=(DOCUMENTS, "their attributes, which corpus.tag makes"),
         libraries=("numpy", "scipy"),
     ),
-    "data.clean": Stage(
+    "corpus.filter": Stage(
         run="lmworks.corpus.stage:clean",
         config="lmworks.corpus.filtering.stage:CleanConfig",
-        version=13,
+        version=14,
         purpose="decide by a policy what stays of documents, and keep a ledger of why",
         inputs=(
             DOCUMENTS,
             ATTRIBUTES,
-            "their duplicates, which data.duplicates makes",
+            "their duplicates, which corpus.dedup makes",
         ),
         libraries=("numpy", "pyarrow"),
         check="lmworks.corpus.filtering.stage:check",
         check_inputs="lmworks.corpus.filtering.stage:check_inputs",
     ),
-    "data.balance": Stage(
+    "corpus.balance": Stage(
         run="lmworks.corpus.balance.stage:balance",
         config="lmworks.corpus.balance.config:BalanceConfig",
         version=7,
@@ -59,14 +59,14 @@ STAGES: dict[str, Stage] = {
         libraries=("numpy", "pyarrow"),
         check_inputs="lmworks.corpus.balance.stage:check_inputs",
     ),
-    "data.perplexity": Stage(
+    "corpus.perplexity": Stage(
         run="lmworks.generate.perplexity:perplexity",
         config="lmworks.corpus.taggers.config:ModelPerplexityConfig",
         version=5,
-        purpose="measure how unlikely a language model finds each document, for data.clean as a further input",
+        purpose="measure how unlikely a language model finds each document, for corpus.filter as a further input",
         inputs=(
             DOCUMENTS,
-            "their attributes, which data.annotate makes",
+            "their attributes, which corpus.tag makes",
             "a checkpoint, which train.pretrain or train.finetune makes, or the documents of learn_from; none where "
             "checkpoint is set",
         ),

@@ -34,8 +34,8 @@ class TokenizeConfig:
                    choose them, so that order and other rows change nothing.
     held_out       The share of the texts that is kept from training, chosen by their hashes: equal texts are on one
                    side, as are conversations that begin with one question, and a text stays on its side when others
-                   are added. A copy that data.balance made goes by the text that it was made from, and is trained on or
-                   left out: what is held out has each text once.
+                   are added. A copy that corpus.balance made goes by the text that it was made from, and is trained on
+                   or left out: what is held out has each text once.
     part           Which side these shards hold: `training`, or what is `held_out` from it.
     shard_tokens   Most tokens in a file, unless one document has more.
     """

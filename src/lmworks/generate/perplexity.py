@@ -1,8 +1,8 @@
 """The log-probabilities of whole texts under a language model, in rolling windows; and the perplexity of each document
-(stage `data.perplexity`), as attributes next to the others.
+(stage `corpus.perplexity`), as attributes next to the others.
 
-The model is a checkpoint, or an n-gram model that learns from an input (`corpus/taggers/ngram_model.py`). `data.clean`
-reads what the stage makes as a further input.
+The model is a checkpoint, or an n-gram model that learns from an input (`corpus/taggers/ngram_model.py`).
+`corpus.filter` reads what the stage makes as a further input.
 """
 
 import math
@@ -113,7 +113,7 @@ def language_model_cost(checkpoint: Path | str, window: int = 1024) -> LanguageM
 def perplexity(config: ModelPerplexityConfig, context: StageContext) -> StageResult:
     """Perplexity of each document: for every shard a file of attributes with one measure, in their order.
 
-    Texts are scored as `data.annotate` measured them, after its repairs. ValueError where an input is missing, or the
+    Texts are scored as `corpus.tag` measured them, after its repairs. ValueError where an input is missing, or the
     attributes are not those of the documents.
     """
     inputs, learned = dict(context.inputs), None

@@ -91,13 +91,13 @@ def test_order_and_shards_change_nothing_of_what_is_chosen(given, tmp_path):
 
 def test_a_run_that_was_killed_goes_on_to_the_same(given, tmp_path):
     first = tmp_path / "first"
-    run_alone("data.balance", first, [given_artefact(tmp_path)], [], ["max_epochs=2", "augment={lowercase=0.5}"])
+    run_alone("corpus.balance", first, [given_artefact(tmp_path)], [], ["max_epochs=2", "augment={lowercase=0.5}"])
     again = tmp_path / "again"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lmworks.corpus.balance.stage.write_ledger", stop)
         with pytest.raises(KeyboardInterrupt):
-            run_alone("data.balance", again, [tmp_path / "read"], [], ["max_epochs=2", "augment={lowercase=0.5}"])
-    run_alone("data.balance", again, [tmp_path / "read"], [], ["max_epochs=2", "augment={lowercase=0.5}"])
+            run_alone("corpus.balance", again, [tmp_path / "read"], [], ["max_epochs=2", "augment={lowercase=0.5}"])
+    run_alone("corpus.balance", again, [tmp_path / "read"], [], ["max_epochs=2", "augment={lowercase=0.5}"])
     assert list(DocumentStore(first)) == list(DocumentStore(again))
     hashes = [json.loads((folder / "manifest.json").read_text())["content_hash"] for folder in (first, again)]
     assert hashes[0] == hashes[1]
@@ -111,7 +111,7 @@ def given_artefact(folder):
     (folder / "notes").mkdir()
     for number in range(6):
         (folder / "notes" / f"{number}.txt").write_text(f"Note {number}. " * 9)
-    return run_alone("data.read", folder / "read", [], [], [f'sources=["{folder / "notes"}"]']).folder
+    return run_alone("corpus.read", folder / "read", [], [], [f'sources=["{folder / "notes"}"]']).folder
 
 
 def test_factors_by_what_a_document_is(given, tmp_path):

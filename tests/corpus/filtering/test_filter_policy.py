@@ -106,7 +106,7 @@ NAMED_BY_NOBODY = {"name": "s", "limits": {"maths": {"at_least": 0.5}}}
 
 
 @for_each(("step", "inputs", "problem"), [
-    (NEAR, [], "data.duplicates"), (NEAR, [DuplicatesConfig(NearDuplicatesConfig(threshold=0.9))], "near.threshold"),
+    (NEAR, [], "corpus.dedup"), (NEAR, [DuplicatesConfig(NearDuplicatesConfig(threshold=0.9))], "near.threshold"),
     ({"name": "s", "duplicates": "passages"}, [DuplicatesConfig()], "passages=200"),
     (NAMED_BY_NOBODY, [AnnotateConfig()], 'score "maths"'),
 ])  # fmt: skip

@@ -66,10 +66,10 @@ def run(use: str, out: Path, inputs: list[Path], *settings: str) -> None:
 
 def build(folder: Path, texts: Path, *settings: str) -> None:
     made = [folder / name for name in ("documents", "annotations", "duplicates", "cleaned")]
-    run("data.read", made[0], [], f'sources=["{texts}"]', *settings)
-    run("data.annotate", made[1], made[:1], *settings)
-    run("data.duplicates", made[2], made[:2], "near.threshold=0.6", *settings)
-    run("data.clean", made[3], made[:3], f"policy={texts.parent / 'policy.toml'}", *settings)
+    run("corpus.read", made[0], [], f'sources=["{texts}"]', *settings)
+    run("corpus.tag", made[1], made[:1], *settings)
+    run("corpus.dedup", made[2], made[:2], "near.threshold=0.6", *settings)
+    run("corpus.filter", made[3], made[:3], f"policy={texts.parent / 'policy.toml'}", *settings)
 
 
 def test_what_stays_and_why_the_rest_does_not(folder):
@@ -123,17 +123,17 @@ def test_duplicates_of_documents_in_another_order_are_refused(tmp_path):
         (tmp_path / name).mkdir()
         for number in range(count):
             (tmp_path / name / f"{number}.txt").write_text(PROSE * (1 + number))
-        run("data.read", tmp_path / f"read_{name}", [], f'sources=["{tmp_path / name}"]')
+        run("corpus.read", tmp_path / f"read_{name}", [], f'sources=["{tmp_path / name}"]')
     x, y = tmp_path / "read_x", tmp_path / "read_y"
     for name, inputs in (("xy", [x, y]), ("yx", [y, x])):
-        run("data.annotate", tmp_path / name, inputs)
-        run("data.duplicates", tmp_path / f"duplicates_{name}", [*inputs, tmp_path / name])
+        run("corpus.tag", tmp_path / name, inputs)
+        run("corpus.dedup", tmp_path / f"duplicates_{name}", [*inputs, tmp_path / name])
     steps = 'steps=[{name="alike", duplicates="near"}]'
     with pytest.raises(ValueError, match="duplicates"):
-        run("data.clean", tmp_path / "wrong", [x, y, tmp_path / "xy", tmp_path / "duplicates_yx"], steps)
+        run("corpus.filter", tmp_path / "wrong", [x, y, tmp_path / "xy", tmp_path / "duplicates_yx"], steps)
     with pytest.raises(ValueError, match="attributes"):
-        run("data.clean", tmp_path / "wrong", [x, y, tmp_path / "yx", tmp_path / "duplicates_yx"], steps)
-    run("data.clean", tmp_path / "right", [x, y, tmp_path / "xy", tmp_path / "duplicates_xy"], steps)
+        run("corpus.filter", tmp_path / "wrong", [x, y, tmp_path / "yx", tmp_path / "duplicates_yx"], steps)
+    run("corpus.filter", tmp_path / "right", [x, y, tmp_path / "xy", tmp_path / "duplicates_xy"], steps)
 
 
 def test_the_artefact_is_whole_and_tells_what_took_them(folder, tmp_path):
@@ -142,7 +142,7 @@ def test_the_artefact_is_whole_and_tells_what_took_them(folder, tmp_path):
         '{name="few", limits={words={at_least=20}}}, {name="more", limits={words={at_least=10000}}}, '
         '{name="pages", kinds=["web"], limits={words={at_least=1}}}'
     )
-    run("data.clean", nothing, [folder / "documents", folder / "annotations"], f"steps=[{steps}]")
+    run("corpus.filter", nothing, [folder / "documents", folder / "annotations"], f"steps=[{steps}]")
     manifest = read_manifest(nothing)
     verify(nothing, manifest)
     assert len(DocumentStore(nothing)) == manifest.metrics["documents"] == manifest.metrics["bytes"] == 0

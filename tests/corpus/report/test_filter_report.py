@@ -53,10 +53,10 @@ def folder(tmp_path_factory) -> Path:
     (folder / "items.txt").write_text(f"{QUESTION}\nWho?\n")
     made = [folder / name for name in ("documents", "annotations", "duplicates", "cleaned")]
     sources = json.dumps([str(folder / "prose"), str(folder / "shorts")])
-    run_alone("data.read", made[0], [], [], [f"sources={sources}", 'licence="MIT"'])
-    run_alone("data.annotate", made[1], made[:1], [], [f'evaluation=["{folder / "items.txt"}"]'])
-    run_alone("data.duplicates", made[2], made[:2], [], ["near.threshold=0.6"])
-    run_alone("data.clean", made[3], made[:3], [], [" ".join(STEPS.split("\n"))])
+    run_alone("corpus.read", made[0], [], [], [f"sources={sources}", 'licence="MIT"'])
+    run_alone("corpus.tag", made[1], made[:1], [], [f'evaluation=["{folder / "items.txt"}"]'])
+    run_alone("corpus.dedup", made[2], made[:2], [], ["near.threshold=0.6"])
+    run_alone("corpus.filter", made[3], made[:3], [], [" ".join(STEPS.split("\n"))])
     return folder
 
 

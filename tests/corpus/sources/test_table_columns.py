@@ -14,7 +14,7 @@ COLUMNS = {
     **{name: f"my {name}" for name in OWN_METADATA},
     "kind": "mail",  # a kind of lmworks, and no word on that of the document
     "source": "elsewhere",
-    "origin": "a" * 64,  # with `copy` as of a copy that data.balance made
+    "origin": "a" * 64,  # with `copy` as of a copy that corpus.balance made
     "copy": "2",
     "extracted": "b" * 64,
     "column_copy": "steel",
@@ -29,12 +29,14 @@ def test_columns_stay_as_they_are_from_the_table_to_the_corpus(tmp_path):
 
     def run(use: str, out: str, inputs: list[str], *settings: str) -> list:
         run_alone(use, tmp_path / out, [tmp_path / name for name in inputs], [], list(settings))
-        return list(DocumentStore(tmp_path / out)) if use != "data.annotate" else []
+        return list(DocumentStore(tmp_path / out)) if use != "corpus.tag" else []
 
-    read = run("data.read", "read", [], f'sources=["{tmp_path / "rows.jsonl"}"]', "kind=book")
-    run("data.annotate", "annotations", ["read"])
-    cleaned = run("data.clean", "cleaned", ["read", "annotations"], 'steps=[{name="any", limits={words={at_least=1}}}]')
-    balanced = run("data.balance", "balanced", ["cleaned"], "max_epochs=2", f"total={2 * NUMBER}", "unit=documents")
+    read = run("corpus.read", "read", [], f'sources=["{tmp_path / "rows.jsonl"}"]', "kind=book")
+    run("corpus.tag", "annotations", ["read"])
+    cleaned = run(
+        "corpus.filter", "cleaned", ["read", "annotations"], 'steps=[{name="any", limits={words={at_least=1}}}]'
+    )
+    balanced = run("corpus.balance", "balanced", ["cleaned"], "max_epochs=2", f"total={2 * NUMBER}", "unit=documents")
     assert (len(read), len(cleaned), len(balanced)) == (NUMBER, NUMBER, 2 * NUMBER)
     for document in (*read, *cleaned, *balanced):
         found = document.metadata

@@ -1,4 +1,4 @@
-"""`data.annotate` with models of the user's: several classifiers, word lists; and licences of sources."""
+"""`corpus.tag` with models of the user's: several classifiers, word lists; and licences of sources."""
 
 import json
 import re
@@ -92,7 +92,7 @@ def test_another_file_under_one_name_is_another_input(models, tmp_path):
     wanted, digests, scores = config(word_lists=["one.txt"]), set(), []
     for word in ("lemma", "theorems"):
         (tmp_path / "one.txt").write_text(word)
-        digests.add(digest_outside(STAGES["data.annotate"], wanted, tmp_path))
+        digests.add(digest_outside(STAGES["corpus.tag"], wanted, tmp_path))
         scores.append(tag_document(document(TEXT), wanted, tmp_path).attributes.scores["one_share"])
     assert len(digests) == 2 and scores == [pytest.approx(1 / 11), 0]
 
@@ -107,15 +107,15 @@ def built(models, tmp_path) -> Path:
         {"text": f"No licence. {TEXT}"},
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run_alone("data.read", tmp_path / "documents", [], [], [f'sources=["{tmp_path / "rows.jsonl"}"]'])
+    run_alone("corpus.read", tmp_path / "documents", [], [], [f'sources=["{tmp_path / "rows.jsonl"}"]'])
     settings = [f"{name}=false" for name in OFF] + [f'classifiers={{quality="{models / "maths.npz"}"}}']
-    run_alone("data.annotate", tmp_path / "annotations", [tmp_path / "documents"], [], settings)
+    run_alone("corpus.tag", tmp_path / "annotations", [tmp_path / "documents"], [], settings)
     return tmp_path
 
 
 def clean(built: Path, name: str, step: str) -> list[str]:
     inputs = [built / "documents", built / "annotations"]
-    run_alone("data.clean", built / name, inputs, [], [f'steps=[{{name="s", {step}}}]'])
+    run_alone("corpus.filter", built / name, inputs, [], [f'steps=[{{name="s", {step}}}]'])
     return [document.uri.rpartition("/")[2] for document in DocumentStore(built / name)]
 
 
@@ -142,9 +142,9 @@ def test_what_became_of_evaluation_items_is_counted(tmp_path):
     (tmp_path / "texts" / "b.txt").write_text("Nothing at all is asked for here.\n")
     common = ["Answer the question below in one word and do not explain your answer."] * 11
     (tmp_path / "items.txt").write_text("\n".join([*asked, "Who?", *common]))
-    run_alone("data.read", tmp_path / "read", [], [], [f'sources=["{tmp_path / "texts"}"]'])
+    run_alone("corpus.read", tmp_path / "read", [], [], [f'sources=["{tmp_path / "texts"}"]'])
     settings = [*(f"{name}=false" for name in OFF), f'evaluation=["{tmp_path / "items.txt"}"]']
-    result = run_alone("data.annotate", tmp_path / "known", [tmp_path / "read"], [], settings)
+    result = run_alone("corpus.tag", tmp_path / "known", [tmp_path / "read"], [], settings)
     counts = {"contaminated": 2, "clean": 2, "too short to decide": 1, "too common to decide": 11}
     assert result.manifest.metrics["evaluation_items"] == counts
     sections = json.loads((result.folder / SECTIONS).read_text("utf-8"))

@@ -55,14 +55,14 @@ def corpus(tmp_path_factory) -> Path:
         misread = prose(2000, 9).replace("harbour", "harhour", 1).replace("whisper", "wbisper", 1)
         (folder / name / "misread.txt").write_text(misread)
         settings = [f'sources=["{folder / name}"]', f'kind="{kind}"']
-        run_alone("data.read", folder / f"{name}-documents", [], [], settings)
+        run_alone("corpus.read", folder / f"{name}-documents", [], [], settings)
     return folder
 
 
 def test_the_stage_corrects_by_the_other_books(corpus: Path, tmp_path: Path) -> None:
     settings = [f"{name}=false" for name in ("personal", "spam", "heuristics", "language")]
     inputs = [corpus / f"{name}-documents" for name in ("books", "notes")]
-    run_alone("data.annotate", tmp_path / "tagged", inputs, [], settings)
+    run_alone("corpus.tag", tmp_path / "tagged", inputs, [], settings)
     edits = {
         uri: sorted(words)
         for table in map(read_attributes, attribute_paths(tmp_path / "tagged"))

@@ -30,7 +30,7 @@ def test_nothing_is_found_after_redaction(text, at_least):
 
 
 def redacted(text: str, at_least: float) -> str:
-    """With what data.clean writes in place of each find."""
+    """With what corpus.filter writes in place of each find."""
     spans = find_personal_data(text, at_least)
     return apply_edits(text, [Edit(span.start, span.end, type_in_place(span.rule), span.rule) for span in spans]).text
 

@@ -29,7 +29,7 @@ def text(tmp_path_factory) -> Path:
     for number in range(120):
         sentences = (" ".join(generator.choices(WORDS, k=generator.randint(4, 9))) + "." for _ in range(60))
         (folder / "texts" / f"{number}.txt").write_text("\n".join(sentences))
-    run_alone("data.read", folder / "documents", [], [], [f'sources=["{folder}/texts"]'])
+    run_alone("corpus.read", folder / "documents", [], [], [f'sources=["{folder}/texts"]'])
     special = 'special_tokens=["<|endoftext|>"]'
     run_alone("tokenizer.bpe", folder / "words", [folder / "documents"], [], ["vocabulary_size=300", special])
     inputs = [folder / "documents", folder / "words"]

@@ -1,4 +1,4 @@
-"""The settings of data.balance: shares of sources and languages, upsampling factors, repeats, and their variants."""
+"""The settings of corpus.balance: shares of sources and languages, upsampling factors, repeats, and their variants."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -51,8 +51,8 @@ class UpsamplingFactor:
     multiplied.
 
     times      How often such a document counts: 3 as if it had come three times, 0.5 as if every other one had.
-    limits     Score of data.annotate → the values that fit; one that a document lacks does not.
-    labels     Label of data.annotate → the words that fit.
+    limits     Score of corpus.tag → the values that fit; one that a document lacks does not.
+    labels     Label of corpus.tag → the words that fit.
     sources    Globs of sources.
     kinds      Kinds: web, manual, book, code, mail, chat, text.
     languages  Languages; "unknown" for documents without one.

@@ -1,4 +1,4 @@
-"""The stage `data.balance`: documents of several sources into a corpus in the wanted proportions."""
+"""The stage `corpus.balance`: documents of several sources into a corpus in the wanted proportions."""
 
 import json
 from collections import Counter
@@ -40,7 +40,7 @@ def balance(config: BalanceConfig, context: StageContext) -> StageResult:
     paths = [part.done for part in surveys]
     survey = read_survey(shards, paths)
     if survey.copies:
-        raise ValueError("the inputs hold copies that data.balance made: balance the documents that it was given")
+        raise ValueError("the inputs hold copies that corpus.balance made: balance the documents that it was given")
     for source, inputs in sorted(survey.owners.items()):
         if len(trained_on := [name for name in inputs if name not in config.evaluation]) > 1:
             both = " and ".join(trained_on)

@@ -3,7 +3,7 @@
 A shard's survey is a Parquet file with a row for each document in its order. Together they are arrays of about 35 bytes
 a document; uris and the like stay on the disk.
 
-Copies that data.balance made name the text that they were made from in their metadata: `origin`, its hash; `copy`, a
+Copies that corpus.balance made name the text that they were made from in their metadata: `origin`, its hash; `copy`, a
 number from 2 on (1 is the document itself, which is left as it came); `augmented`, the augmentation that rewrote it,
 where one did.
 """
@@ -83,7 +83,7 @@ class Survey:
     sizes                      (n,) int64, bytes of the text
     hashed, keys               (n,) uint64: what is drawn by, and what tells documents apart
     extracted, equal           (n,) uint64: the key before cleaning, and a digest of the text
-    copies                     how many are copies that data.balance made
+    copies                     how many are copies that corpus.balance made
     counts                     documents of each shard
     owners                     source -> the inputs that have it
     """

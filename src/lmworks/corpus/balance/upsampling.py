@@ -26,7 +26,7 @@ class Counted:
     place: NDArray[np.int64]
 
 
-NO_ATTRIBUTES = "factors ask for scores or labels: add the stage data.annotate to what this one reads from"
+NO_ATTRIBUTES = "factors ask for scores or labels: add the stage corpus.tag to what this one reads from"
 
 
 def count_documents(
@@ -108,7 +108,7 @@ def _met(
         missing &= ~known
     if lacking := int(missing.sum()):
         raise ValueError(
-            f"{lacking:,} of {int(wanted.sum()):,} documents have no attributes among the inputs: let data.annotate "
+            f"{lacking:,} of {int(wanted.sum()):,} documents have no attributes among the inputs: let corpus.tag "
             "read from the same documents, or from those that they were cleaned from"
         )
     return result == 1

@@ -115,6 +115,6 @@ def check_similarity(wanted: float, searched: float) -> None:
     if wanted < searched:
         raise ValueError(
             f"documents that are alike were looked for from a similarity of {searched:g} on, and not of {wanted:g}: "
-            f"lower near.threshold of data.duplicates (--set duplicates.near.threshold={wanted:g}, for a stage called "
+            f"lower near.threshold of corpus.dedup (--set duplicates.near.threshold={wanted:g}, for a stage called "
             "duplicates), or raise the similarity of the step"
         )

@@ -48,7 +48,7 @@ def write_matches(folder: Path, method: Method, found: Pairs | Places) -> None:
 def not_looked_for(method: str) -> ValueError:
     setting = _SETTINGS.get(method, method)
     return ValueError(
-        f"{method} were not looked for: set {setting} in data.duplicates (--set duplicates.{setting}, for a stage "
+        f"{method} were not looked for: set {setting} in corpus.dedup (--set duplicates.{setting}, for a stage "
         "called duplicates), or leave the step out of the policy"
     )
 

@@ -1,4 +1,4 @@
-"""The stage `data.duplicates`: which documents and places of a corpus repeat others, before anything is decided."""
+"""The stage `corpus.dedup`: which documents and places of a corpus repeat others, before anything is decided."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -34,7 +34,7 @@ T = TypeVar("T", Keys, Paragraphs, Fingerprints)
 
 @dataclass(frozen=True, slots=True)
 class DuplicatesConfig:
-    """Duplicates that are looked for; which of them go, the policy of `data.clean` decides.
+    """Duplicates that are looked for; which of them go, the policy of `corpus.filter` decides.
 
     near           Documents that are alike.
     paragraphs     Whether paragraphs are looked for that stand in several documents.

@@ -164,7 +164,7 @@ def decide_duplicates(
     for step, *of_step in zip(policy.steps, *decisions, strict=True):
         there = left & np.concatenate([shard.in_scope for shard in of_step])
         if step.duplicates and step.duplicates != "exact" and duplicates is None:
-            raise ValueError(f"the step {step.name} needs a stage data.duplicates among the inputs, or goes by nothing")
+            raise ValueError(f"the step {step.name} needs a stage corpus.dedup among the inputs, or goes by nothing")
         if step.duplicates == "paragraphs" or step.duplicates == "passages":
             assert duplicates is not None
             places = read_matches(Places, duplicates, step.duplicates)

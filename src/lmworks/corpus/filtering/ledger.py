@@ -130,7 +130,7 @@ def _check_schema(path: Path) -> None:
     import pyarrow.parquet as pq
 
     if pq.read_schema(path).names != schema().names:
-        raise ValueError(f"{path} was written by another version of lmworks: run its stage data.clean again")
+        raise ValueError(f"{path} was written by another version of lmworks: run its stage corpus.filter again")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def edits_row(cleaned: Document, edits: Iterable[Edit]) -> str:
 
 
 def origins(folder: Path, begin: str) -> Iterator[Origin]:
-    """Origins of the documents that data.clean left in its folder and whose hashes begin so; none in the folder of
+    """Origins of the documents that corpus.filter left in its folder and whose hashes begin so; none in the folder of
     another stage. Reads the folder's edits from their beginning: this is for one question, not for every document."""
     path = folder / EDITS
     if path.is_file():

@@ -92,7 +92,7 @@ def missing_names(step: Step, found: Names, known: Collection[str] = ()) -> Iter
                 advice = f'; did you mean "{rules[0]}"?' if rules else "."
                 raise ValueError(
                     f'the step {step.name} goes by the {what} "{name}", which no tagger gives and no document has'
-                    f"{advice} A classifier, a list of words or a tagger of your own is named in data.annotate"
+                    f"{advice} A classifier, a list of words or a tagger of your own is named in corpus.tag"
                 )
             yield f'The step {step.name} goes by the {what} "{name}", which no document has'
 
@@ -111,7 +111,7 @@ def check_refused(policy: Policy, documents: RankedCorpus, decisions: Sequence[S
             ]
             if refused:
                 named = ", ".join(refused[:_NAMED]) + ", …" * (len(refused) > _NAMED)
-                said = "say in data.read what the licence of their source is"
+                said = "say in corpus.read what the licence of their source is"
                 fix = said if label in LICENCES else "have it measured"
                 raise ValueError(
                     f"the step {step.name} refuses documents of unknown {label.replace('_', ' ')}, of which there are "

@@ -91,7 +91,7 @@ def check_inputs(config: CleanConfig, base: Path, inputs: Sequence[object]) -> N
     for step in config.read(base).steps:
         list(missing_names(step, Names(), known))
         if searched is None and step.duplicates not in ("", "exact"):
-            raise ValueError(f"the step {step.name} needs a stage data.duplicates among the inputs: add it to `from`")
+            raise ValueError(f"the step {step.name} needs a stage corpus.dedup among the inputs: add it to `from`")
         if searched is not None and step.duplicates == "near":
             check_similarity(step.similarity, searched.near.threshold)
         elif not getattr(searched, step.duplicates, True):
@@ -108,11 +108,11 @@ def filter_corpus(config: CleanConfig, context: StageContext) -> list[str]:
     shards, attributes = open_corpus(context.inputs)
     searched = [folder for folder in context.inputs.values() if (folder / CORPUS).is_file()]
     if len(searched) > 1:
-        raise ValueError("two inputs hold duplicates: those of one stage data.duplicates are wanted")
+        raise ValueError("two inputs hold duplicates: those of one stage corpus.dedup are wanted")
     if searched and read_json(searched[0] / CORPUS)["shards"] != corpus_rows(shards, attributes.only()):
         raise ValueError(
             "the duplicates are not those of these documents: they were looked for in others, in these in another "
-            "order, or in texts repaired otherwise. Let data.annotate, data.duplicates and data.clean read from the "
+            "order, or in texts repaired otherwise. Let corpus.tag, corpus.dedup and corpus.filter read from the "
             "same stages, in the same order"
         )
     names, decisions = Names(), list[list[Decisions]]()

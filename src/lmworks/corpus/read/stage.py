@@ -1,4 +1,4 @@
-"""The stage `data.read`: sources into an artefact of documents, part by part."""
+"""The stage `corpus.read`: sources into an artefact of documents, part by part."""
 
 import json
 import re

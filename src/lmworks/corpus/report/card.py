@@ -98,7 +98,7 @@ def _limits(filtered: Filtered, raised: Sequence[Alarm], licences: Mapping[str, 
     if not scores & filtered.scores.keys():
         yield "No step decides by the quality of texts."
     if (places := filtered.scores.get(PERSONAL_DATA)) is None:
-        yield "Personal data were not looked for (`personal` of data.annotate)."
+        yield "Personal data were not looked for (`personal` of corpus.tag)."
     else:
         cut = Counter[str]()
         for cuts in filtered.cut_rules:  # a rule may cut in several steps

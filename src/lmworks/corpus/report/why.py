@@ -83,8 +83,9 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
 
 def why(folder: Path, name: str, made_from: Sequence[Path] = ()) -> tuple[list[Explanation], list[RejectedRecord]]:
     """The explanations of the documents that are meant by a uri, the end of one, or a hash of theirs, before or after
-    the cleaning, from the folder that data.clean made, and the rejected records of that name. What the folder was made
-    from is looked for in its workspace, next to it, and in `made_from`: artefacts, folders of them, or workspaces.
+    the cleaning, from the folder that corpus.filter made, and the rejected records of that name. The folders it was
+    made from are looked for in its workspace, next to it, and in `made_from`: artefacts, folders of them, or
+    workspaces.
 
     LookupError where nothing is meant, which names the next uris, and where several are.
     """

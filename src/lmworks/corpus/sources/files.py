@@ -109,7 +109,7 @@ def _resolve(source: str, base: Path) -> tuple[Path, list[Path], Path | None]:
         raise NoSourceError("a source is empty: name a folder, a file or a glob; the folder itself is called .")
     if is_url(source):
         raise NoSourceError(
-            f"{without_password(source)} is an address, which only data.read takes: name a folder, a file or a glob"
+            f"{without_password(source)} is an address, which only corpus.read takes: name a folder, a file or a glob"
         )
     written = Path(without_scheme(source)).expanduser()
     path = base / written

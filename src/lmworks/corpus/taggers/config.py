@@ -10,7 +10,7 @@ from lmworks.stage import FILE, MODEL
 
 @dataclass(frozen=True, slots=True)
 class AnnotateConfig:
-    """The taggers that run. Nothing is decided here: thresholds are those of the policy of `data.clean`.
+    """The taggers that run. Nothing is decided here: thresholds are those of the policy of `corpus.filter`.
 
     repair        Whether texts are repaired before they are tagged, by what kind of source they are from: page numbers
                   and broken words of books, quotations in mail, noise of chats and of web pages. What is only tagged by

@@ -1,5 +1,5 @@
 """An n-gram language model of words that learns from the user's good texts, for filters by perplexity: one keeps what
-reads like the texts that the model learned from. `data.perplexity` learns it and measures by it.
+reads like the texts that the model learned from. `corpus.perplexity` learns it and measures by it.
 
 It does what KenLM does for CCNet (Wenzek et al. 2020, section 3.3) with tables of numpy: no compiler, no download.
 Perplexities of models with other vocabularies are not comparable.

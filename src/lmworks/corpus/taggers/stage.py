@@ -1,4 +1,4 @@
-"""The stage `data.annotate`: what is known of each document, next to the documents."""
+"""The stage `corpus.tag`: what is known of each document, next to the documents."""
 
 import json
 import secrets

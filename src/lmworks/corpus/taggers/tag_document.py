@@ -112,7 +112,7 @@ def repairs_for(document: Document, others: OthersWords | None = None) -> list[E
 
 
 def repaired_text(document: Document) -> str:
-    """The text that `data.annotate` tags, which models for it have to learn from; but for what other books tell."""
+    """The text that `corpus.tag` tags, which models for it have to learn from; but for what other books tell."""
     return apply_edits(document.text, repairs_for(document)).text
 
 

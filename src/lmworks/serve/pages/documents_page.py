@@ -173,7 +173,7 @@ async def _reasons(service: Service) -> tuple[Reason, ...]:
     if service.current is None:
         return ()
     uses = service.current.uses
-    folders = [service.workspace / f for name, f in service.current.stages.items() if uses[name] == "data.read"]
+    folders = [service.workspace / f for name, f in service.current.stages.items() if uses[name] == "corpus.read"]
     found = await asyncio.gather(*(asyncio.to_thread(document_list.left_out, folder) for folder in folders))
     return tuple(reason for reasons in found for reason in reasons)
 

@@ -24,7 +24,7 @@ from lmworks.workspace import Current, certainty_of
 S = TypeVar("S")
 
 # Their reports show texts with the personal data that were cut: for who cleans, not for who may ask.
-_PRIVATE = frozenset(("data.clean",))
+_PRIVATE = frozenset(("corpus.filter",))
 
 
 @dataclass(frozen=True, slots=True)

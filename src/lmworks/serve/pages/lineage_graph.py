@@ -174,11 +174,11 @@ def ancestors(items: Sequence[Item], name: str) -> tuple[Item, ...]:
 ANSWER = "answer"
 _ANSWERING = ("retrieve.index", "ground.calibrate")  # the stages that an answer is made from directly
 _NUMBERS = {  # use -> the things, counted by a metric of this name, that a stage made
-    "data.read": "documents",
-    "data.annotate": "documents",
-    "data.duplicates": "pairs",
-    "data.clean": "documents",
-    "data.balance": "documents",
+    "corpus.read": "documents",
+    "corpus.tag": "documents",
+    "corpus.dedup": "pairs",
+    "corpus.filter": "documents",
+    "corpus.balance": "documents",
     "retrieve.index": "chunks",
     "ground.questions": "questions",
 }

@@ -21,23 +21,26 @@ def test_what_is_as_it_was_raises_no_alarm_and_what_is_gone_does():
     assert len(section.alarms) == 1 and numbers["general_after"] == pytest.approx(0.2)
 
 
+@pytest.fixture(scope="module")
+def answers(smollm2_checkpoint):
+    """As if all had been known before: where the right words are unlikely, the model's own greedy words are given."""
+    return general_answers(smollm2_checkpoint.model, smollm2_checkpoint, KNOWN)
+
+
 @pytest.mark.weights
-def test_a_chance_is_that_of_the_words_behind_their_beginning():
-    checkpoint = lmworks.load("smollm2-135m-instruct")
-    asked, found = QUESTIONS[0], general_answers(checkpoint.model, checkpoint)[0]
+def test_a_chance_is_that_of_the_words_behind_their_beginning(smollm2_checkpoint, answers):
+    checkpoint, asked = smollm2_checkpoint, QUESTIONS[0]
     prompt = checkpoint.chat.render([Message("user", asked["question"])], True).ids
     start = [*prompt, *checkpoint.required_tokenizer.encode(asked["beginning"])]
     (answer,) = checkpoint.required_tokenizer.encode(asked["answer"])
     with torch.no_grad():
         chances = checkpoint.model(torch.tensor([start]))[0, -1].softmax(-1)
-    assert found.chance == pytest.approx(float(chances[answer]), abs=1e-4) and found.chance > 0.5
+    assert answers[0].chance == pytest.approx(float(chances[answer]), abs=1e-4) and answers[0].chance > 0.5
 
 
 @pytest.mark.weights
-def test_what_seems_gone_is_said_in_whole_words():
-    """As if all had been known before: the model's own greedy words stand where the right ones are unlikely."""
-    checkpoint = lmworks.load("smollm2-135m-instruct")
-    answers = general_answers(checkpoint.model, checkpoint, KNOWN)
+def test_what_seems_gone_is_said_in_whole_words(smollm2_checkpoint, answers):
+    checkpoint = smollm2_checkpoint
     number = next(number for number, answer in enumerate(answers) if answer.said)
     asked, said = QUESTIONS[number], answers[number].said
     prompt = checkpoint.chat.render([Message("user", asked["question"])], True).ids

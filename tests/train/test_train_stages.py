@@ -364,7 +364,7 @@ def test_a_recipe_names_family_and_objective(family, objective, workspace, tmp_p
         run("tokenizer.unigram", words, inputs[:1], ["vocabulary_size=200", f"special_tokens={json.dumps(special)}"])
         run("data.tokenize", workspace / "shards", inputs, ["held_out=0.2"])
         run("data.tokenize", workspace / "kept", inputs, ["held_out=0.2", "part=held_out"])
-    settings = [f"family={family}", f"objective.kind={objective}", "parameters=400000", "tokens=30000", "rate=3e-3"]
+    settings = [f"family={family}", f"objective.kind={objective}", "parameters=400000", "tokens=8000", "rate=3e-3"]
     settings += ["length=64", "train.precision=float32", "train.log=1"]
     run("train.pretrain", tmp_path / "model", [workspace / "shards", workspace / "kept", words], settings)
     metrics = read_manifest(tmp_path / "model").metrics

@@ -125,7 +125,7 @@ def test_a_promotion_loses_no_question(service, other, serve, wait_until, monkey
     respond = System.respond
 
     def slowly(*arguments, **named):
-        time.sleep(0.15)
+        time.sleep(0.1)
         return respond(*arguments, **named)
 
     monkeypatch.setattr(System, "respond", slowly)
@@ -140,7 +140,7 @@ def test_a_promotion_loses_no_question(service, other, serve, wait_until, monkey
         wait_until(lambda: service.grounding.grounded.waiting >= 10)
         promote(service.workspace, other, Gate(True, "", {}), "shorter")
         service.grounding.followed = 0.0  # a second is over
-        while service.current.version == first or len(answers) < 60:
+        while service.current.version == first or len(answers) < 40:
             answers.append(clients.submit(ask, len(answers)))
             time.sleep(0.05)
         assert [answer.result() for answer in answers] == [200] * len(answers)

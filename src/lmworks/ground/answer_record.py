@@ -13,14 +13,14 @@ NEAREST = 3  # passages that an answer offers
 def nearest_passages(passages: Sequence[Retrieved], verdicts: Sequence[Verdict]) -> tuple[Retrieved, ...]:
     """The passages to offer: those of what was chosen, or would be, then the best of the others."""
     chosen = [verdict.evidence for verdict in verdicts if verdict.verdict in ("cited", "abstained")]
-    holding = [next((one for one in passages if one.span.overlap(span)), None) for span in chosen]
-    order = {one.chunk: one for one in (*holding, *passages) if one is not None}
+    holding = [next((passage for passage in passages if passage.span.overlap(span)), None) for span in chosen]
+    order = {passage.chunk: passage for passage in (*holding, *passages) if passage is not None}
     return tuple(order.values())[:NEAREST]
 
 
 def removed_statements(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     """Statements that were written and are no part of the answer, but for repetitions."""
-    return tuple(one for one in verdicts if one.origin == "generated" and one.verdict in REMOVED)
+    return tuple(verdict for verdict in verdicts if verdict.origin == "generated" and verdict.verdict in REMOVED)
 
 
 def to_interaction(

@@ -40,19 +40,19 @@ def read(
     count: int,
 ) -> list[Reading]:
     """A reading of each candidate: of those in the first `count` passages that hold any, `UNREAD` of the others."""
-    places = list(dict.fromkeys(candidate.passage for candidate in candidates))[:count]
-    texts = [passages[place].prefix + passages[place].readable for place in places]
-    spans = dict(zip(places, reader.read(question, texts), strict=True))
-    return [_within(one, passages[one.passage], spans) if one.passage in spans else UNREAD for one in candidates]
+    indices = list(dict.fromkeys(candidate.passage for candidate in candidates))[:count]
+    texts = [passages[index].prefix + passages[index].readable for index in indices]
+    spans = dict(zip(indices, reader.read(question, texts), strict=True))
+    return [_within(unit, passages[unit.passage], spans) if unit.passage in spans else UNREAD for unit in candidates]
 
 
 def _within(candidate: Candidate, passage: IndexedChunk, spans: dict) -> Reading:
     shift = passage.span.start - len(passage.prefix)  # from the text that was read to the document
-    whole = spans[candidate.passage]
-    found = whole.within(candidate.evidence.start - shift, candidate.evidence.end - shift)
-    span = Span(candidate.evidence.document, found.start + shift, found.end + shift)
-    best = (found.start, found.end) == (whole.start, whole.end)
-    return Reading(span, float(np.clip(found.log_odds, LOWEST, -LOWEST)), best)
+    in_passage = spans[candidate.passage]
+    in_candidate = in_passage.within(candidate.evidence.start - shift, candidate.evidence.end - shift)
+    span = Span(candidate.evidence.document, in_candidate.start + shift, in_candidate.end + shift)
+    best = (in_candidate.start, in_candidate.end) == (in_passage.start, in_passage.end)
+    return Reading(span, float(np.clip(in_candidate.log_odds, LOWEST, -LOWEST)), best)
 
 
 def short_answer(
@@ -60,10 +60,10 @@ def short_answer(
 ) -> Span | None:
     """The likeliest answer within the sentences that are cited, where it is likely and short enough; None for a
     question that asks for a way to do something, and for code."""
-    prose = [place for place in cited if readings and candidates[place].kind not in UNITS]
-    place = max(prose, key=lambda place: readings[place].log_odds, default=None)
-    if place is None or asks_how(question) or not readings[place].best or readings[place].log_odds < SHORTEST:
+    prose = [index for index in cited if readings and candidates[index].kind not in UNITS]
+    index = max(prose, key=lambda index: readings[index].log_odds, default=None)
+    if index is None or asks_how(question) or not readings[index].best or readings[index].log_odds < SHORTEST:
         return None
-    span, whole = readings[place].span, candidates[place]
-    said = whole.text[span.start - whole.evidence.start : span.end - whole.evidence.start]
-    return span if len(said.split()) <= WORDS else None
+    span, candidate = readings[index].span, candidates[index]
+    answer = candidate.text[span.start - candidate.evidence.start : span.end - candidate.evidence.start]
+    return span if len(answer.split()) <= WORDS else None

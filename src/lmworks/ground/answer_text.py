@@ -43,7 +43,7 @@ class Part:
 
 def answer_text(citations: Sequence[Verdict], candidates: Sequence[Candidate], passages: Sequence[Retrieved]) -> str:
     """Every citation with its mark; a sentence that names no subject stands after its heading."""
-    of = {(one.evidence.document, one.evidence.end): one for one in candidates}
+    of = {(candidate.evidence.document, candidate.evidence.end): candidate for candidate in candidates}
     lines: list[str] = []
     for number, citation in enumerate(citations, start=1):
         candidate = of[citation.evidence.document, citation.evidence.end]
@@ -74,11 +74,11 @@ def _fenced(citation: Verdict, passage: Retrieved) -> Iterator[str]:
 def markdown_parts(text: str) -> tuple[Part, ...]:
     """Running text and blocks in fences; a block that is not closed continues to the end."""
     parts: list[Part] = []
-    place = 0
+    offset = 0
     for block in _FENCED.finditer(text):
-        parts += [Part(text[place : block.start()].strip("\n")), Part(block["code"].removesuffix("\n"), code=True)]
-        place = block.end()
-    parts.append(Part(text[place:].strip("\n")))
+        parts += [Part(text[offset : block.start()].strip("\n")), Part(block["code"].removesuffix("\n"), code=True)]
+        offset = block.end()
+    parts.append(Part(text[offset:].strip("\n")))
     return tuple(part for part in parts if part.text.strip())
 
 
@@ -98,52 +98,52 @@ def answer_parts(
     parts: list[Part] = []
     waiting = list(enumerate(citations, start=1))
     for part in markdown_parts(text):
-        rest = "" if part.code else part.text
+        remaining = "" if part.code else part.text
         parts += [part] if part.code else []
-        while rest and waiting:
+        while remaining and waiting:
             number, citation = waiting[0]
-            follows = bool(parts) and parts[-1].code and rest.startswith(f"[{number}]")
-            place = 0 if follows else _mark_after(rest, citation.text, number)
-            if place == -1:
+            follows = bool(parts) and parts[-1].code and remaining.startswith(f"[{number}]")
+            offset = 0 if follows else _mark_after(remaining, citation.text, number)
+            if offset == -1:
                 break
-            said = rest[:place].rstrip()
+            words = remaining[:offset].rstrip()
             parts[-1:] = (
                 [replace(parts[-1], number=number)]
                 if follows
-                else [*parts[-1:], Part(_rendered(said, citation, documents or {}), number=number)]
+                else [*parts[-1:], Part(_rendered(words, citation, documents or {}), number=number)]
             )
-            rest = rest[place + len(f"[{number}]") :].lstrip("\n")
+            remaining = remaining[offset + len(f"[{number}]") :].lstrip("\n")
             del waiting[0]
-        if rest.strip():
-            parts.append(Part(_rendered(rest, waiting[0][1], documents or {}) if waiting else rest))
+        if remaining.strip():
+            parts.append(Part(_rendered(remaining, waiting[0][1], documents or {}) if waiting else remaining))
     return tuple(parts)
 
 
 def short_answer(citations: Sequence[Verdict], documents: Mapping[str, Document] | None = None) -> str:
     """The words that answer by themselves, as they are rendered; "" where no citation has any."""
-    for one in citations:
-        if one.short is not None and one.short_answer:
-            return " ".join(rendered_quote(one.short_answer, one.short, documents or {}).split())
+    for citation in citations:
+        if citation.short is not None and citation.short_answer:
+            return " ".join(rendered_quote(citation.short_answer, citation.short, documents or {}).split())
     return ""
 
 
 def _mark_after(text: str, words: str, number: int) -> int:
-    """The place of a citation's mark; -1 when there is none. Lines may be broken in other places than in `words`."""
+    """The offset of a citation's mark; -1 when there is none. Lines may be broken in other places than in `words`."""
     quote = r"\s+".join(map(re.escape, words.split()))
-    found = re.search(rf"{quote}\s*(?P<mark>\[{number}\])", text)
-    found = found or re.search(rf"(?P<mark>\[{number}\])$", text, re.MULTILINE)
-    return found.start("mark") if found else -1
+    match = re.search(rf"{quote}\s*(?P<mark>\[{number}\])", text)
+    match = match or re.search(rf"(?P<mark>\[{number}\])$", text, re.MULTILINE)
+    return match.start("mark") if match else -1
 
 
-def _rendered(said: str, citation: Verdict, documents: Mapping[str, Document]) -> str:
+def _rendered(words: str, citation: Verdict, documents: Mapping[str, Document]) -> str:
     """Quoted words without the marks of its document's markup, and so its heading; other words as they are."""
-    for start in (0, *(colon.end() for colon in re.finditer(": ", said))):
-        quote = re.search(r"\s+".join(map(re.escape, said[start:].split())) or r"\Z.", citation.text)
+    for start in (0, *(colon.end() for colon in re.finditer(": ", words))):
+        quote = re.search(r"\s+".join(map(re.escape, words[start:].split())) or r"\Z.", citation.text)
         if quote and citation.origin == "quoted":
             begin = citation.evidence.start + quote.start()
             span = Span(citation.evidence.document, begin, begin + len(quote[0]))
             document = documents.get(span.document)
-            about = rendered_title(said[:start], document.extractor) if document else said[:start]
+            about = rendered_title(words[:start], document.extractor) if document else words[:start]
             shown = rendered_quote(quote[0], span, documents)
-            return about + (shown if "\n" in said else " ".join(shown.split()))
-    return said
+            return about + (shown if "\n" in words else " ".join(shown.split()))
+    return words

@@ -56,47 +56,47 @@ def asked_of_task(task: Task, config: RefusalsConfig, base: Path) -> Iterator[As
     pool = list(dict.fromkeys(item.contexts[0] for item in items if item.contexts))
     texts = [prompt_text(item.prompt) for item in items]
     answerable = [item.fields.get("answerable", True) is not False for item in items]
-    wanted = [number for number, item in enumerate(items) if item.contexts and answerable[number]]
+    numbers = [number for number, item in enumerate(items) if item.contexts and answerable[number]]
 
-    def bars(number: int, place: int) -> bool:
-        item, passage = items[wanted[number]], pool[place]
-        return passage == item.contexts[0] or any(contains(passage, one) for one in item.references)
+    def bars(number: int, index: int) -> bool:
+        item, passage = items[numbers[number]], pool[index]
+        return passage == item.contexts[0] or any(contains(passage, reference) for reference in item.references)
 
-    others = dict(zip(wanted, _others([texts[number] for number in wanted], pool, bars), strict=True))
+    distractors = dict(zip(numbers, _others([texts[number] for number in numbers], pool, bars), strict=True))
     for number, (item, text) in enumerate(zip(items, texts, strict=True)):
         name, held_out = f"{task.name}/{item.id}", share_of(text) < config.held_out
         passage = item.contexts[0] if item.contexts else ""
-        yield Asked(name, text, item.references, held_out, passage, answerable[number], others.get(number, ""))
+        yield Asked(name, text, item.references, held_out, passage, answerable[number], distractors.get(number, ""))
 
 
 def asked_of_corpus(context: StageContext) -> Iterator[Asked]:
     """The questions of an input of ground.questions with the chunks of one of retrieve.index. Where no person wrote an
     answer, it is the first sentence of the first gold span. Twins of hidden places are left out: `other` is theirs."""
-    questions = [one for one in read_questions(context.input(QUESTIONS)) if not one.hidden]
+    questions = [question for question in read_questions(context.input(QUESTIONS)) if not question.hidden]
     with Index.open(context.input(CATALOGUE), None, with_store=False) as index:
         chunks = index.chunks(index.keys)
-        quotes = [index.document(one.gold[0].document).quote(one.gold[0]) if one.gold else "" for one in questions]
+        quotes = [index.document(q.gold[0].document).quote(q.gold[0]) if q.gold else "" for q in questions]
     of_document = defaultdict[str, list[IndexedChunk]](list)
     for chunk in chunks:
         of_document[chunk.span.document].append(chunk)
-    references = [one.answer or _first_sentence(quote) for one, quote in zip(questions, quotes, strict=True)]
+    references = [question.answer or _first_sentence(quote) for question, quote in zip(questions, quotes, strict=True)]
 
-    def bars(number: int, place: int) -> bool:
-        question, chunk, reference = questions[number], chunks[place], references[number]
+    def bars(number: int, index: int) -> bool:
+        question, chunk, reference = questions[number], chunks[index], references[number]
         hidden = chunk.span.document in question.excluded or any(map(chunk.span.overlap, question.gold))
         return hidden or bool(reference and contains(chunk.text, reference))
 
-    others = _others([one.text for one in questions], [chunk.prefix + chunk.text for chunk in chunks], bars)
-    for question, quote, reference, other in zip(questions, quotes, references, others, strict=True):
+    distractors = _others([q.text for q in questions], [chunk.prefix + chunk.text for chunk in chunks], bars)
+    for question, quote, reference, distractor in zip(questions, quotes, references, distractors, strict=True):
         name, held_out = f"questions/{question.id}", question.split == "test"
         if not question.gold:
-            yield Asked(name, question.text, (), held_out, other, answerable=False)
+            yield Asked(name, question.text, (), held_out, distractor, answerable=False)
             continue
         gold = question.gold[0]
         start = Span(gold.document, gold.start, min(gold.end, gold.start + OPENING))
-        own = max(of_document[gold.document], key=lambda chunk: chunk.span.overlap(start))
-        passage = own.prefix + own.text if own.span.overlap(start) else quote
-        yield Asked(name, question.text, (reference,), held_out, passage, other=other)
+        gold_chunk = max(of_document[gold.document], key=lambda chunk: chunk.span.overlap(start))
+        passage = gold_chunk.prefix + gold_chunk.text if gold_chunk.span.overlap(start) else quote
+        yield Asked(name, question.text, (reference,), held_out, passage, other=distractor)
 
 
 def _first_sentence(quote: str) -> str:
@@ -112,9 +112,9 @@ def _others(texts: Sequence[str], pool: Sequence[str], bars: Callable[[int, int]
 
     vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english")
     passages = vectorizer.fit_transform(pool)
-    found = []
+    nearest = []
     for number, text in enumerate(texts):
         row = (vectorizer.transform([text]) @ passages.T).tocoo()  # (1, passages)
         near = sorted(zip(-row.data, row.col, strict=True))
-        found.append(next((pool[place] for _, place in near if not bars(number, int(place))), ""))
-    return found
+        nearest.append(next((pool[index] for _, index in near if not bars(number, int(index))), ""))
+    return nearest

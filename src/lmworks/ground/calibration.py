@@ -68,7 +68,7 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
 
     With too few of them the decisions are those of `packaged`, made on other documents, and the report says so.
     """
-    questions = [one for one in read_questions(context.input(QUESTIONS)) if one.split == "calibration"]
+    questions = [question for question in read_questions(context.input(QUESTIONS)) if question.split == "calibration"]
     if _smallest(questions) < MINIMUM:
         return _borrowed(config, questions, context)
     finder = open_finder(context.input(CATALOGUE), context.models, config.answer)
@@ -81,7 +81,7 @@ def calibrate(config: CalibrationConfig, context: StageContext) -> StageResult:
     except ValueError:  # no answer of some fold is right, or each one is: there is nothing to distinguish
         return _borrowed(config, questions, context)
     outcomes = [outcome(trial, decided) for trial in guarding]
-    confidences, right = [one.confidence for one in outcomes], [one.right for one in outcomes]
+    confidences, right = [result.confidence for result in outcomes], [result.right for result in outcomes]
     threshold, certainty = controlled_threshold(confidences, right, config.alpha, config.delta)
     decided = replace(decided, threshold=threshold, certainty=certainty)
     write_json(context.output / CALIBRATION, decided)
@@ -107,11 +107,11 @@ def halves(trials: Sequence["Trial"]) -> tuple[list["Trial"], list["Trial"]]:
 
     Which half a question is in depends on its id alone.
     """
-    parts: tuple[list[Trial], list[Trial]] = ([], [])
+    sides: tuple[list[Trial], list[Trial]] = ([], [])
     for trial in trials:
         name = trial.question.id.removesuffix("-hidden")
-        parts[hashlib.sha256(name.encode()).digest()[0] % 2].append(trial)
-    return parts
+        sides[hashlib.sha256(name.encode()).digest()[0] % 2].append(trial)
+    return sides
 
 
 def fitted(config: CalibrationConfig, trials: Sequence["Trial"]) -> tuple[Calibration, dict[str, list[float]]]:
@@ -125,9 +125,9 @@ def fitted(config: CalibrationConfig, trials: Sequence["Trial"]) -> tuple[Calibr
         for count in range(1, config.maximum_sentences + 1)
         for relative in (RELATIVE if count > 1 else RELATIVE[:1])
     }
-    rules = max(compared, key=lambda each: _utility(trials, unseen, each, config.sentence_cost))
-    f1 = {compared[each]: f1_scores(trials, unseen, each) for each in compared}
-    shown = [_shown(trial, one, rules) for trial, one in zip(trials, unseen, strict=True)]
+    rules = max(compared, key=lambda option: _utility(trials, unseen, option, config.sentence_cost))
+    f1 = {compared[option]: f1_scores(trials, unseen, option) for option in compared}
+    shown = [_shown(trial, fold_model, rules) for trial, fold_model in zip(trials, unseen, strict=True)]
     features, right = np.vstack([features for features, _ in shown]), [right for _, right in shown]
     confidence = fit(features, right, confidence_names(roles))
     return Calibration(config.answer, model, rules, confidence, 0.0, roles=roles), f1
@@ -135,8 +135,8 @@ def fitted(config: CalibrationConfig, trials: Sequence["Trial"]) -> tuple[Calibr
 
 def packaged(models: Collection[str]) -> Calibration:
     """The packaged decisions that weigh most of the models in these roles."""
-    found = [from_mapping(Calibration, json.loads(path.read_text("utf-8")), [path.name]) for path in DEFAULTS]
-    return max((one for one in found if {*one.roles} <= {*models}), key=lambda one: len(one.roles))
+    calibrations = [from_mapping(Calibration, json.loads(path.read_text("utf-8")), [path.name]) for path in DEFAULTS]
+    return max((saved for saved in calibrations if {*saved.roles} <= {*models}), key=lambda saved: len(saved.roles))
 
 
 def _borrowed(config: CalibrationConfig, questions: Sequence[Question], context: StageContext) -> StageResult:
@@ -179,7 +179,7 @@ def f1_scores(trials: Sequence[Trial], models: Sequence[Logistic], rules: Rules)
     scores: list[float] = []
     for trial, model in zip(trials, models, strict=True):
         if trial.question.answerable:
-            cited = [trial.evidence.candidates[place].evidence for place in _chosen(trial, model, rules)]
+            cited = [trial.evidence.candidates[index].evidence for index in _chosen(trial, model, rules)]
             scores.append(span_f1(cited, trial.question.gold))
     return scores
 
@@ -190,7 +190,7 @@ def _utility(trials: Sequence[Trial], models: Sequence[Logistic], rules: Rules, 
     for trial, model in zip(trials, models, strict=True):
         if trial.question.answerable:
             chosen = _chosen(trial, model, rules)
-            values.append(any(trial.right[place] for place in chosen) - cost * max(0, len(chosen) - 1))
+            values.append(any(trial.right[index] for index in chosen) - cost * max(0, len(chosen) - 1))
     return float(np.mean(values))
 
 
@@ -204,7 +204,7 @@ def _shown(trial: Trial, model: Logistic, rules: Rules) -> tuple[np.ndarray, boo
     relevance = model.probability(trial.ranking)
     chosen = _chosen(trial, model, rules)
     features = confidence_features(trial.evidence, relevance, chosen[0] if chosen else int(np.argmax(relevance)))
-    return features, any(trial.right[place] for place in chosen)
+    return features, any(trial.right[index] for index in chosen)
 
 
 def outcome(trial: Trial, decided: Calibration) -> "Outcome":

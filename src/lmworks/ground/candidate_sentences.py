@@ -27,7 +27,7 @@ LOOK_BACK = 2  # sentences at most that are cited for the sake of a subject
 class Candidate:
     """A sentence that may answer, and where its evidence stands.
 
-    `text` is exactly the document's text at `evidence`. `passage` is the place of its passage among those retrieved,
+    `text` is exactly the document's text at `evidence`. `passage` is the index of its passage among those retrieved,
     `kind` that of its block.
     """
 
@@ -55,7 +55,7 @@ def candidate_sentences(
     define it: what others say of it in passing does not say what it is.
     """
     defining = [asks_what(question) and scored.get("named", 0.0) == WHOLE_NAME for scored in scores]
-    found: dict[Span, Candidate] = {}
+    candidates: dict[Span, Candidate] = {}
     for number, passage in enumerate(passages):
         if any(defining) and not defining[number]:
             continue
@@ -64,14 +64,14 @@ def candidate_sentences(
             span = Span(passage.span.document, start, end)
             text = passage.text[start - passage.span.start : end - passage.span.start]
             citable = kind != "instruction" and end - start >= minimum_characters
-            if citable and span not in found and not only_asks(text, kind, question):
-                found[span] = Candidate(text, span, number, passage.uri, heading, kind)
-    return list(found.values())
+            if citable and span not in candidates and not only_asks(text, kind, question):
+                candidates[span] = Candidate(text, span, number, passage.uri, heading, kind)
+    return list(candidates.values())
 
 
 def only_asks(text: str, kind: Kind, question: str) -> bool:
     """Whether a unit is nothing but the question, or code that asks it; a paragraph may answer what it asks."""
-    text, question = (" ".join(each.lower().split()) for each in (text, question))
+    text, question = (" ".join(string.lower().split()) for string in (text, question))
     if kind in UNITS:
         return question.endswith("?") and question in text
     return not re.search(r"\w", text.replace(question, ""))
@@ -97,32 +97,32 @@ def asks_what(question: str) -> bool:
     return bool(_WHAT.match(question))
 
 
-def with_subject(candidates: Sequence[Candidate], place: int) -> int:
-    """The place of the first of the neighbouring sentences that are read together with the one at `place`."""
-    first = place
-    while first > 0 and place - first < LOOK_BACK and lacks_subject(candidates[first].text):
+def with_subject(candidates: Sequence[Candidate], index: int) -> int:
+    """The index of the first of the neighbouring sentences that are read together with the one at `index`."""
+    first = index
+    while first > 0 and index - first < LOOK_BACK and lacks_subject(candidates[first].text):
         before, this = candidates[first - 1], candidates[first]
         if before.passage != this.passage or before.kind != this.kind:
             break
         if this.evidence.start - before.evidence.end > 1:  # a blank line, or something that is no candidate
             break
         first -= 1
-    return first if not lacks_subject(candidates[first].text) else place
+    return first if not lacks_subject(candidates[first].text) else index
 
 
-def opening_of(candidates: Sequence[Candidate], place: int) -> int:
-    """The place of the first sentence of the same passage, which says what the passage is about."""
-    same = (other for other, one in enumerate(candidates) if one.passage == candidates[place].passage)
-    return next((other for other in same if candidates[other].kind not in UNITS), place)
+def opening_of(candidates: Sequence[Candidate], index: int) -> int:
+    """The index of the first sentence of the same passage, which says what the passage is about."""
+    same = (number for number, candidate in enumerate(candidates) if candidate.passage == candidates[index].passage)
+    return next((number for number in same if candidates[number].kind not in UNITS), index)
 
 
 def example_for(candidates: Sequence[Candidate], chosen: Sequence[int]) -> list[int]:
-    """The place of the code that shows what the first chosen sentence says: the next code of its passage, or else the
+    """The index of the code that shows what the first chosen sentence says: the next code of its passage, or else the
     signature of it; empty where there is neither, or where code was chosen."""
-    if not chosen or any(candidates[place].kind in UNITS for place in chosen):
+    if not chosen or any(candidates[index].kind in UNITS for index in chosen):
         return []
     passage = candidates[chosen[0]].passage
-    own = [place for place, candidate in enumerate(candidates) if candidate.passage == passage]
-    after = [place for place in own if place > chosen[0] and candidates[place].kind == "code"]
-    above = [place for place in own if place < chosen[0] and candidates[place].kind == "heading"]
+    of_passage = [index for index, candidate in enumerate(candidates) if candidate.passage == passage]
+    after = [index for index in of_passage if index > chosen[0] and candidates[index].kind == "code"]
+    above = [index for index in of_passage if index < chosen[0] and candidates[index].kind == "heading"]
     return after[:1] or above[-1:]

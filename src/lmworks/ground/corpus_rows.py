@@ -62,26 +62,26 @@ def corpus_rows(
     index, chance, left_out = finder.index, random.Random(0), Counter[str]()
     chunks = index.chunks(sorted(index.keys.tolist()))
     chance.shuffle(chunks)
-    made = [one for chunk in chunks for one in _of_rules(chunk, task)]
+    questions = [question for chunk in chunks for question in _of_rules(chunk, task)]
     if write:
-        sentences = [one for chunk in chunks[: 2 * limit] for one in _sentences(chunk)[:1]]
-        texts = write([_text(one) for one in sentences])
-        asked = [_Made(text, one.chunk, one.start, one.end) for text, one in zip(texts, sentences, strict=True)]
-        made = [*(one for one in asked if one.text.endswith("?")), *made]
-        left_out["the language model wrote no question"] += sum(not one.text.endswith("?") for one in asked)
-    places = defaultdict[str, list[_Made]](list)
-    for one in made:
-        places[one.text].append(one)
-    left_out["two passages answer it"] += sum(len(found) > 1 for found in places.values())
-    rows, kept = [], 0
-    for one in (found[0] for found in places.values() if len(found) == 1):
-        if kept == limit:
+        sentences = [sentence for chunk in chunks[: 2 * limit] for sentence in _sentences(chunk)[:1]]
+        texts = write([_text(sentence) for sentence in sentences])
+        asked = [_Made(text, quote.chunk, quote.start, quote.end) for text, quote in zip(texts, sentences, strict=True)]
+        questions = [*(question for question in asked if question.text.endswith("?")), *questions]
+        left_out["the language model wrote no question"] += sum(not question.text.endswith("?") for question in asked)
+    by_text = defaultdict[str, list[_Made]](list)
+    for question in questions:
+        by_text[question.text].append(question)
+    left_out["two passages answer it"] += sum(len(same) > 1 for same in by_text.values())
+    rows, count = [], 0
+    for question in (same[0] for same in by_text.values() if len(same) == 1):
+        if count == limit:
             break
-        negatives = _mined(finder, one, left_out)
+        negatives = _mined(finder, question, left_out)
         if negatives:
-            kept += 1
-            rows += _rows(one, negatives, task, unanswered=kept % 2 == 0)
-            progress(kept, limit, "questions kept")
+            count += 1
+            rows += _rows(question, negatives, task, unanswered=count % 2 == 0)
+            progress(count, limit, "questions kept")
     return rows, +left_out
 
 
@@ -103,45 +103,45 @@ def _of_rules(chunk: IndexedChunk, task: Task) -> Iterator[_Made]:
             yield replace(sentences[0], text=f"What does {path[-1].split('(')[0].removeprefix('class ')} do?")
     elif chunk.opens_section and task == "reranker" and len(path) > 1:
         yield _Made(f"What does {path[0]} say about {path[-1]}?", chunk, chunk.span.start, chunk.span.end)
-    for one in sentences:
-        found = _DEFINITION.match(_text(one))
-        if found and found["name"] not in _VAGUE:
-            text = f"What is {found['name'] or 'a ' + found['thing']}?".replace("`", "")
-            yield _Made(text, chunk, one.start + found.start("answer"), one.start + found.end("answer"))
+    for sentence in sentences:
+        match = _DEFINITION.match(_text(sentence))
+        if match and match["name"] not in _VAGUE:
+            text = f"What is {match['name'] or 'a ' + match['thing']}?".replace("`", "")
+            yield _Made(text, chunk, sentence.start + match.start("answer"), sentence.start + match.end("answer"))
 
 
 def _sentences(chunk: IndexedChunk) -> list[_Made]:
     """The sentences of a passage that are short enough to be an answer."""
-    found = [unit for unit in chunk.units if unit.kind not in UNITS and 40 <= unit.end - unit.start <= LONGEST]
-    return [_Made("", chunk, unit.start, unit.end) for unit in found]
+    units = [unit for unit in chunk.units if unit.kind not in UNITS and 40 <= unit.end - unit.start <= LONGEST]
+    return [_Made("", chunk, unit.start, unit.end) for unit in units]
 
 
-def _text(one: _Made) -> str:
-    start = one.chunk.span.start
-    return one.chunk.text[one.start - start : one.end - start]
+def _text(question: _Made) -> str:
+    start = question.chunk.span.start
+    return question.chunk.text[question.start - start : question.end - start]
 
 
-def _mined(finder: Finder, one: _Made, left_out: Counter[str]) -> list[IndexedChunk]:
+def _mined(finder: Finder, asked: _Made, left_out: Counter[str]) -> list[IndexedChunk]:
     """The best passages that do not hold the answer; none where the question's own is not found again before them."""
-    hits = fused(finder.index, read_queries(finder.index, [one.text], finder.encoder), finder.config.search)
-    found = finder.index.chunks(hits.keys[:DEPTH])
-    others = [chunk for chunk in found if not chunk.span.overlap(one.chunk.span) and _text(one) not in chunk.text]
-    negatives = others[:NEGATIVES]
+    hits = fused(finder.index, read_queries(finder.index, [asked.text], finder.encoder), finder.config.search)
+    chunks = finder.index.chunks(hits.keys[:DEPTH])
+    wrong = [chunk for chunk in chunks if not chunk.span.overlap(asked.chunk.span) and _text(asked) not in chunk.text]
+    negatives = wrong[:NEGATIVES]
     if reranker := finder.heads.get("reranker"):
-        logits = reranker.relevance(one.text, [chunk.prefix + chunk.text for chunk in (one.chunk, *negatives)])
+        logits = reranker.relevance(asked.text, [chunk.prefix + chunk.text for chunk in (asked.chunk, *negatives)])
         again = bool(negatives) and float(logits[0]) > float(logits[1:].max())
     else:
-        again = bool(negatives) and any(chunk.key == one.chunk.key for chunk in found[:1])
+        again = bool(negatives) and any(chunk.key == asked.chunk.key for chunk in chunks[:1])
     left_out["the search finds no other passage"] += not negatives
     left_out["another passage is found before its own"] += bool(negatives) and not again
     return negatives if again else []
 
 
-def _rows(one: _Made, negatives: Sequence[IndexedChunk], task: Task, unanswered: bool) -> list[dict[str, Any]]:
-    context, *others = (chunk.prefix + chunk.text for chunk in (one.chunk, *negatives))
+def _rows(question: _Made, negatives: Sequence[IndexedChunk], task: Task, unanswered: bool) -> list[dict[str, Any]]:
+    context, *negative_texts = (chunk.prefix + chunk.text for chunk in (question.chunk, *negatives))
     if task == "reranker":
-        return [{"anchor": one.text, "positive": context, "negatives": others}]
-    start = one.start - one.chunk.span.start + len(one.chunk.prefix)
-    answer = {"text": [_text(one)], "answer_start": [start]}
-    none = [{"question": one.text, "context": others[0], "answers": {"text": [], "answer_start": []}}]
-    return [{"question": one.text, "context": context, "answers": answer}, *(none if unanswered else [])]
+        return [{"anchor": question.text, "positive": context, "negatives": negative_texts}]
+    start = question.start - question.chunk.span.start + len(question.chunk.prefix)
+    answer = {"text": [_text(question)], "answer_start": [start]}
+    none = [{"question": question.text, "context": negative_texts[0], "answers": {"text": [], "answer_start": []}}]
+    return [{"question": question.text, "context": context, "answers": answer}, *(none if unanswered else [])]

@@ -81,22 +81,22 @@ class Value(NamedTuple):
 
     written: str
     start: int
-    said: list[tuple[str, float]]  # kind ("" for any number, "bare" for one without a unit), value in its base unit
-    wanted: list[tuple[str, float, float]]  # kind, lowest and highest value, any of which
+    readings: list[tuple[str, float]]  # kind ("" for any number, "bare" for one without a unit), value in its base unit
+    ranges: list[tuple[str, float, float]]  # kind, lowest and highest value, any of which
 
 
 def missing_values(statement: str, evidence: str) -> tuple[str, ...]:
     """The values of a statement that its evidence does not have, as they are written."""
-    said, words, initials = _of_evidence(evidence)
+    numbers, words, initials = _of_evidence(evidence)
     text = f" {' '.join(words)} "
     missing = [quote[0] for quote in _QUOTE.finditer(statement) if f" {' '.join(_words(quote[0]))} " not in text]
     for value in _values(statement):
-        found = (
-            low - 1e-9 * abs(low) <= one <= high + 1e-9 * abs(high)
-            for kind, low, high in value.wanted
-            for one in said[kind]
+        agreeing = (
+            low - 1e-9 * abs(low) <= number <= high + 1e-9 * abs(high)
+            for kind, low, high in value.ranges
+            for number in numbers[kind]
         )
-        if value.written.lower() not in _IDIOMS and not any(found):
+        if value.written.lower() not in _IDIOMS and not any(agreeing):
             missing.append(value.written)
         statement = _without(statement, value.start, value.written)
     for run in _RUN.finditer(statement):
@@ -114,78 +114,78 @@ def content_words(text: str) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    plain = (one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
+    plain = (character for character in unicodedata.normalize("NFKD", text) if not unicodedata.combining(character))
     return re.findall(r"\w+", "".join(plain).casefold())
 
 
-def _without(text: str, start: int, part: str) -> str:
-    return f"{text[:start]}{' ' * len(part)}{text[start + len(part) :]}"
+def _without(text: str, start: int, written: str) -> str:
+    return f"{text[:start]}{' ' * len(written)}{text[start + len(written) :]}"
 
 
 @lru_cache(maxsize=64)
 def _of_evidence(text: str) -> tuple[dict[str, list[float]], list[str], str]:
     """Its values by kind, its words in order, and the initials of its content words."""
-    said = defaultdict[str, list[float]](list)
+    numbers = defaultdict[str, list[float]](list)
     for value in _values(text):
-        for kind, one in value.said:
-            said[kind].append(one)
-    return said, _words(text), "".join(word[0] for word in content_words(text))
+        for kind, number in value.readings:
+            numbers[kind].append(number)
+    return numbers, _words(text), "".join(word[0] for word in content_words(text))
 
 
 def _values(text: str) -> Iterator[Value]:
     """Dates, then numbers outside of them."""
     for pattern in _DATES:
-        for found in pattern.finditer(text):
-            part = {"year": None, "day": None, "month": None, **found.groupdict()}
-            month = _MONTHS[part["month"][:3].lower()] if part["month"] else int(part["number"])
-            year, day = int(part["year"] or 0), int(part["day"] or 0)
-            swapped = not part["month"] and not found[0].startswith(part["year"])  # 3/4/2021 has two readings
+        for match in pattern.finditer(text):
+            fields = {"year": None, "day": None, "month": None, **match.groupdict()}
+            month = _MONTHS[fields["month"][:3].lower()] if fields["month"] else int(fields["number"])
+            year, day = int(fields["year"] or 0), int(fields["day"] or 0)
+            swapped = not fields["month"] and not match[0].startswith(fields["year"])  # 3/4/2021 has two readings
             days = [month * 100 + day, *([day * 100 + month] if swapped else [])]
-            said = [(kind, more + one) for one in days for kind, more in (("date", year * 1e4), ("day", 0.0))]
-            wanted = [("date", year * 1e4 + one, year * 1e4 + one + (0 if day else 99)) for one in days]
-            wanted = wanted if year else [("day", float(one), float(one)) for one in days]
-            said += [("", year), ("bare", year)] if year else []
-            yield Value(found[0], found.start(), said, wanted)
-            text = _without(text, found.start(), found[0])
+            readings = [(kind, more + date) for date in days for kind, more in (("date", year * 1e4), ("day", 0.0))]
+            ranges = [("date", year * 1e4 + date, year * 1e4 + date + (0 if day else 99)) for date in days]
+            ranges = ranges if year else [("day", float(date), float(date)) for date in days]
+            readings += [("", year), ("bare", year)] if year else []
+            yield Value(match[0], match.start(), readings, ranges)
+            text = _without(text, match.start(), match[0])
     matches = list(_NUMBER.finditer(text))
-    for found, after in zip_longest(matches, matches[1:]):
+    for match, after in zip_longest(matches, matches[1:]):
         # The first end of a range has the unit and the scale of the second.
-        tail = after if after and _BETWEEN.fullmatch(text, found.end(), after.start()) else found
-        scale, letter, unit = (found[name] or tail[name] for name in ("scale", "letter", "unit"))
-        if letter == "m" and not (found["money"] or tail["money"]):  # metres: a million is written $5m or 5M
+        tail = after if after and _BETWEEN.fullmatch(text, match.end(), after.start()) else match
+        scale, letter, unit = (match[name] or tail[name] for name in ("scale", "letter", "unit"))
+        if letter == "m" and not (match["money"] or tail["money"]):  # metres: a million is written $5m or 5M
             letter, unit = None, "m"
         factor = _LETTERS[letter.lower()] if letter else _SCALES[scale.lower()] if scale else 1.0
-        digits = (found["digits"] or "").replace(",", "").replace("−", "-")
-        number = float(digits) * factor if digits else _spelt(found["words"])
+        digits = (match["digits"] or "").replace(",", "").replace("−", "-")
+        number = float(digits) * factor if digits else _spelt(match["words"])
         below = 0.5 * 10.0 ** -len(digits.partition(".")[2]) * factor if digits else 0.0  # what rounds to it agrees
-        below = max(below, abs(number) * (APPROXIMATE if found["about"] else 1e-9))
+        below = max(below, abs(number) * (APPROXIMATE if match["about"] else 1e-9))
         low, high = number - below, number + below
-        if found["decade"]:  # the 1990s, the 1800s
+        if match["decade"]:  # the 1990s, the 1800s
             low, high = number, number + (9 if number % 100 else 99)
         kind, size, zero = _UNITS[unit.lower()] if unit else ("bare", 1.0, 0.0)
-        wanted = [(kind, low * size + zero, high * size + zero), ("bare", low, high), ("bare", low * size, high * size)]
-        start = found.start("digits" if digits else "words")
-        said = [(kind, number * size + zero), ("", number), ("", number * size)]
-        yield Value(text[start : found.end()], start, said, wanted if unit else [("", low, high)])
+        ranges = [(kind, low * size + zero, high * size + zero), ("bare", low, high), ("bare", low * size, high * size)]
+        start = match.start("digits" if digits else "words")
+        readings = [(kind, number * size + zero), ("", number), ("", number * size)]
+        yield Value(text[start : match.end()], start, readings, ranges if unit else [("", low, high)])
 
 
 def _spelt(words: str) -> float:
     """Two hundred and fifty thousand: 250,000."""
-    whole = part = 0.0
+    total = current = 0.0
     for word in re.findall(r"[a-z]+", words.lower()):
         if word in _SCALES:
-            part = (part or 1.0) * _SCALES[word]
-            whole, part = (whole + part, 0.0) if _SCALES[word] >= 1000 else (whole, part)
-        part += _WORDS.get(word, 0)
-    return whole + part
+            current = (current or 1.0) * _SCALES[word]
+            total, current = (total + current, 0.0) if _SCALES[word] >= 1000 else (total, current)
+        current += _WORDS.get(word, 0)
+    return total + current
 
 
 def _named(name: str, words: list[str], initials: str) -> bool:
     """Whether a name is among the words, inflected in another way or spelt out."""
-    (own,) = _words(name)
-    if len(own) == 1 or own in STOP_WORDS or own in words or own.removesuffix("s") in words:
+    (folded,) = _words(name)
+    if len(folded) == 1 or folded in STOP_WORDS or folded in words or folded.removesuffix("s") in words:
         return True
-    if name.isupper() and len(own) > 2:
-        return own in initials
-    pairs = (sorted((own, word), key=len) for word in words)
+    if name.isupper() and len(folded) > 2:
+        return folded in initials
+    pairs = (sorted((folded, word), key=len) for word in words)
     return any(len(a) > 3 and b.startswith(a) and _INFLECTED.fullmatch(b[len(a) :]) for a, b in pairs)

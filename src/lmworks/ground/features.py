@@ -62,12 +62,12 @@ OF_ROLE = {  # role of a model -> features of the sentence, and of all that was 
 
 def ranking_names(roles: Collection[str]) -> tuple[str, ...]:
     """The features of a sentence where there are models in these roles."""
-    return (*RANKING, *(name for role, (own, _) in OF_ROLE.items() if role in roles for name in own))
+    return (*RANKING, *(name for role, (names, _) in OF_ROLE.items() if role in roles for name in names))
 
 
 def feature_names(roles: Collection[str]) -> tuple[str, ...]:
     """All features where there are models in these roles: those of the sentence come first."""
-    further = (name for role, (_, own) in OF_ROLE.items() if role in roles for name in own)
+    further = (name for role, (_, names) in OF_ROLE.items() if role in roles for name in names)
     return (*ranking_names(roles), *NAMES[len(RANKING) :], *further)
 
 
@@ -90,9 +90,9 @@ def measure(
     tokens = sentence_tokens(candidates, passages, encoder, index)
     late = late_interaction(query.tokens, tokens)
     overlap = word_overlap(query.text, [candidate.in_context for candidate in candidates], index)
-    highest, second, *_ = *sorted((own["late_interaction"] for own in scores), reverse=True), 0.0
-    spans = np.array([one.log_odds for one in readings])
-    relevance = [own.get("relevance", LOWEST) for own in scores]
+    highest, second, *_ = *sorted((scored["late_interaction"] for scored in scores), reverse=True), 0.0
+    spans = np.array([reading.log_odds for reading in readings])
+    relevance = [scored.get("relevance", LOWEST) for scored in scores]
     columns = {
         "late_interaction": late,
         "overlap": overlap,
@@ -104,11 +104,11 @@ def measure(
         "definition": opening & asks_what(query.text),
         "named": [scores[candidate.passage].get("named", 0.0) / WHOLE_NAME for candidate in candidates],
         "passage_late_interaction": highest,
-        "passage_similarity": max(own["dense"] for own in scores),
+        "passage_similarity": max(scored["dense"] for scored in scores),
         "passage_gap": highest - second,
         "span": spans,
         "span_gap": spans - spans.max(initial=LOWEST),
-        "best_span": [one.best for one in readings],
+        "best_span": [reading.best for reading in readings],
         "highest_span": spans.max(initial=LOWEST),
         "passage_relevance": [relevance[candidate.passage] for candidate in candidates],
         "highest_relevance": max(relevance),
@@ -128,8 +128,8 @@ def sentence_tokens(
         passage = passages[candidate.passage]
         shift = len(passage.prefix) - passage.span.start
         start, end = candidate.evidence.start + shift, candidate.evidence.end + shift
-        places = offsets[candidate.passage]  # (tokens, 2)
-        result.append(stored[candidate.passage][(places[:, 0] < end) & (places[:, 1] > start)])
+        spans = offsets[candidate.passage]  # (tokens, 2)
+        result.append(stored[candidate.passage][(spans[:, 0] < end) & (spans[:, 1] > start)])
     return result
 
 

@@ -49,7 +49,7 @@ def standalone(question: str, earlier: Sequence[str]) -> str:
 
 def _leans(question: str) -> bool:
     """Whether a question says too little by itself: it joins on, refers to something, or has no words of its own."""
-    own = [word for word in re.findall(r"\w+", question.lower()) if word not in _EMPTY]
-    if len(own) > OWN_WORDS or written_names(question):
+    words = [word for word in re.findall(r"\w+", question.lower()) if word not in _EMPTY]
+    if len(words) > OWN_WORDS or written_names(question):
         return False
-    return not own or bool(_JOINS.match(question) or _REFERS.search(question))
+    return not words or bool(_JOINS.match(question) or _REFERS.search(question))

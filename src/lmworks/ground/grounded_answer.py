@@ -161,8 +161,8 @@ def relevance_of(evidence: Evidence, model: Logistic) -> np.ndarray:
 
 def confidence_features(evidence: Evidence, relevance: np.ndarray, best: int) -> np.ndarray:
     """(1, features): those of the best sentence, its relevance, and how far that is above the next one's."""
-    others = np.delete(relevance, best)
-    margin = relevance[best] - (others.max() if len(others) else 0.0)
+    other_relevance = np.delete(relevance, best)
+    margin = relevance[best] - (other_relevance.max() if len(other_relevance) else 0.0)
     return np.concatenate([evidence.features[best], [relevance[best], margin]])[None]
 
 
@@ -174,27 +174,27 @@ def _answer(
     *,
     abstained: bool,
 ) -> Answer:
-    places = list(selection.chosen)
+    indices = list(selection.chosen)
     verdict_of = dict(zip(selection.order, selection.verdicts, strict=True))
-    passages = [evidence.passages[evidence.candidates[place].passage] for place in places[:1]]
+    passages = [evidence.passages[evidence.candidates[index].passage] for index in indices[:1]]
     named = any(passage.scores.get("named") == WHOLE_NAME for passage in passages)
     defined = named and asks_what(evidence.question)
     if defined:
-        places = sorted({opening_of(evidence.candidates, places[0]), *places})  # a definition before its details
+        indices = sorted({opening_of(evidence.candidates, indices[0]), *indices})  # a definition before its details
     if asks_how(evidence.question) or defined:
-        places += example_for(evidence.candidates, places)
-    places = [place for place in places if place in selection.chosen or is_quote(evidence.candidates[place])]
+        indices += example_for(evidence.candidates, indices)
+    indices = [index for index in indices if index in selection.chosen or is_quote(evidence.candidates[index])]
     outcome = "abstained" if abstained else "cited"
-    whole = {place: _with_subject(evidence, place, verdict_of[place], outcome, is_quote) for place in places}
-    for place in places:  # what another citation covers is not said twice
-        spans = (whole[other].evidence for other in places if other != place)
-        if any(span.overlap(whole[place].evidence) == len(whole[place].text) for span in spans):
-            verdict_of[place] = replace(verdict_of[place], verdict="repeated")
-    places = [place for place in places if verdict_of[place].verdict != "repeated"]
-    cited = [whole[place] for place in places]
-    others = [verdict_of[place] for place in selection.order if place not in places]
-    if not abstained and (short := short_answer(evidence.question, evidence.candidates, evidence.readings, places)):
-        cited = [replace(one, short=short) if one.evidence.overlap(short) else one for one in cited]
+    widened = {index: _with_subject(evidence, index, verdict_of[index], outcome, is_quote) for index in indices}
+    for index in indices:  # what another citation covers is not said twice
+        spans = (widened[other].evidence for other in indices if other != index)
+        if any(span.overlap(widened[index].evidence) == len(widened[index].text) for span in spans):
+            verdict_of[index] = replace(verdict_of[index], verdict="repeated")
+    indices = [index for index in indices if verdict_of[index].verdict != "repeated"]
+    cited = [widened[index] for index in indices]
+    uncited = [verdict_of[index] for index in selection.order if index not in indices]
+    if not abstained and (short := short_answer(evidence.question, evidence.candidates, evidence.readings, indices)):
+        cited = [replace(verdict, short=short) if verdict.evidence.overlap(short) else verdict for verdict in cited]
     citations = () if abstained else tuple(cited)
     return Answer(
         id="",
@@ -204,21 +204,21 @@ def _answer(
         confidence=confidence,
         abstained=abstained,
         nearest=nearest_passages(evidence.passages, cited),
-        verdicts=(*cited, *others),
+        verdicts=(*cited, *uncited),
         lineage={},
     )
 
 
 def _with_subject(
     evidence: Evidence,
-    place: int,
+    index: int,
     verdict: Verdict,
     outcome: Literal["cited", "abstained"],
     is_quote: Callable[[Candidate], bool],
 ) -> Verdict:
     """The verdict on a citation, which covers the sentence before it where it would name no subject."""
-    candidate = evidence.candidates[place]
-    first = evidence.candidates[with_subject(evidence.candidates, place)]
+    candidate = evidence.candidates[index]
+    first = evidence.candidates[with_subject(evidence.candidates, index)]
     span = Span(candidate.evidence.document, first.evidence.start, candidate.evidence.end)
     passage = evidence.passages[candidate.passage]
     text = passage.text[span.start - passage.span.start : span.end - passage.span.start]
@@ -229,14 +229,14 @@ def _with_subject(
 
 def sources_of(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Source]:
     """The passages for a writer, each with the relevance of the best candidate of it that there is a verdict on."""
-    headings = {one.passage: one.heading for one in reversed(evidence.candidates)}
+    headings = {candidate.passage: candidate.heading for candidate in reversed(evidence.candidates)}
     return [
         Source(
-            replace(passage, text=evidence.readable[place]),
-            headings.get(place, ""),
-            max((one.relevance for one in verdicts if one.evidence.overlap(passage.span)), default=0.0),
+            replace(passage, text=evidence.readable[index]),
+            headings.get(index, ""),
+            max((verdict.relevance for verdict in verdicts if verdict.evidence.overlap(passage.span)), default=0.0),
         )
-        for place, passage in enumerate(evidence.passages)
+        for index, passage in enumerate(evidence.passages)
     ]
 
 
@@ -247,18 +247,18 @@ def as_written(extracted: Answer, statements: Sequence[Verdict], failure: str = 
     the writer came before the first of them, or where what was written answers another question. The confidence is
     that of the best statement: to answer, and to be supported.
     """
-    cited = tuple(one for one in statements if one.verdict == "cited")
-    if not cited and (failure or any(one.verdict == "not an answer" for one in statements)):
+    cited = tuple(verdict for verdict in statements if verdict.verdict == "cited")
+    if not cited and (failure or any(verdict.verdict == "not an answer" for verdict in statements)):
         return replace(extracted, verdicts=(*statements, *extracted.verdicts), failure=failure)
     chosen = "not needed" if cited else "abstained"
     quotes = (
-        replace(one, verdict=chosen) if one.verdict in ("cited", "abstained") else one for one in extracted.verdicts
+        replace(old, verdict=chosen) if old.verdict in ("cited", "abstained") else old for old in extracted.verdicts
     )
     return replace(
         extracted,
         text="".join(answer_lines(cited)) or (UNSUPPORTED if statements else UNKNOWN),
         citations=cited,
-        confidence=max((one.relevance * (1.0 if one.support is None else one.support) for one in cited), default=0.0),
+        confidence=max((v.relevance * (1.0 if v.support is None else v.support) for v in cited), default=0.0),
         abstained=not cited,
         verdicts=(*statements, *quotes),
         failure=failure,

@@ -62,11 +62,11 @@ def evaluate(config: EvaluationConfig, context: StageContext) -> StageResult:
     results: list[Result] = []
     scores: dict[str, dict[str, TaskScore]] = {}
     sections: list[Section] = []
-    for group in (one for one in GROUPS if one in asked):
+    for group in (name for name in GROUPS if name in asked):
         items, responses = zip(*asked[group], strict=True)
-        own, of_tasks = measure(group, items, responses, signature)
-        results, scores = results + own, scores | of_tasks
-        sections.append(section(group, [one for one in own if one.task == group], own, of_tasks))
+        of_group, of_tasks = measure(group, items, responses, signature)
+        results, scores = results + of_group, scores | of_tasks
+        sections.append(section(group, [result for result in of_group if result.task == group], of_group, of_tasks))
     write_results(context.output, results, scores)
     if not asked:
         return StageResult(sections=(Section("Evaluation", "There are no test questions."),))
@@ -100,15 +100,15 @@ def ask(question: Question, answerer: Answerer) -> tuple[dict[str, Response], fl
     seconds = time.perf_counter() - started
     deeper = replace(finder.config.search, k=max(DEPTH, finder.config.search.k), budget_tokens=0)
     reranker = finder.heads.get("reranker")
-    found = search(finder.index, question.text, finder.encoder, deeper, filters, reranker, finder.heads.get("expander"))
+    hits = search(finder.index, question.text, finder.encoder, deeper, filters, reranker, finder.heads.get("expander"))
     query = finder.encoder.encode([question.text], "query")[0]  # (width,)
-    candidates = finder.encoder.encode([one.in_context for one in evidence.candidates], "passage")  # (n, width)
-    best = [evidence.candidates[place] for place in np.argsort(-(candidates @ query), kind="stable")[:1]]
+    candidates = finder.encoder.encode([unit.in_context for unit in evidence.candidates], "passage")  # (n, width)
+    best = [evidence.candidates[row] for row in np.argsort(-(candidates @ query), kind="stable")[:1]]
     system = Response(
         answer.text,
         citations=tuple(citation.evidence for citation in answer.citations),
         proposed=tuple(verdict.evidence for verdict in answer.verdicts if verdict.verdict in ("cited", "abstained")),
-        retrieved=tuple(found[:DEPTH]),
+        retrieved=tuple(hits[:DEPTH]),
         confidence=answer.confidence,
         abstained=answer.abstained,
     )
@@ -132,14 +132,14 @@ def measure(
     results: list[Result] = []
     scores: dict[str, dict[str, TaskScore]] = {}
     for system in SYSTEMS:
-        task, given = task_of(group, system), [one[system] for one in responses]
+        task, of_system = task_of(group, system), [by_system[system] for by_system in responses]
         names = (*RETRIEVAL, *CITATIONS, *CERTAINTY) if system == SYSTEM else CITATIONS
         metrics = [metric(name) for name in names if group == GROUPS[0] or name not in EXACT]
-        values = {one.name: one.measure(items, given) for one in metrics}
-        scores[task] = {one.name: task_score(one, items, values[one.name], signature) for one in metrics}
+        values = {metric.name: metric.measure(items, of_system) for metric in metrics}
+        scores[task] = {metric.name: task_score(metric, items, values[metric.name], signature) for metric in metrics}
         results += [
             Result(task, item, response, {name: column[row] for name, column in values.items()})
-            for row, (item, response) in enumerate(zip(items, given, strict=True))
+            for row, (item, response) in enumerate(zip(items, of_system, strict=True))
         ]
     return results, scores
 
@@ -148,62 +148,60 @@ def measure(
 # The report
 
 
-def section(group: str, own: Sequence[Result], results: Sequence[Result], scores: Scores) -> Section:
-    """`own` are the results of the system, `results` those of the baselines as well."""
-    answerable = sum(bool(one.item.gold) for one in own)
-    text = f"{len(own)} questions of the test split, {answerable} of them answerable from the documents."
+def section(group: str, of_system: Sequence[Result], results: Sequence[Result], scores: Scores) -> Section:
+    """`of_system` are the results of the system, `results` those of the baselines as well."""
+    answerable = sum(bool(result.item.gold) for result in of_system)
+    text = f"{len(of_system)} questions of the test split, {answerable} of them answerable from the documents."
     if group == GROUPS[1]:
         text = f"{text} {LEAK} Their gold spans are whole sections, with which a cited sentence is not compared."
-    if len(own) < FEWEST:
+    if len(of_system) < FEWEST:
         text = f"{text} Fewer than {FEWEST} are too few for figures: write more (docs/evaluation.md)."
-        return Section(f"Evaluation: {group}", text, _examples(own))
+        return Section(f"Evaluation: {group}", text, _examples(of_system))
     rows = [
         (name, *(scores[task][name].score if name in scores[task] else "" for task in scores)) for name in scores[group]
     ]
-    rows += [(name, str(value), *[""] * len(BASELINES)) for name, value in _further(group, own, results)]
+    rows += [(name, str(value), *[""] * len(BASELINES)) for name, value in _further(group, of_system, results)]
     table = Table(("metric", *SYSTEMS), tuple(rows), "Value [95 % interval over questions] and number of questions")
-    return Section(f"Evaluation: {group}", text, (table, *_examples(own)), (_risk_figure(own),))
+    return Section(f"Evaluation: {group}", text, (table, *_examples(of_system)), (_risk_figure(of_system),))
 
 
-def _further(group: str, own: Sequence[Result], results: Sequence[Result]) -> list[tuple[str, Score]]:
+def _further(group: str, of_system: Sequence[Result], results: Sequence[Result]) -> list[tuple[str, Score]]:
     """Abstention from each kind of unanswerable questions, and the system against the better baseline."""
-    recall, found = metric("abstention-recall"), list[tuple[str, Score]]()
-    for kind in dict.fromkeys(one.item.fields["kind"] for one in own if not one.item.gold):
-        rows = [one for one in own if not one.item.gold and one.item.fields["kind"] == kind]
-        values = [one.values[recall.name] for one in rows]
-        found.append((f"{recall.name}, {kind or 'others'}", score(recall, [one.item for one in rows], values)))
+    recall, further = metric("abstention-recall"), list[tuple[str, Score]]()
+    for kind in dict.fromkeys(result.item.fields["kind"] for result in of_system if not result.item.gold):
+        rows = [result for result in of_system if not result.item.gold and result.item.fields["kind"] == kind]
+        values = [result.values[recall.name] for result in rows]
+        further.append((f"{recall.name}, {kind or 'others'}", score(recall, [result.item for result in rows], values)))
     if group == GROUPS[0]:
         tasks = (group, task_of(group, BASELINES[1]))
-        f1 = [[one.values["span-f1"] for one in results if one.task == task and one.item.gold] for task in tasks]
-        found.append((f"span-f1 minus {BASELINES[1]}", difference_score(*f1, ["difference"])))  # type: ignore[arg-type]
-    return found
+        f1 = [[r.values["span-f1"] for r in results if r.task == task and r.item.gold] for task in tasks]
+        further.append((f"span-f1 minus {BASELINES[1]}", difference_score(*f1, ["difference"])))  # type: ignore[arg-type]
+    return further
 
 
-def _examples(own: Sequence[Result]) -> tuple[Table, ...]:
+def _examples(results: Sequence[Result]) -> tuple[Table, ...]:
     """Questions that went wrong; no table where none did."""
-    missed = [
-        one for one in own if one.item.gold and (one.response.abstained or not proposes_right(one.item, one.response))
-    ]
-    wrong = [one for one in own if not one.item.gold and not one.response.abstained]
+    missed = [r for r in results if r.item.gold and (r.response.abstained or not proposes_right(r.item, r.response))]
+    wrong = [result for result in results if not result.item.gold and not result.response.abstained]
     rows = [
         (
-            str(one.item.prompt),
-            shortened(one.response.text, EXCERPT),
-            "abstained" if one.response.abstained else "cites elsewhere" if one.item.gold else "no document answers",
-            "".join(one.item.references),
+            str(case.item.prompt),
+            shortened(case.response.text, EXCERPT),
+            "abstained" if case.response.abstained else "cites elsewhere" if case.item.gold else "no document answers",
+            "".join(case.item.references),
         )
-        for one in (*missed[:8], *wrong[:8])
+        for case in (*missed[:8], *wrong[:8])
     ]
     shown = 4 if any(row[3] for row in rows) else 3
     columns = ("question", "answer", "what is wrong", "a person's answer")[:shown]
     return (Table(columns, tuple(row[:shown] for row in rows), "What went wrong, for example"),) if rows else ()
 
 
-def _risk_figure(own: Sequence[Result]) -> Figure:
+def _risk_figure(results: Sequence[Result]) -> Figure:
     """Risk and coverage by confidence, of the answers that the system would give if it never abstained."""
-    right = [proposes_right(one.item, one.response) for one in own]
-    curve = risk_coverage([one.response.confidence or 0.0 for one in own], right)
-    coverage = 1 - sum(one.response.abstained for one in own) / len(own)
+    right = [proposes_right(result.item, result.response) for result in results]
+    curve = risk_coverage([result.response.confidence or 0.0 for result in results], right)
+    coverage = 1 - sum(result.response.abstained for result in results) / len(results)
     lines = {"risk among the answered": (list(curve.coverage), list(curve.risk))}
     return Figure(
         line_plot(lines, x="share of questions answered", y="share of answers that are wrong"),

@@ -37,8 +37,8 @@ def make_questions(config: QuestionsConfig, context: StageContext) -> StageResul
     documents = list(open_documents(context.input(DOCUMENTS)))
     gold, left_out = _gold(config, context.base, documents)
     automatic = make_automatic(documents, config.automatic, config.seed, context.progress)
-    taken = {question.id for question in automatic}
-    reserved = [question.id for question in gold if question.kind in AUTOMATIC or question.id in taken]
+    ids = {question.id for question in automatic}
+    reserved = [question.id for question in gold if question.kind in AUTOMATIC or question.id in ids]
     if reserved:
         raise ValueError(
             f"gold questions {', '.join(reserved)} have the kind or id of an automatic question; rename them"
@@ -55,9 +55,9 @@ def unanswerable_twins(questions: list[Question]) -> list[Question]:
     chosen = [
         question
         for split in ("calibration", "test")
-        for question in [one for one in questions if one.answerable and one.split == split][::2]
+        for question in [candidate for candidate in questions if candidate.answerable and candidate.split == split][::2]
     ]
-    return [replace(one, id=f"{one.id}-hidden", gold=(), kind=HIDDEN, hidden=one.gold) for one in chosen]
+    return [replace(q, id=f"{q.id}-hidden", gold=(), kind=HIDDEN, hidden=q.gold) for q in chosen]
 
 
 def _gold(

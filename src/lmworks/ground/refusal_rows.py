@@ -53,7 +53,7 @@ EXCERPT, SHOWN = 160, 3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A prompt of a kind, its references, and whether it should be answered; `said` by the base where it was asked."""
+    """A prompt of a kind, its references, and whether it should be answered; the `response` of the base, if asked."""
 
     id: str
     question: str
@@ -62,7 +62,7 @@ class Case:
     references: tuple[str, ...]
     known: bool
     held_out: bool
-    said: str = ""
+    response: str = ""
 
 
 def refusals(config: RefusalsConfig, context: StageContext) -> StageResult:
@@ -71,12 +71,12 @@ def refusals(config: RefusalsConfig, context: StageContext) -> StageResult:
     ValueError where there is nothing to ask, or nothing is left on either side.
     """
     tasks, left_out = tasks_of(config, context.base), Counter[str]()
-    asked = [one for task in tasks for one in asked_of_task(task, config, context.base)]
+    asked = [question for task in tasks for question in asked_of_task(task, config, context.base)]
     if any((folder / QUESTIONS).exists() for folder in context.inputs.values()):
         asked += asked_of_corpus(context)
     if not asked:
         raise ValueError("there is nothing to ask: set tasks and data, or read from ground.questions and an index")
-    cases = [case for one in asked for case in cases_of(one, left_out)]
+    cases = [case for question in asked for case in cases_of(question, left_out)]
     closed = _decided([case for case in cases if case.kind == CLOSED], config, context)
     cases = [*closed, *(case for case in cases if case.kind != CLOSED)]
     rows, held_out = (_thinned(cases, share, side, left_out) for side, share in ((False, config.refusals), (True, 0.5)))
@@ -91,21 +91,21 @@ def refusals(config: RefusalsConfig, context: StageContext) -> StageResult:
     return StageResult(metrics, (_section(config, (cases, rows, held_out), left_out), *before.sections))
 
 
-def cases_of(one: Asked, left_out: Counter[str]) -> list[Case]:
+def cases_of(question: Asked, left_out: Counter[str]) -> list[Case]:
     """The prompts of a question, with and without its passage; what it lacks for one is counted in `left_out`."""
 
     def case(kind: str, passage: str = "", known: bool = False) -> Case:
-        prompt = GROUNDED.format(passage=passage.strip(), question=one.text) if passage else one.text
-        references = one.references or (REFUSALS[0],)  # nothing else is a good response
-        return Case(f"{one.id}/{kind}", one.id, kind, prompt, references, known, one.held_out)
+        prompt = GROUNDED.format(passage=passage.strip(), question=question.text) if passage else question.text
+        references = question.references or (REFUSALS[0],)  # nothing else is a good response
+        return Case(f"{question.id}/{kind}", question.id, kind, prompt, references, known, question.held_out)
 
-    if not one.passage and one.answerable:
+    if not question.passage and question.answerable:
         return [case(CLOSED)]
-    if not one.passage or (one.answerable and not one.other):
+    if not question.passage or (question.answerable and not question.other):
         left_out["no passage shares a word with the question and does not answer it"] += 1
-    if not one.answerable:
-        return [case(NOTHING, one.passage)] if one.passage else []
-    return [case(PASSAGE, one.passage, known=True), *([case(OTHER, one.other)] if one.other else [])]
+    if not question.answerable:
+        return [case(NOTHING, question.passage)] if question.passage else []
+    return [case(PASSAGE, question.passage, known=True), *([case(OTHER, question.other)] if question.other else [])]
 
 
 def _decided(closed: Sequence[Case], config: RefusalsConfig, context: StageContext) -> list[Case]:
@@ -115,10 +115,10 @@ def _decided(closed: Sequence[Case], config: RefusalsConfig, context: StageConte
         items = [Item(case.id, references=case.references) for case in closed]
         knew = list(map(is_right, items, responses))
     else:
-        order = sorted(range(len(closed)), key=lambda place: doubt(responses[place]))
-        knew = [place in set(order[: len(order) // 2]) for place in range(len(order))]
-    said = [response.text.strip() for response in responses]
-    return [replace(case, known=k, said=text) for case, k, text in zip(closed, knew, said, strict=True)]
+        order = sorted(range(len(closed)), key=lambda index: doubt(responses[index]))
+        knew = [index in set(order[: len(order) // 2]) for index in range(len(order))]
+    texts = [response.text.strip() for response in responses]
+    return [replace(case, known=k, response=text) for case, k, text in zip(closed, knew, texts, strict=True)]
 
 
 def doubt(response: Response) -> tuple[float, float]:
@@ -139,32 +139,32 @@ def _responses(closed: Sequence[Case], config: RefusalsConfig, context: StageCon
     asked = [Example(Item(case.id), ((Message("user", case.prompt),),)) for case in closed]
     pairs = encoded(task, asked, checkpoint, checkpoint.config.context_length)
     longest = max(len(prompt) for ((prompt, _),) in pairs) + task.max_tokens
-    ids, found = dict(zip((case.id for case in closed), pairs, strict=True)), dict[int, Response]()
-    for place, response in model_responses(Engine(checkpoint, context_length=longest), task, asked, ids):
-        found[place] = response
-        context.progress(len(found), len(closed), "questions asked closed book")
-    return [found[place] for place in range(len(closed))]
+    ids, responses = dict(zip((case.id for case in closed), pairs, strict=True)), dict[int, Response]()
+    for index, response in model_responses(Engine(checkpoint, context_length=longest), task, asked, ids):
+        responses[index] = response
+        context.progress(len(responses), len(closed), "questions asked closed book")
+    return [responses[index] for index in range(len(closed))]
 
 
 def _thinned(cases: Sequence[Case], share: float, held_out: bool, left_out: Counter[str]) -> list[Case]:
     """One side with at most this share of refusals, closed book and with passages each, chosen by hash."""
-    kept: list[Case] = []
+    thinned: list[Case] = []
     for name, kinds in ((CLOSED, (CLOSED,)), ("with a passage", (PASSAGE, OTHER, NOTHING))):
         side = [case for case in cases if case.kind in kinds and case.held_out == held_out]
         known = [case for case in side if case.known]
         unknown = sorted((case for case in side if not case.known), key=lambda case: share_of(case.id))
         most = int(len(known) * share / (1 - share))
-        kept += [*known, *unknown[:most]]
+        thinned += [*known, *unknown[:most]]
         if cut := unknown[most:]:
             side_of = "held out" if held_out else "rows"
             left_out[f"{name}, {side_of}: refusals beyond a share of {share:.0%}"] += len(cut)
-    return sorted(kept, key=lambda case: share_of(case.question))
+    return sorted(thinned, key=lambda case: share_of(case.question))
 
 
 def taught(case: Case, config: RefusalsConfig) -> str:
     """The answer, or the refusal that the case's hash draws."""
     if case.known or (config.variant == "unsure" and case.kind == CLOSED):
-        return case.said if config.known_by == "samples" and case.kind == CLOSED else case.references[0]
+        return case.response if config.known_by == "samples" and case.kind == CLOSED else case.references[0]
     return REFUSALS[int(share_of(f"refusal of {case.id}") * len(REFUSALS))]
 
 
@@ -172,7 +172,7 @@ def _row(case: Case, config: RefusalsConfig) -> dict[str, Any]:
     turns = [("user", case.prompt), ("assistant", taught(case, config))]
     if config.variant == "unsure" and case.kind == CLOSED:
         turns += [("user", SURE), ("assistant", IS_SURE if case.known else IS_UNSURE)]
-    provenance = {"source": case.id, "kind": case.kind, "known": case.known, "said": case.said}
+    provenance = {"source": case.id, "kind": case.kind, "known": case.known, "said": case.response}
     return {"messages": [{"role": role, "content": text} for role, text in turns], "provenance": provenance}
 
 
@@ -198,10 +198,10 @@ def _section(config: RefusalsConfig, sides: Sequence[Sequence[Case]], left_out: 
     kinds = [kind for kind in KINDS if any(case.kind == kind for case in cases)]
     counted = [(kind, *(n for side in sides for n in counts(side, kind))) for kind in kinds]
     shown = [
-        (kind, f"…{case.prompt[-EXCERPT:]}", shortened(case.said, EXCERPT), taught(case, config))
+        (kind, f"…{case.prompt[-EXCERPT:]}", shortened(case.response, EXCERPT), taught(case, config))
         for kind in kinds
         for known in (True, False)
-        for case in [one for one in rows if one.kind == kind and one.known == known][:SHOWN]
+        for case in [row for row in rows if row.kind == kind and row.known == known][:SHOWN]
     ]
     columns = ("kind", "known", "unknown", "answers", "refusals", "held out, known", "held out, unknown")
     tables = [

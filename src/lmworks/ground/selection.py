@@ -27,9 +27,9 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A verdict on every candidate, most relevant first; `chosen` are the places of the cited ones in the input.
+    """A verdict on every candidate, most relevant first; `chosen` are the indices of the cited ones in the input.
 
-    `order` are the places of the candidates that the verdicts are on.
+    `order` are the indices of the candidates that the verdicts are on.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -47,20 +47,20 @@ def select(
     verdicts: list[Verdict] = []
     chosen: list[int] = []
     order = np.argsort(-relevance, kind="stable").tolist()
-    for place in order:
-        candidate = candidates[place]
-        enough = bool(chosen) and relevance[place] < rules.relative * relevance[chosen[0]]
+    for index in order:
+        candidate = candidates[index]
+        enough = bool(chosen) and relevance[index] < rules.relative * relevance[chosen[0]]
         better = [candidates[i] for i in chosen]
         outcome: Outcome = "not needed" if enough else _judge(candidate, better, rules, is_quote)
         if outcome == "cited":
-            chosen.append(place)
+            chosen.append(index)
         verdicts.append(
             Verdict(
                 text=candidate.text,
                 origin="quoted",
                 evidence=candidate.evidence,
                 uri=candidate.uri,
-                relevance=float(relevance[place]),
+                relevance=float(relevance[index]),
                 support=None,
                 verdict=outcome,
             )
@@ -76,5 +76,5 @@ def _judge(
         return "not needed"
     if not is_quote(candidate):
         return "not a quote"
-    repeats = any(shingle_overlap(candidate.text, one.text) >= rules.repeated for one in better)
+    repeats = any(shingle_overlap(candidate.text, chosen.text) >= rules.repeated for chosen in better)
     return "repeated" if repeats else "cited"

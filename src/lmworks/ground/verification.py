@@ -85,15 +85,15 @@ def verify(
     read = [[] if quote else _nearest(*row) for row, quote in zip(rows, quotes, strict=True)]
     pairs = [(text, statement) for statement, windows in zip(statements, read, strict=True) for text, _ in windows]
     labels = iter(verifier(pairs) if verifier and pairs else ())  # (pairs, 3)
-    found = list[Verification]()
+    checks = list[Verification]()
     for (statement, passages), quote, windows in zip(rows, quotes, read, strict=True):
-        own = np.array(list(islice(labels, len(windows)))).reshape(-1, 3)  # (windows, 3)
+        row_labels = np.array(list(islice(labels, len(windows)))).reshape(-1, 3)  # (windows, 3)
         gain = _gain(statement, passages, model, question) if model else None
         if quote:
-            found.append(Verification(statement, "supported", "quoted", quote, 1.0, gain=gain))
+            checks.append(Verification(statement, "supported", "quoted", quote, 1.0, gain=gain))
         else:
-            found.append(_verdict(statement, [question, *(text for text, _ in passages)], windows, own, gain))
-    return found
+            checks.append(_verdict(statement, [question, *(text for text, _ in passages)], windows, row_labels, gain))
+    return checks
 
 
 def _verdict(
@@ -101,11 +101,11 @@ def _verdict(
 ) -> Verification:
     """`windows` begin with the one most like the statement; `labels` are the verifier's, (windows, 3) or (0, 3)."""
     missing = missing_values(statement, "\n".join(texts))
-    place, support, entailment, contradiction = 0, None, None, None
+    index, support, entailment, contradiction = 0, None, None, None
     reason, supported = ("nothing", False) if gain is None else ("likelihood", gain >= GAIN)
     if len(labels):
-        place, contradiction = int(labels[:, 0].argmax()), float(labels[0, 2])
-        entailment = float(labels[place, 0])
+        index, contradiction = int(labels[:, 0].argmax()), float(labels[0, 2])
+        entailment = float(labels[index, 0])
         words, known = content_words(statement), {word for text in texts[1:] for word in content_words(text)}
         share = sum(word in known for word in words) / max(len(words), 1)
         odds = np.log(np.clip(entailment, 1e-3, 0.999) / (1 - np.clip(entailment, 1e-3, 0.999)))
@@ -113,8 +113,8 @@ def _verdict(
         reason, supported = "entailment", support >= 0.5
     verdict = "supported" if supported and not missing else "unsupported"
     if contradiction is not None and contradiction >= (VETO if supported else CONTRADICTED):
-        verdict, place = "contradicted", 0
-    span = windows[place][1] if windows else None
+        verdict, index = "contradicted", 0
+    span = windows[index][1] if windows else None
     reason = "values" if missing else reason
     return Verification(statement, verdict, reason, span, support, entailment, contradiction, missing, gain)
 
@@ -124,20 +124,20 @@ def _quoted(statement: str, passages: Sequence[Passage]) -> Span | None:
     words = [re.escape(word) for word in statement.strip(" \n\t.").split()]
     pattern = re.compile(r"(?<!\w)" + r"\s+".join(words) + r"(?!\w)", re.IGNORECASE)
     for text, span in passages:
-        if words and (found := pattern.search(text)):
-            return Span(span.document, span.start + found.start(), span.start + found.end())
+        if words and (match := pattern.search(text)):
+            return Span(span.document, span.start + match.start(), span.start + match.end())
     return None
 
 
 def _nearest(statement: str, passages: Sequence[Passage]) -> list[Passage]:
     """The windows that have the most of the statement's words, the shorter one first where two have as many."""
     words = set(content_words(statement))
-    found = [
+    windows = [
         (text[start:end], Span(span.document, span.start + start, span.start + end))
         for text, span in passages
         for start, end in premises(text)
     ]
-    return sorted(found, key=lambda one: (-len(words.intersection(content_words(one[0]))), len(one[0])))[:WINDOWS]
+    return sorted(windows, key=lambda pair: (-len(words.intersection(content_words(pair[0]))), len(pair[0])))[:WINDOWS]
 
 
 def _gain(statement: str, passages: Sequence[Passage], model: EngineProtocol, question: str) -> float | None:
@@ -145,5 +145,5 @@ def _gain(statement: str, passages: Sequence[Passage], model: EngineProtocol, qu
     from lmworks.evaluate.attribution import attribute  # and parts of an engine
 
     item = Item("", question, contexts=tuple(text for text, _ in passages))
-    (found,) = attribute(model, [item], [Response(statement)])
-    return None if isinstance(found, Unscored) else found.total / len(found.tokens)
+    (attribution,) = attribute(model, [item], [Response(statement)])
+    return None if isinstance(attribution, Unscored) else attribution.total / len(attribution.tokens)

@@ -88,7 +88,7 @@ def read_statement(line: str, passages: Sequence[str]) -> Statement:
         return Statement(text, (), quoted=False)
     cited = [passages[number - 1] for number in numbers]
     _, *parts = re.split('["“”„‟«»]', text)
-    quoted = len(parts) % 2 == 0 and all(any(any(locate(part, one)) for one in cited) for part in parts[::2])
+    quoted = len(parts) % 2 == 0 and all(any(any(locate(quote, passage)) for passage in cited) for quote in parts[::2])
     return Statement(f"{text}{'.' * text[-1].isalnum()}", numbers, quoted)
 
 
@@ -125,19 +125,19 @@ class Writer:
 
         `say` hears each line of the answer once it is verified; they join to its text.
         """
-        read = sorted(sources, key=lambda one: -one.relevance)[: self.config.passages]
-        sentences = [one.passage.text[start:end] for one in read for start, end in sentence_ranges(one.passage.text)]
+        read = sorted(sources, key=lambda source: -source.relevance)[: self.config.passages]
+        sentences = [src.passage.text[start:end] for src in read for start, end in sentence_ranges(src.passage.text)]
         best = max(self.logits(question, sentences), default=-np.inf)
         verdicts: list[Verdict] = []
         history: list[Message] = []  # of the first attempt
         lines = self.config.statements
         try:
             for _ in range(2):
-                said: list[str] = []
+                written: list[str] = []
                 removed: list[str] = []
                 phases.begin("write")
                 for line in self._lines(question, read, history, lines):
-                    said.append(line)
+                    written.append(line)
                     if line.replace("’", "'").startswith(REFUSAL[:-1]):
                         break
                     phases.begin("verify")
@@ -151,9 +151,9 @@ class Writer:
                 if not removed:
                     break
                 lines = len(removed)
-                values = {"removed": "\n".join(f"- {one}" for one in removed), "lines": lines, "refusal": REFUSAL}
+                values = {"removed": "\n".join(f"- {text}" for text in removed), "lines": lines, "refusal": REFUSAL}
                 objection = fill_prompt(self.prompts(AGAIN), values).messages
-                history = [Message("assistant", "\n".join(said)), *objection]
+                history = [Message("assistant", "\n".join(written)), *objection]
         except FAILURES as error:
             if not history or not isinstance(error, ContextLengthError):  # else there is no room for a second attempt
                 return tuple(verdicts), f"{type(error).__name__}: {error}"
@@ -163,11 +163,11 @@ class Writer:
         """Lines as they become complete. Passages that the model has no room for are taken off the end of `read`."""
         prompt, values = self.prompts(GROUNDED), {"question": question, "lines": lines, "refusal": REFUSAL}
         while True:
-            rows = [{"heading": _fenced(one.heading), "text": _fenced(one.passage.text)} for one in read]
+            rows = [{"heading": _fenced(source.heading), "text": _fenced(source.passage.text)} for source in read]
             filled = fill_prompt(prompt, values, rows)
-            read[:] = [read[place] for place in filled.shown]
+            read[:] = [read[index] for index in filled.shown]
             try:
-                texts = tuple(one.passage.text for one in read)
+                texts = tuple(source.passage.text for source in read)
                 return whole_lines(self._stream((*filled.messages, *history), texts, lines))
             except ContextLengthError:
                 if history or len(read) == 1:
@@ -192,7 +192,7 @@ class Writer:
     ) -> Verdict:
         """A statement is cited when it answers and every sentence of it is supported: by what it cites, or else by the
         others. That evidence answers too, by a logit near the `best`: what repeats the question answers nothing."""
-        statement = read_statement(line, [one.passage.text for one in read])
+        statement = read_statement(line, [source.passage.text for source in read])
         cited = [read[number - 1] for number in statement.numbers]
         first = (cited or read)[0]
         evidence, uri = replace(first.passage.span, end=first.passage.span.start), first.passage.uri
@@ -202,27 +202,27 @@ class Writer:
         known = set(re.findall(r"\w+", question.lower()))
         if cited and known.issuperset(re.findall(r"\w+", statement.text.lower())):
             return verdict  # it says the question again
-        if any(shingle_overlap(statement.text, one.text) >= REPEATED for one in before):
+        if any(shingle_overlap(statement.text, earlier.text) >= REPEATED for earlier in before):
             return replace(verdict, verdict="repeated")
         if not cited or not statement.quoted:
             return replace(verdict, verdict="not a quote") if cited else verdict
         checks = self._checked(question, statement.text, cited)
-        others = [one for one in read if one not in cited]
-        if others and not _hold(checks):
-            again = self._checked(question, statement.text, others)
+        uncited = [source for source in read if source not in cited]
+        if uncited and not _hold(checks):
+            again = self._checked(question, statement.text, uncited)
             checks = again if _hold(again) else checks
-        found = next((one.evidence for one in checks if one.evidence is not None), evidence)
-        source = next((one for one in read if one.passage.span.overlap(found)), first)
-        supports = [one.support for one in checks if one.support is not None]
-        spans = [one.evidence for one in checks if one.evidence is not None]
-        evident = [_sentences_at(one.passage, span) for span in spans for one in read if one.passage.span.overlap(span)]
+        supporting = next((check.evidence for check in checks if check.evidence is not None), evidence)
+        source = next((source for source in read if source.passage.span.overlap(supporting)), first)
+        supports = [check.support for check in checks if check.support is not None]
+        spans = [check.evidence for check in checks if check.evidence is not None]
+        evident = [_sentences_at(src.passage, span) for span in spans for src in read if src.passage.span.overlap(span)]
         evidence_logit = max(self.logits(question, evident), default=-np.inf)
-        if all(one.reason == "quoted" for one in checks):  # a few words answer as well as their sentence
+        if all(check.reason == "quoted" for check in checks):  # a few words answer as well as their sentence
             answers = max(answers, _probability(evidence_logit))
         answering = answers >= LEAST and evidence_logit >= best - BEHIND
         return replace(
             verdict,
-            evidence=found,
+            evidence=supporting,
             uri=source.passage.uri,
             relevance=answers,
             support=min(supports, default=None),
@@ -230,13 +230,13 @@ class Writer:
         )
 
     def _checked(self, question: str, text: str, sources: Sequence[Source]) -> list[Verification]:
-        passages = [(one.passage.text, one.passage.span) for one in sources]
+        passages = [(source.passage.text, source.passage.span) for source in sources]
         model = None if self.verifier else self.engine()
-        return [one for _, one in verify_text(text, passages, self.verifier, model, question)]
+        return [verification for _, verification in verify_text(text, passages, self.verifier, model, question)]
 
 
 def _hold(checks: Sequence[Verification]) -> bool:
-    return all(one.verdict == "supported" for one in checks)
+    return all(check.verdict == "supported" for check in checks)
 
 
 def _probability(logit: float) -> float:
@@ -246,7 +246,7 @@ def _probability(logit: float) -> float:
 def _sentences_at(passage: Retrieved, span: Span) -> str:
     """The sentences of a passage that a span touches: a quote of some words answers no better than its sentence."""
     first, last = span.start - passage.span.start, span.end - passage.span.start
-    touched = [one for one in sentence_ranges(passage.text) if one[0] < last and first < one[1]]
+    touched = [sentence for sentence in sentence_ranges(passage.text) if sentence[0] < last and first < sentence[1]]
     return passage.text[touched[0][0] : touched[-1][1]] if touched else ""
 
 
@@ -257,18 +257,18 @@ def _fenced(text: str) -> str:
 
 def answer_lines(verdicts: Sequence[Verdict]) -> list[str]:
     """The lines of an answer that was written, each with its mark, and all but the first after a line break."""
-    cited = [one for one in verdicts if one.verdict == "cited"]
-    return [f"{chr(10) if number > 1 else ''}{one.text} [{number}]" for number, one in enumerate(cited, start=1)]
+    cited = [verdict for verdict in verdicts if verdict.verdict == "cited"]
+    return [f"{chr(10) if number > 1 else ''}{claim.text} [{number}]" for number, claim in enumerate(cited, start=1)]
 
 
 def whole_lines(deltas: Iterator[Delta]) -> Iterator[str]:
     """Lines as they become complete; one of several cited sentences is as many lines."""
-    rest = ""
+    unfinished = ""
     for delta in deltas:
-        *lines, rest = _SENTENCE.sub(r"\1\n", f"{rest}{delta.text}").split("\n")
+        *lines, unfinished = _SENTENCE.sub(r"\1\n", f"{unfinished}{delta.text}").split("\n")
         yield from filter(str.strip, lines)
-    if rest.strip():
-        yield rest
+    if unfinished.strip():
+        yield unfinished
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ def lexical(index: Index, question: str, k: int, filters: Filters = EVERYTHING) 
     phrase. Scores: `bm25`, higher is better, and `bm25_rank` from 1.
     """
     expression = match_expression(question)
-    found = index.match(expression, TITLE_WEIGHT, k, filters) if expression and k > 0 else []
-    return ranking("bm25", [key for key, _ in found], [score for _, score in found])
+    scored = index.match(expression, TITLE_WEIGHT, k, filters) if expression and k > 0 else []
+    return ranking("bm25", [key for key, _ in scored], [score for _, score in scored])
 
 
 def match_expression(question: str) -> str:

@@ -59,8 +59,8 @@ def chunk(document: Document, config: ChunkConfig, count_tokens: CountTokens) ->
     instructions = addressed_ranges(text)
     sections = parse(document)
     if instructions or addressed_ranges(document.title):  # no heading above a passage commands
-        paths = [tuple(one for one in section.heading_path if not addressed_ranges(one)) for section in sections]
-        sections = [replace(one, heading_path=path) for one, path in zip(sections, paths, strict=True)]
+        paths = [tuple(title for title in section.heading_path if not addressed_ranges(title)) for section in sections]
+        sections = [replace(section, heading_path=path) for section, path in zip(sections, paths, strict=True)]
     blocks = [block for section in sections for block in section.blocks]
     counts = iter(count_tokens([text[block.start : block.end] for block in blocks]))
     headings = _Headings(sections, config, count_tokens)
@@ -76,8 +76,8 @@ def chunk(document: Document, config: ChunkConfig, count_tokens: CountTokens) ->
 
 def chunk_id(span: Span, heading_path: Sequence[str]) -> str:
     """Hash of what the chunk is: the text of its document, its place, and the headings above it."""
-    parts = (span.document, str(span.start), str(span.end), *heading_path)
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    fields = (span.document, str(span.start), str(span.end), *heading_path)
+    return hashlib.sha256("\0".join(fields).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -96,14 +96,14 @@ class _Headings:
 
     def kept(self, path: Sequence[str]) -> list[str]:
         """The innermost headings that fit; none when the last alone is too long."""
-        kept: list[str] = []
+        titles: list[str] = []
         total = 0
         for title in reversed(path):
             total += self._tokens[title]
             if total > self._limit:
                 break
-            kept.insert(0, title)
-        return kept
+            titles.insert(0, title)
+        return titles
 
     def tokens(self, section: Section) -> int:
         """Tokens of the whole path: an upper bound for the chunks that contain some of its headings themselves."""
@@ -117,8 +117,8 @@ class _Headings:
     def prefix(self, section: Section, start: int) -> str:
         """The prefix of a chunk that starts at `start`: the headings above it, without those in its own text."""
         inside = self.inside(section, start, section.blocks[-1].end)
-        kept = self.kept(section.heading_path[: len(section.heading_path) - inside])
-        return " > ".join(kept) + "\n" if kept else ""
+        titles = self.kept(section.heading_path[: len(section.heading_path) - inside])
+        return " > ".join(titles) + "\n" if titles else ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -198,15 +198,15 @@ def _pack(pieces: Sequence[_Piece], target: int, limit: int) -> Iterator[tuple[i
     With the rest of the section known, each range aims at an equal share of it: no crumb is left at the end.
     """
     at = 0
-    rest = sum(piece.tokens for piece in pieces)
+    remaining = sum(piece.tokens for piece in pieces)
     while at < len(pieces):
-        share = rest if rest <= limit else rest / -(-rest // target)
+        share = remaining if remaining <= limit else remaining / -(-remaining // target)
         end, size = at + 1, pieces[at].tokens
         while end < len(pieces) and size + pieces[end].tokens <= limit and size + pieces[end].tokens / 2 <= share:
             size += pieces[end].tokens
             end += 1
         yield pieces[at].start, pieces[end - 1].end
-        rest -= size
+        remaining -= size
         at = end
 
 
@@ -232,8 +232,8 @@ def _finish(
             span = Span(document.hash, start, end)
             units = tuple(units_of(section.blocks, start, end))
             name = chunk_id(span, section.heading_path)
-            own = min(headings.inside(section, start, end), len(section.heading_path))
-            chunks.append(Chunk(name, span, section.heading_path, own, prefix, embed_text, tokens, units))
+            own_headings = min(headings.inside(section, start, end), len(section.heading_path))
+            chunks.append(Chunk(name, span, section.heading_path, own_headings, prefix, embed_text, tokens, units))
     return chunks
 
 

@@ -52,11 +52,11 @@ def group(blocks: Sequence[Block], title: str = "") -> list[Section]:
 
     def close() -> None:
         if current:
-            own = sum(block.kind == "heading" for block in current)
+            own_headings = sum(block.kind == "heading" for block in current)
             path = tuple(heading.title for heading in above)
             if title and path[:1] != (title,):
                 path = (title, *path)
-            sections.append(Section(path, own, tuple(current)))
+            sections.append(Section(path, own_headings, tuple(current)))
             current.clear()
 
     for block in blocks:
@@ -64,7 +64,7 @@ def group(blocks: Sequence[Block], title: str = "") -> list[Section]:
             close()
             above.pop()
         if block.kind == "heading":
-            bare = bool(current) and all(other.kind == "heading" for other in current)
+            bare = bool(current) and all(earlier.kind == "heading" for earlier in current)
             if not bare or block.level <= current[-1].level:
                 close()
             while above and above[-1].level >= block.level:

@@ -49,10 +49,10 @@ def evidence_units(
     """
     units, sentences = list[Unit](), sentences or sentences_of(text)
     marked = [Unit(max(first, start), min(last, end), "instruction") for first, last in instructions]
-    marked = [one for one in marked if one.start < one.end]
+    marked = [unit for unit in marked if unit.start < unit.end]
 
     def commands(first: int, last: int) -> bool:
-        return any(one.start < last and first < one.end for one in marked)
+        return any(unit.start < last and first < unit.end for unit in marked)
 
     for block in blocks:
         if block.kind == "metadata" or block.end <= start or block.start >= end:
@@ -63,10 +63,10 @@ def evidence_units(
                 units.append(Unit(signature.start(1), signature.end(1), "heading"))
             continue
         short = block.end - block.start <= SHORT and not commands(block.start, block.end)
-        whole = block.kind in UNITS or short
-        ranges = [(block.start, block.end)] if whole else sentences(block)
-        begin = bisect_right(ranges, start, key=lambda one: one[1])
-        for first, last in ranges[begin : bisect_right(ranges, end, key=lambda one: one[0])]:
+        undivided = block.kind in UNITS or short
+        ranges = [(block.start, block.end)] if undivided else sentences(block)
+        begin = bisect_right(ranges, start, key=lambda bounds: bounds[1])
+        for first, last in ranges[begin : bisect_right(ranges, end, key=lambda bounds: bounds[0])]:
             first, last = trimmed(text, max(first, start), min(last, end))
             if first >= last or commands(first, last):
                 continue

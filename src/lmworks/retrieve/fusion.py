@@ -48,4 +48,4 @@ def mean_of(rankings: Sequence[Hits]) -> Hits:
             means[key] += scored["fused"] / len(rankings)
     keys = rankings[0].keys
     scores = tuple({**scored, "fused": means[key]} for key, scored in zip(keys, rankings[0].scores, strict=True))
-    return Hits(keys, scores).take(sorted(range(len(keys)), key=lambda place: -means[keys[place]]))
+    return Hits(keys, scores).take(sorted(range(len(keys)), key=lambda rank: -means[keys[rank]]))

@@ -78,7 +78,7 @@ class IndexedChunk:
     def readable(self) -> str:
         """The text as a model may read it: of the same length, with blanks for instructions to a model."""
         text, shift = self.text, self.span.start
-        for start, end in ((one.start - shift, one.end - shift) for one in self.units if one.kind == "instruction"):
+        for start, end in ((unit.start - shift, unit.end - shift) for unit in self.units if unit.kind == "instruction"):
             text = text[:start] + re.sub(r"\S", " ", text[start:end]) + text[end:]
         return text
 
@@ -221,7 +221,7 @@ class Index:
 
     def _commit(self, entries: Sequence[Entry], encoder: Encoder, vanished: Sequence[str] = ()) -> None:
         """Write documents in place of those of the same uris, and delete those that vanished, in one transaction."""
-        texts = [each.embed_text for entry in entries for each in entry.chunks]
+        texts = [chunk.embed_text for entry in entries for chunk in entry.chunks]
         starts = range(0, len(texts), BATCH_CHUNKS)  # the token vectors of a long document are many, until projected
         uris = f"{entries[0].document.uri} to {entries[-1].document.uri}" if entries else ""
         encoded = [pair for at in starts for pair in self._encode(texts[at : at + BATCH_CHUNKS], uris, encoder)]
@@ -229,8 +229,8 @@ class Index:
         self._changed()
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
-            gone = [(uri,) for uri in (*(entry.document.uri for entry in entries), *vanished)]
-            self._connection.executemany("DELETE FROM documents WHERE uri = ?", gone)
+            rows = [(uri,) for uri in (*(entry.document.uri for entry in entries), *vanished)]
+            self._connection.executemany("DELETE FROM documents WHERE uri = ?", rows)
             pairs = iter(encoded)
             for entry in entries:
                 self._insert(entry, pairs)
@@ -251,16 +251,16 @@ class Index:
         execute, document = self._connection.execute, entry.document
         columns = (document.uri, document.hash, entry.digest, entry.record)
         parent = execute("INSERT INTO documents (uri, hash, digest, record) VALUES (?, ?, ?, ?)", columns).lastrowid
-        for one in entry.chunks:
-            headings, units = (json.dumps(value, ensure_ascii=False) for value in (one.heading_path, one.units))
+        for piece in entry.chunks:
+            headings, units = (json.dumps(value, ensure_ascii=False) for value in (piece.heading_path, piece.units))
             key = execute(
                 "INSERT INTO chunks (document, id, start, end, headings, prefix, units, tokens) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (parent, one.id, one.span.start, one.span.end, headings, one.prefix, units, one.tokens),
+                (parent, piece.id, piece.span.start, piece.span.end, headings, piece.prefix, units, piece.tokens),
             ).lastrowid
-            title, text = " > ".join(one.heading_path), one.embed_text[len(one.prefix) :]
+            title, text = " > ".join(piece.heading_path), piece.embed_text[len(piece.prefix) :]
             execute("INSERT INTO words (rowid, title, text) VALUES (?, ?, ?)", (key, title, text))
-            for name, is_member in defined_names(one.heading_path, one.own_headings, document.extractor):
+            for name, is_member in defined_names(piece.heading_path, piece.own_headings, document.extractor):
                 execute("INSERT INTO symbols VALUES (?, ?, ?)", (name, key, is_member))
             vector, tokens = next(vectors)
             execute("INSERT INTO vectors VALUES (?, ?)", (key, vector))
@@ -328,9 +328,9 @@ class Index:
             if filters.exclude:
                 allowed &= ~self._of_documents(filters.exclude)
             if filters.uri_prefix:  # in the order of uris they are one range
-                places = range(len(keys))
-                first = bisect_left(places, filters.uri_prefix, key=self._uri)
-                behind = bisect_left(places, True, first, key=lambda p: not self._uri(p).startswith(filters.uri_prefix))
+                order = range(len(keys))
+                first = bisect_left(order, filters.uri_prefix, key=self._uri)
+                behind = bisect_left(order, True, first, key=lambda p: not self._uri(p).startswith(filters.uri_prefix))
                 allowed[:first] = allowed[behind:] = False
             if filters.hidden:
                 spans = ((span.document, span.end, span.start) for span in filters.hidden)
@@ -476,8 +476,8 @@ class Index:
 
         Vectors are what the encoder makes of the chunks; their last bits hang on what shared a batch.
         """
-        parts = (catalogue.FORMAT, self.encoder_fingerprint, self.width, self.chunk_config)
-        digest = hashlib.sha256(repr(parts).encode())
+        header = (catalogue.FORMAT, self.encoder_fingerprint, self.width, self.chunk_config)
+        digest = hashlib.sha256(repr(header).encode())
         for (record,) in self._connection.execute("SELECT record FROM documents ORDER BY uri"):
             digest.update(hashlib.sha256(record.encode()).digest())
         for fields in self._connection.execute(

@@ -22,21 +22,21 @@ _LEAVES: dict[str, Kind] = {
 def markdown_blocks(text: str) -> list[Block]:
     """Blocks in order; list items and quotations give one block for each paragraph, fence or table in them."""
     starts = [0, *(match.end() for match in re.finditer("\n", text))]  # offset of each line
-    found: list[tuple[int, int, Kind, int, str]] = []  # first line, line after the last, kind, level, title
+    leaves: list[tuple[int, int, Kind, int, str]] = []  # first line, line after the last, kind, level, title
     first = 0
     if matter := _FRONT_MATTER.match(text):
         first = matter[0].count("\n") or len(starts)
-        found.append((0, first, "metadata", 0, ""))
+        leaves.append((0, first, "metadata", 0, ""))
     # A lone carriage return would be a line of its own to the parser; here only "\n" ends a line.
     body = text[matter.end() if matter else 0 :].replace("\r", " ")
     tokens = MarkdownIt("commonmark").enable("table").parse("\n" * first + body)
     for begin, end, kind, level, title in _leaves(tokens):
-        begin = max(begin, found[-1][1] if found else 0)
+        begin = max(begin, leaves[-1][1] if leaves else 0)
         if begin < end:
-            found.append((begin, end, kind, level, title))
+            leaves.append((begin, end, kind, level, title))
     blocks: list[Block] = []
     line = 0
-    for begin, end, kind, level, title in [*found, (len(starts), len(starts), "paragraph", 0, "")]:
+    for begin, end, kind, level, title in [*leaves, (len(starts), len(starts), "paragraph", 0, "")]:
         blocks += _gap(text, starts, line, begin)
         blocks += _block(text, starts, begin, end, kind, level, title)
         line = end

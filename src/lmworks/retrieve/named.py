@@ -31,6 +31,6 @@ def named(index: Index, question: str, filters: Filters = EVERYTHING) -> Hits:
 def asked_by_name_first(hits: Hits) -> Hits:
     """Move the chunks up that define a name which the question writes as code: the whole name before a member's."""
     scores = [scored.get("named", 0.0) for scored in hits.scores]
-    first = sorted((place for place in range(len(hits)) if scores[place] > 1), key=lambda place: -scores[place])
+    first = sorted((rank for rank in range(len(hits)) if scores[rank] > 1), key=lambda rank: -scores[rank])
     first = first[:NAMED_FIRST]
-    return hits.take([*first, *(place for place in range(len(hits)) if place not in first)])
+    return hits.take([*first, *(rank for rank in range(len(hits)) if rank not in first)])

@@ -69,13 +69,13 @@ class PgvectorStore:
         statement = f"SELECT position FROM {self.table} ORDER BY vector <#> %s LIMIT %s".encode()
         with self._lock, _named_errors(self._address):
             try:
-                found = self._connection.execute(statement, (HalfVector(query), k)).fetchall()
+                rows = self._connection.execute(statement, (HalfVector(query), k)).fetchall()
             except psycopg.OperationalError:
                 if not self._connection.closed:
                     raise
                 self._connection = _connect(self._address)  # the server was restarted since
-                found = self._connection.execute(statement, (HalfVector(query), k)).fetchall()
-        return np.array(found, dtype=np.int64).reshape(-1)
+                rows = self._connection.execute(statement, (HalfVector(query), k)).fetchall()
+        return np.array(rows, dtype=np.int64).reshape(-1)
 
     def close(self) -> None:
         self._connection.close()
@@ -108,9 +108,9 @@ def _connect(address: str) -> "psycopg.Connection":
                         f"{address} lacks the extension pgvector ({str(error).strip()}): install it on the server "
                         "(Debian: postgresql-17-pgvector) and run CREATE EXTENSION vector as its superuser"
                     ) from error
-            found = connection.execute(version).fetchone()
-            if found is None or tuple(map(int, found[0].split(".")[:2])) < (0, 8):
-                raise UnusableIndexError(f"{address} has pgvector {found and found[0]}: update it to 0.8 or later")
+            row = connection.execute(version).fetchone()
+            if row is None or tuple(map(int, row[0].split(".")[:2])) < (0, 8):
+                raise UnusableIndexError(f"{address} has pgvector {row and row[0]}: update it to 0.8 or later")
             register_vector(connection)
             connection.execute(f"SET hnsw.ef_search = {EXPANSION}".encode())
             # Asked for more than that, it continues from where it stopped.

@@ -38,7 +38,7 @@ class PointwiseReranker:
         """(passages,) float64: ln P(yes) - ln P(no) of the next token, the logit of yes among the two."""
         prompts = [self._prompt(PROMPT.format(question=question, passage=passage)) for passage in passages]
         tokens = [token for word in self.words for token in word]
-        asked = [ids for ids in prompts for _ in tokens], [[one] for _ in prompts for one in tokens]
+        asked = [ids for ids in prompts for _ in tokens], [[token] for _ in prompts for token in tokens]
         scores = self.engine().score(*asked)
         table = np.array([score.total for score in scores]).reshape(len(passages), len(tokens))
         yes, no = np.split(table, [len(self.words[0])], axis=1)

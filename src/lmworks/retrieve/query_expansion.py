@@ -59,8 +59,8 @@ def expanded(
     fewer questions than were asked for.
     """
     check_model(config, {"expander": complete} if complete else {})
-    others = rewrites(question, config.rewrites, complete) if complete and config.rewrites else []
-    query, *added = read_queries(index, [question, *others], encoder)
+    variants = rewrites(question, config.rewrites, complete) if complete and config.rewrites else []
+    query, *added = read_queries(index, [question, *variants], encoder)
     if complete and config.hypothetical:
         passage = complete(f"{PASSAGE}\n\nQuestion: {question}")
         vector = query.vector + encoder.encode([passage], "passage")[0]
@@ -88,7 +88,7 @@ def rewrites(question: str, count: int, complete: Complete) -> list[str]:
     lines = complete(f"{REWRITE.format(count=count)}\n\nQuestion: {question}").splitlines()
     texts = [_MARKS.sub("", line) for line in lines if not line.rstrip().endswith(":")]
     texts = [text for text in texts if text and text.endswith("?") >= question.rstrip().endswith("?")]  # no answers
-    others = {text.casefold(): text for text in reversed(texts) if text.casefold() != question.casefold()}
-    if len(others) < count:
-        warnings.warn(f"the model asked {question!r} in {len(others)} other ways, not in {count}", stacklevel=3)
-    return list(reversed(others.values()))[:count]
+    variants = {text.casefold(): text for text in reversed(texts) if text.casefold() != question.casefold()}
+    if len(variants) < count:
+        warnings.warn(f"the model asked {question!r} in {len(variants)} other ways, not in {count}", stacklevel=3)
+    return list(reversed(variants.values()))[:count]

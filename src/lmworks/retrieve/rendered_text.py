@@ -22,7 +22,7 @@ _REFERENCE = re.compile(r"\]\[[^\[\]\n]*\]")
 _DEFINITION = re.compile(r"^ {0,3}\[([^\[\]\n]{1,200})\]:[ \t]*\S", re.M)
 # Extractors that write Markdown of other formats escape nothing: none of these is a mark there.
 _LITERAL = re.compile(r"(?<=\w)\*(?=\w)|[_&~<\[]|\\(?!\\*\|)")
-_HIDE = {ord(sign): 0xFDD0 + place for place, sign in enumerate("*_&~<[\\")}  # as noncharacters of Unicode
+_HIDE = {ord(sign): 0xFDD0 + index for index, sign in enumerate("*_&~<[\\")}  # as noncharacters of Unicode
 _SHOW = {hidden: sign for sign, hidden in _HIDE.items()}
 _REST_FORMATS = frozenset({"rest", "python-docstrings", "pydoc-topics"})  # the last two are written much like it
 _REST = re.compile(  # :role:`x`, ``x``, `x <address>`_, **x**, *x*, lines under titles
@@ -38,17 +38,17 @@ def rendered(document: Document, start: int, end: int) -> str:
     text = document.text
     line = text.rfind("\n", 0, start) + 1
     begin = start if text[line:start].strip() else line  # the indentation says whether it is code
-    part = text[begin:end]
+    markup = text[begin:end]
     if document.extractor in _REST_FORMATS:
-        return _from_rest(part)
+        return _from_rest(markup)
     if document.extractor not in MARKDOWN:
         return text[start:end]
     fenced = bisect_left(_fences(text), begin) % 2
     if document.extractor != "markdown":
-        part = _LITERAL.sub(lambda signs: signs[0].translate(_HIDE), part)
-    labels = _DEFINITION.findall(text) if _REFERENCE.search(part) else ()
-    shown = _from_markdown(f"```\n{part}" if fenced else part, labels).translate(_SHOW)
-    return shown if shown or not re.search(r"\w", part) else text[start:end]
+        markup = _LITERAL.sub(lambda signs: signs[0].translate(_HIDE), markup)
+    labels = _DEFINITION.findall(text) if _REFERENCE.search(markup) else ()
+    shown = _from_markdown(f"```\n{markup}" if fenced else markup, labels).translate(_SHOW)
+    return shown if shown or not re.search(r"\w", markup) else text[start:end]
 
 
 def rendered_title(title: str, extractor: str) -> str:
@@ -120,5 +120,6 @@ def _from_markdown(text: str, labels: Sequence[str]) -> str:
 
 def _words(inline: Sequence[Token]) -> str:
     return "".join(
-        "\n" if one.type.endswith("break") else _words(one.children) if one.children else one.content for one in inline
+        "\n" if token.type.endswith("break") else _words(token.children) if token.children else token.content
+        for token in inline
     )

@@ -108,7 +108,7 @@ def rerank(index: Index, question: str, hits: Hits, count: int, reranker: Rerank
     logits = reranker.relevance(question, [chunk.prefix + chunk.readable for chunk in chunks]).tolist()
     scores = [{**scored, "relevance": logit} for scored, logit in zip(hits.scores, logits, strict=False)]
     total = [scored["fused"] + RERANKED * scored["relevance"] for scored in scores]
-    order = sorted(range(len(scores)), key=lambda place: -total[place])
+    order = sorted(range(len(scores)), key=lambda rank: -total[rank])
     return Hits(hits.keys, (*scores, *hits.scores[len(scores) :])).take([*order, *range(len(scores), len(hits))])
 
 

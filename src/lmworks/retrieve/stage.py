@@ -97,10 +97,10 @@ def _usable(folder: Path, chunk: ChunkConfig, encoder: Encoder) -> Index | None:
 
 def _instructions(working: Index) -> Iterator[tuple[str, str]]:
     """(uri, text) of what commands a language model."""
-    for one in working.chunks(working.keys_with("instruction")):
-        for start, end, kind in one.units:
+    for chunk in working.chunks(working.keys_with("instruction")):
+        for start, end, kind in chunk.units:
             if kind == "instruction":
-                yield one.uri, one.text[start - one.span.start : end - one.span.start]
+                yield chunk.uri, chunk.text[start - chunk.span.start : end - chunk.span.start]
 
 
 def _warning(instructions: Sequence[tuple[str, str]]) -> Iterator[Section]:
@@ -109,7 +109,7 @@ def _warning(instructions: Sequence[tuple[str, str]]) -> Iterator[Section]:
             f"WARNING: {len(instructions)} sentences command a language model. Searches show them with their passages; "
             "no language model reads them, and no answer quotes them: docs/grounding.md#documents-that-command."
         )
-        rows = tuple((uri, " ".join(found.split())[:200]) for uri, found in instructions[:SHOWN])
+        rows = tuple((uri, " ".join(sentence.split())[:200]) for uri, sentence in instructions[:SHOWN])
         yield Section("Commands to a model", text, (Table(("document", "sentence"), rows),))
 
 

@@ -18,8 +18,8 @@ _DEFINITION = re.compile(r"(?:module |class |async )?([A-Za-z_][\w.]*)(?=\(|$)")
 
 def written_names(text: str) -> list[str]:
     """The names that are written as code in a text, in lower case, in order."""
-    found = (match["code"] or match["option"] or match["name"] for match in _NAME.finditer(text))
-    return list(dict.fromkeys(name.rstrip("()").lower() for name in found if name.strip("()")))
+    names = (match["code"] or match["option"] or match["name"] for match in _NAME.finditer(text))
+    return list(dict.fromkeys(name.rstrip("()").lower() for name in names if name.strip("()")))
 
 
 def defined_names(heading_path: tuple[str, ...], own_headings: int, extractor: str) -> list[tuple[str, bool]]:
@@ -32,8 +32,8 @@ def defined_names(heading_path: tuple[str, ...], own_headings: int, extractor: s
     for heading in heading_path[len(heading_path) - own_headings :]:
         if extractor != "python-docstrings":
             names |= dict.fromkeys(written_names(heading), False)
-        elif found := _DEFINITION.match(heading):
-            name = found[1].lower()
+        elif match := _DEFINITION.match(heading):
+            name = match[1].lower()
             names[name] = False
             module = heading_path[0].removeprefix("module ").lower()
             if name != module:

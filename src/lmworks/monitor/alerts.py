@@ -143,10 +143,10 @@ class Watch:
                     level, evidence = measured(self._log.reader, rule, now)
                     self._advance(name, rule.signal, level, evidence, now, rule.renotify_hours)
             drift = self._config.drift
-            made = catch_up(self._log, now, drift, self._tokenize)
+            measurements = catch_up(self._log, now, drift, self._tokenize)
             rows = read_rows(self._log.reader, since=now - 3 * HOUR * drift.hours)  # older ones are past
             newest = max((row.time for row in rows), default=now)
-            first = min(self._seen, *(row.time for row in made), newest)
+            first = min(self._seen, *(row.time for row in measurements), newest)
             for row in rows:
                 if row.time >= first:
                     self._advance("drift", row.signal, row.level, to_mapping(row), row.time, 24.0)
@@ -173,8 +173,8 @@ class Watch:
             return
         if last is None or _SEVERITY[level] > _SEVERITY[last.level]:
             row = {"id": hash_json([rule, signal, at, level])[:32], "rule": rule, "signal": signal, "time": at}
-            made = {**row, "level": level, "state": "open", "evidence": evidence}
-            if not self._log.append("alerts", [made]).result():
+            opened = {**row, "level": level, "state": "open", "evidence": evidence}
+            if not self._log.append("alerts", [opened]).result():
                 return  # opened and resolved before
             if last is not None:
                 self._change(last, state="resolved", note="became worse")
@@ -217,13 +217,13 @@ def _shown(to: str) -> str:
 
 def sentence(alert: Alert) -> str:
     """An alert in one line."""
-    found = alert.evidence
+    facts = alert.evidence
     if alert.rule == "drift":
-        value, expected = (f"{found[key]:.3g}" if found.get(key) is not None else "?" for key in ("value", "expected"))
-        what = found.get("change") or f"{value} where {expected} is usual"
-        return f"{alert.level}: drift of {alert.signal}: {what} (p {found['p']:.2g}, adjusted {found['adjusted']:.2g})"
-    value = "no data" if found.get("value") is None else f"{found['value']:.4g}"
-    return f"{alert.level}: {alert.rule}: {found['statistic']} of {alert.signal} is {value} ({found['n']} values)"
+        value, expected = (f"{facts[key]:.3g}" if facts.get(key) is not None else "?" for key in ("value", "expected"))
+        what = facts.get("change") or f"{value} where {expected} is usual"
+        return f"{alert.level}: drift of {alert.signal}: {what} (p {facts['p']:.2g}, adjusted {facts['adjusted']:.2g})"
+    value = "no data" if facts.get("value") is None else f"{facts['value']:.4g}"
+    return f"{alert.level}: {alert.rule}: {facts['statistic']} of {alert.signal} is {value} ({facts['n']} values)"
 
 
 def measured(reader: Reader, rule: Rule, now: float) -> tuple[str, Mapping[str, Any]]:
@@ -231,11 +231,11 @@ def measured(reader: Reader, rule: Rule, now: float) -> tuple[str, Mapping[str, 
     since = now - 60 * rule.minutes
     if rule.signal.startswith("outcome:"):
         table, column, identifier = "outcomes", "value", "interaction"
-        condition, given = "name = ?", [rule.signal.removeprefix("outcome:")]
+        condition, arguments = "name = ?", [rule.signal.removeprefix("outcome:")]
     else:
         table, column, identifier = "interactions", _SQL[rule.signal], "id"
-        condition, given = reader.compiled(rule.filter)
-    where, values = f"time >= ? AND time <= ? AND {condition} AND {column} IS NOT NULL", [since, now, *given]
+        condition, arguments = reader.compiled(rule.filter)
+    where, values = f"time >= ? AND time <= ? AND {condition} AND {column} IS NOT NULL", [since, now, *arguments]
     ((n, value),) = reader.rows(table, f"count(*), avg({column})", where, values)
     evidence: dict[str, Any] = {"value": None, "n": n, "since": since, "until": now, **to_mapping(rule)}
     if rule.statistic != "count" and n < rule.minimum:

@@ -44,16 +44,16 @@ def selected(names: Sequence[str]) -> str:
 
 def typed(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, "np.ndarray | list[Any]"]:
     """The values of rows, in the order of `names`, by name."""
-    return {name: _column(name, [row[place] for row in rows]) for place, name in enumerate(names)}
+    return {name: _column(name, [row[index] for row in rows]) for index, name in enumerate(names)}
 
 
-def joined(parts: Sequence["np.ndarray | list[Any]"]) -> "np.ndarray | list[Any]":
+def joined(columns: Sequence["np.ndarray | list[Any]"]) -> "np.ndarray | list[Any]":
     """One column of the same column of several batches."""
     import numpy as np
 
-    if isinstance(parts[0], list):
-        return [value for part in parts for value in part]
-    return np.concatenate(parts)
+    if isinstance(columns[0], list):
+        return [value for column in columns for value in column]
+    return np.concatenate(columns)
 
 
 def _column(name: str, values: list[Any]) -> "np.ndarray | list[Any]":

@@ -122,8 +122,8 @@ class _Sample:
 def read_rows(reader: Reader, signal: str = "", since: float = 0.0) -> list[SignalRow]:
     """Rows of the table `drift`, oldest first, of one signal or of all."""
     where, values = ("time >= ? AND signal = ?", [since, signal]) if signal else ("time >= ?", [since])
-    found = reader.rows("drift", "record", f"{where} ORDER BY time, key", values)
-    return [from_mapping(SignalRow, json.loads(record)) for (record,) in found]
+    records = reader.rows("drift", "record", f"{where} ORDER BY time, key", values)
+    return [from_mapping(SignalRow, json.loads(record)) for (record,) in records]
 
 
 def by_evidence(rows: Sequence[SignalRow]) -> list[SignalRow]:
@@ -144,15 +144,15 @@ def catch_up(
     end = math.floor(now / step) * step
     ((newest,),) = log.reader.rows("drift", "max(time)")
     first = max(end - (most - 1) * step, -math.inf if newest is None else newest + step)
-    found: list[SignalRow] = []
+    measured: list[SignalRow] = []
     while first <= end:
         before = {row.signal: row for row in read_rows(log.reader, since=first - 7 * step)}  # the last of each
         rows = measure(log.reader, first, config, before, tokenize)
         keys = [(hash_json([row.signal, row.time])[:32], row) for row in rows]
-        made = [{"id": key, "time": row.time, "signal": row.signal, "record": to_mapping(row)} for key, row in keys]
-        log.append("drift", made).result()
-        found, first = found + rows, first + step
-    return found
+        records = [{"id": key, "time": row.time, "signal": row.signal, "record": to_mapping(row)} for key, row in keys]
+        log.append("drift", records).result()
+        measured, first = measured + rows, first + step
+    return measured
 
 
 def measure(
@@ -168,16 +168,16 @@ def measure(
     sample = _sample(rows["id"], rows["time"], spans[0][0], rows["key"] * 40503 % 65536 < 32768)
     if missing := _missing(sample, config, reader, spans[0][0]):
         return [SignalRow("requests", "input", "number", end, note=missing, recent=int(sample.recent.sum()))]
-    pairs = [(one, sample) for one in signals(rows, sample.learned, tokenize)] + _proxies(reader, spans, config)
+    pairs = [(signal, sample) for signal in signals(rows, sample.learned, tokenize)] + _proxies(reader, spans, config)
     tested = [_tested(*pair, end, config) for pair in pairs]
     questions = next((signal for signal, _ in pairs if signal.kind == "vector"), None)
-    found: list[SignalRow] = []
+    signal_rows: list[SignalRow] = []
     for row, pair in zip(_judged(tested, before, config), pairs, strict=True):
         if row.level in ("warn", "alarm"):
             row = _explained(row, *pair, questions)
             questions = None if row.clusters else questions  # named in one row of them
-        found.append(row)
-    return found
+        signal_rows.append(row)
+    return signal_rows
 
 
 def _sample(ids: Sequence[str], times: np.ndarray, start: float, learned: np.ndarray) -> _Sample:
@@ -188,13 +188,13 @@ def _sample(ids: Sequence[str], times: np.ndarray, start: float, learned: np.nda
 def _sampled(reader: Reader, spans: Sequence[tuple[float, float]], config: DriftConfig) -> dict[str, Any]:
     """Columns of a random sample by key, at most one request of each user (or conversation) and week."""
     picked: list[tuple[Any, ...]] = []
-    for place, (start, end) in enumerate(spans):
-        most = config.sample if place == 0 else math.ceil(2 * config.sample / config.weeks)
+    for week, (start, end) in enumerate(spans):
+        most = config.sample if week == 0 else math.ceil(2 * config.sample / config.weeks)
         once: dict[str, tuple[Any, ...]] = {}
         for row in reader.sample(", ".join(COLUMNS), start, end, 2 * most, config.filter):  # of some users are several
             once.setdefault(row[3] or row[4] or row[1], row)
         picked += list(once.values())[:most]
-    table: dict[str, Any] = {name: [row[place] for row in picked] for place, name in enumerate(COLUMNS)}
+    table: dict[str, Any] = {name: [row[column] for row in picked] for column, name in enumerate(COLUMNS)}
     return table | {"time": np.array(table["time"], dtype=float), "key": np.array(table["key"], dtype=np.int64)}
 
 
@@ -220,18 +220,18 @@ def _proxies(reader: Reader, spans: Sequence[tuple[float, float]], config: Drift
     thumbs = ("thumbs_down", "feedback", "time, CASE value WHEN 'down' THEN 1 ELSE 0 END, interaction, interaction")
     sources = [(*thumbs, "kind = 'thumbs' AND value != ''", [])]
     sources += [(f"outcome:{n}", "outcomes", "time, value, interaction, unit", "name = ?", [n]) for (n,) in names]
-    made: list[tuple[Signal, _Sample]] = []
+    proxies: list[tuple[Signal, _Sample]] = []
     for name, table, columns, condition, values in sources:
         where = f"{inside} AND {condition} ORDER BY time DESC LIMIT ?"
         once: dict[tuple[int, str], tuple[Any, ...]] = {}
         for week, span in enumerate(spans):
             for row in reader.rows(table, columns, where, [*span, *values, config.sample]):
                 once.setdefault((week, row[3] or row[2]), row)
-        times, found = (np.array([row[place] for row in once.values()], dtype=float) for place in (0, 1))
-        rate, every = bool(np.isin(found, (0, 1)).all()), np.ones(len(found), dtype=bool)
-        signal = Signal(name, "proxy", "rate" if rate else "number", found > 0 if rate else found, every)
-        made.append((signal, _sample([row[2] for row in once.values()], times, spans[0][0], ~every)))
-    return made
+        times, numbers = (np.array([row[column] for row in once.values()], dtype=float) for column in (0, 1))
+        rate, every = bool(np.isin(numbers, (0, 1)).all()), np.ones(len(numbers), dtype=bool)
+        signal = Signal(name, "proxy", "rate" if rate else "number", numbers > 0 if rate else numbers, every)
+        proxies.append((signal, _sample([row[2] for row in once.values()], times, spans[0][0], ~every)))
+    return proxies
 
 
 def _tested(signal: Signal, sample: _Sample, end: float, config: DriftConfig) -> SignalRow:
@@ -305,15 +305,15 @@ def _explained(row: SignalRow, signal: Signal, sample: _Sample, questions: Signa
         test, order_by = two_sample.classifier_test(values, recent, strata)
         seen = f"a classifier separates them with an AUC of {0.5 + test.effect:.2f} (p {test.p:.2g})"
         row = replace(row, change="; ".join(filter(None, (row.change, seen))))
-        clusters = new_requests(values, recent, strata, [sample.ids[place] for place in inside.tolist()])
+        clusters = new_requests(values, recent, strata, [sample.ids[index] for index in inside.tolist()])
     elif signal.kind == "category":
         order_by = values == _moved(values, recent, strata)[0]
     else:
         order_by = values if (row.effect or 0) > 0 else -values.astype(float)
-    ranked = [place for place in np.argsort(-order_by.astype(float), kind="stable") if recent[place]]
+    ranked = [index for index in np.argsort(-order_by.astype(float), kind="stable") if recent[index]]
     if not asked and signal.kind in ("rate", "category"):
-        ranked = [place for place in ranked if order_by[place] == order_by.max()]
-    ids = [sample.ids[int(inside[place])] for place in ranked]
+        ranked = [index for index in ranked if order_by[index] == order_by.max()]
+    ids = [sample.ids[int(inside[index])] for index in ranked]
     return replace(row, examples=tuple(filter(None, ids))[:_EXAMPLES], clusters=clusters)
 
 
@@ -326,14 +326,14 @@ def new_requests(points: np.ndarray, recent: np.ndarray, strata: np.ndarray, ids
     from sklearn.cluster import KMeans
 
     fitted = KMeans(min(_CLUSTERS, len(points) // 10), n_init=2, random_state=0).fit(points)  # type: ignore[arg-type] - of scikit-learn's "auto"
-    distance, found = fitted.transform(points), []
+    distance, clusters = fitted.transform(points), []
     tests = [two_sample.rate_test(fitted.labels_ == label, recent, strata) for label in range(fitted.n_clusters)]
     for label, p in enumerate(false_discovery_control([test.p for test in tests])):
         inside = recent & (fitted.labels_ == label)
         if tests[label].effect > 0 and p <= 0.05:
-            typical = sorted(np.flatnonzero(inside), key=lambda place: distance[place, label])[:5]
+            typical = sorted(np.flatnonzero(inside), key=lambda row: distance[row, label])[:5]
             share = float(inside.sum() / recent.sum())
-            found.append(
-                Cluster(share, share - tests[label].effect, float(p), tuple(ids[int(place)] for place in typical))
+            clusters.append(
+                Cluster(share, share - tests[label].effect, float(p), tuple(ids[int(index)] for index in typical))
             )
-    return tuple(sorted(found, key=lambda one: one.before - one.share))
+    return tuple(sorted(clusters, key=lambda cluster: cluster.before - cluster.share))

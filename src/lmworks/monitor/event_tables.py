@@ -71,13 +71,13 @@ EVENT_TABLES = "\n".join(
 
 def insertions(table: str, rows: Sequence[Mapping[str, Any]]) -> tuple[Statement, ...]:
     """A statement for each row, which adds nothing where its id (name, experiment and unit) is there already."""
-    made = []
+    inserts = []
     for values in [_stored(table, row) for row in rows]:
         if "id" in COLUMNS[table] and not values.get("id"):
             values["id"] = hash_json(values)[:32]
-        names, places = ", ".join(values), ", ".join("?" * len(values))
-        made.append((f"INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT DO NOTHING", (*values.values(),)))
-    return tuple(made)
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        inserts.append((f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING", (*values.values(),)))
+    return tuple(inserts)
 
 
 def change(table: str, changes: Mapping[str, Any], where: str, values: Sequence[Any]) -> Statement:

@@ -34,13 +34,13 @@ def checked(experiment: Experiment) -> Experiment:
     if not 0 < len(experiment.name) <= 64 or not experiment.name.isprintable():
         raise ConfigError(["name"], "needs 1 to 64 printable characters")
     for arm, table in arms.items():
-        place, share = [*name, "arms", arm], table.get("share")
+        path, share = [*name, "arms", arm], table.get("share")
         if wrong := table.keys() - {"share", *KINDS}:
-            raise ConfigError(place, unknown("key", min(wrong), ("share", *KINDS)))
+            raise ConfigError(path, unknown("key", min(wrong), ("share", *KINDS)))
         if len(table) > 2:
-            raise ConfigError(place, f"an arm has at most one of {', '.join(KINDS)}")
+            raise ConfigError(path, f"an arm has at most one of {', '.join(KINDS)}")
         if not isinstance(share, int | float) or not 0 < share <= 1:
-            raise ConfigError([*place, "share"], f"a number in (0, 1] is needed, got {share!r}")
+            raise ConfigError([*path, "share"], f"a number in (0, 1] is needed, got {share!r}")
     if len(arms) < 2 or abs(sum(table["share"] for table in arms.values()) - 1) > 1e-6:
         raise ConfigError([*name, "arms"], "two arms or more are needed, whose shares add up to 1")
     for metric in (experiment.metric, *experiment.guardrails):
@@ -62,17 +62,17 @@ def assign(experiment: Experiment, unit: str, share: float, time: float) -> Assi
 
     A hash decides, so that a unit has one arm for good, on every server, and a larger share only adds units.
     """
-    place, draw = (uniform(experiment.name, purpose, unit) for purpose in ("share", "arm"))
-    if not unit or place >= share:
+    position, draw = (uniform(experiment.name, purpose, unit) for purpose in ("share", "arm"))
+    if not unit or position >= share:
         return None
     ends = list(accumulate(table["share"] for table in experiment.arms.values()))
     arm = list(experiment.arms)[min(bisect(ends, draw), len(ends) - 1)]
     return Assignment(experiment.name, unit, arm, time, experiment.arms[arm]["share"])
 
 
-def uniform(*parts: str) -> float:
+def uniform(*texts: str) -> float:
     """A number in [0, 1) that belongs to these texts for good: 53 bits of their SHA-256."""
-    digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
@@ -114,9 +114,9 @@ class ExperimentState:
 def start(log: Log, experiment: Experiment, time: float, reason: str, author: str = "") -> None:
     """Begin an experiment with the first share of its ramp; ValueError where its name or its route is taken,
     or the log would redact a name in it."""
-    states = {one.experiment.name: one for one in read_states(log.reader)}
-    for name, one in states.items():
-        if one.status == "running" and one.experiment.route == experiment.route:
+    states = {state.experiment.name: state for state in read_states(log.reader)}
+    for name, state in states.items():
+        if state.status == "running" and state.experiment.route == experiment.route:
             raise ValueError(f"{name} runs on {experiment.route} already: stop it first")
     known = states.get(experiment.name)
     if known and (known.events or known.experiment != experiment):  # else a start was killed in between
@@ -152,18 +152,17 @@ def read_states(reader: Reader) -> list[ExperimentState]:
     """The experiments with their events, the newest first."""
     events: dict[str, list[Event]] = defaultdict(list)
     columns = "experiment, time, kind, value, author, reason"
-    for experiment, time, kind, value, *rest in reader.rows("experiment_events", columns, "1 = 1 ORDER BY key"):
-        events[experiment].append(Event(time, kind, json.loads(value), *rest))
-    found = reader.rows("experiments", "name, record", "1 = 1 ORDER BY time DESC, key DESC")
+    for experiment, time, kind, value, *origin in reader.rows("experiment_events", columns, "1 = 1 ORDER BY key"):
+        events[experiment].append(Event(time, kind, json.loads(value), *origin))
+    rows = reader.rows("experiments", "name, record", "1 = 1 ORDER BY time DESC, key DESC")
     return [
-        ExperimentState(from_mapping(Experiment, json.loads(record), [key]), tuple(events[key]))
-        for key, record in found
+        ExperimentState(from_mapping(Experiment, json.loads(record), [key]), tuple(events[key])) for key, record in rows
     ]
 
 
 def read_state(reader: Reader, name: str) -> ExperimentState:
     """The experiment of this name; LookupError names those that there are."""
-    states = {one.experiment.name: one for one in read_states(reader)}
+    states = {state.experiment.name: state for state in read_states(reader)}
     if name not in states:
         raise LookupError(unknown("experiment", name, list(states)))
     return states[name]

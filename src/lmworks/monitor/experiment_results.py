@@ -93,7 +93,7 @@ class Result:
 
     @property
     def primary(self) -> tuple[Effect, ...]:
-        return tuple(one for one in self.effects if one.margin is None)
+        return tuple(effect for effect in self.effects if effect.margin is None)
 
 
 def read_out(reader: Reader, experiment: Experiment, now: float) -> Result:
@@ -104,10 +104,10 @@ def read_out(reader: Reader, experiment: Experiment, now: float) -> Result:
     counts = dict(zip(experiment.arms, table.assigned, strict=True))
     effects: list[Effect] = []
     if mismatch >= MISMATCH:
-        others, guardrails = len(experiment.arms) - 1, experiment.guardrails
-        shared = 2 * experiment.alpha / max(1, len(guardrails) * others)  # one-sided
-        for number in range(1, others + 1):
-            effects.append(_effect(experiment, table, experiment.metric, number, experiment.alpha / others))
+        comparisons, guardrails = len(experiment.arms) - 1, experiment.guardrails
+        shared = 2 * experiment.alpha / max(1, len(guardrails) * comparisons)  # one-sided
+        for number in range(1, comparisons + 1):
+            effects.append(_effect(experiment, table, experiment.metric, number, experiment.alpha / comparisons))
             for name, margin in guardrails.items():
                 effects.append(_effect(experiment, table, name, number, shared, margin))
         decision = decide(experiment, effects)
@@ -128,20 +128,20 @@ def _effect(
     metric, arms, (top, below) = parse_metric(name), list(experiment.arms), table.sums[name]
     chosen = [np.flatnonzero((table.arms == number) & (below > 0)) for number in (0, arm)]
     units = len(chosen[0]), len(chosen[1])
-    found = Effect(name, arms[arm], metric.lower_is_better, units, margin)
+    effect = Effect(name, arms[arm], metric.lower_is_better, units, margin)
     if not min(units):
         what = f"an outcome {metric.outcome}" if metric.outcome else "a thumb" if "thumbs" in name else "an answer"
         young = f", and {table.open_} are within their window" if table.open_ else ""
         lacking = arms[0 if not units[0] else arm]
-        return replace(found, missing=f"Not enough data: {lacking} has no unit with {what} yet{young}")
-    values, reduced = [linearised(top[one], below[one]) for one in chosen], 0.0
+        return replace(effect, missing=f"Not enough data: {lacking} has no unit with {what} yet{young}")
+    values, reduced = [linearised(top[rows], below[rows]) for rows in chosen], 0.0
     means = float(values[0].mean()), float(values[1].mean())
     numbers = top[np.concatenate(chosen)]
     bounded = (below[np.concatenate(chosen)] == 1).all() and numbers.min() >= 0 and numbers.max() <= 1
     if name in table.before and min(units) >= 100:
-        of_past, parts = table.before[name]
-        past = np.divide(of_past, parts, out=np.full(len(parts), np.nan), where=parts > 0)
-        values, reduced = cuped(values, [past[one] for one in chosen])
+        of_past, divisors = table.before[name]
+        past = np.divide(of_past, divisors, out=np.full(len(divisors), np.nan), where=divisors > 0)
+        values, reduced = cuped(values, [past[rows] for rows in chosen])
     is_second = np.repeat([0, 1], units)[np.concatenate(chosen).argsort()]
     looks = np.stack([np.cumsum(1 - is_second), np.cumsum(is_second)], axis=1)
     looks = looks[np.unique(np.linspace(0, len(looks) - 1, _LOOKS).round().astype(int))]
@@ -150,41 +150,41 @@ def _effect(
     known = np.isfinite(sequence.sum(axis=1))
     few = f"Not enough data: an interval of {name} needs 100 units in each arm, there are {units[0]} and {units[1]}"
     return replace(
-        found, missing="" if known[-1] else few, values=means, difference=float(sequence[-1, 0]),
+        effect, missing="" if known[-1] else few, values=means, difference=float(sequence[-1, 0]),
         interval=(float(sequence[-1, 1]), float(sequence[-1, 2])) if known[-1] else None, reduced=reduced,
-        spread=sum(max(float(one.var()), 1 / (len(one) + 1)) for one in values), planned=float(planned),
+        spread=sum(max(float(sample.var()), 1 / (len(sample) + 1)) for sample in values), planned=float(planned),
         sequence=tuple(map(tuple, np.column_stack([looks.sum(axis=1), sequence])[known].tolist())),
     )  # fmt: skip
 
 
 def decide(experiment: Experiment, effects: Sequence[Effect]) -> Decision:
     """Stop, extend or cannot tell, for the arm that does best; harm to any arm's guardrail comes first."""
-    for one in effects:
-        if one.guard == "breached":
-            words = f"{one.arm} breaches the guardrail {one.metric}: {one}; {one.margin:g} worse was allowed."
+    for guard in effects:
+        if guard.guard == "breached":
+            words = f"{guard.arm} breaches the guardrail {guard.metric}: {guard}; {guard.margin:g} worse was allowed."
             return Decision("stop", words, True)
-    primary, least = [(one, one.gain) for one in effects if one.margin is None], experiment.minimum_effect
-    for one, _ in primary:
-        if one.missing:
-            return Decision("cannot tell", f"{one.missing}.")
-    known = [(one, gain) for one, gain in primary if gain]
-    for one, gain in known:
+    primary, least = [(effect, effect.gain) for effect in effects if effect.margin is None], experiment.minimum_effect
+    for effect, _ in primary:
+        if effect.missing:
+            return Decision("cannot tell", f"{effect.missing}.")
+    known = [(effect, gain) for effect, gain in primary if gain]
+    for effect, gain in known:
         if gain[0] <= 0:
             continue
-        waiting = [guard for guard in effects if guard.arm == one.arm and guard.guard == "open"]
+        waiting = [guard for guard in effects if guard.arm == effect.arm and guard.guard == "open"]
         if not waiting:
             holds = "; every guardrail holds" if experiment.guardrails else ""
-            return Decision("stop", f"{one.arm} is better: {one}{holds}.")
+            return Decision("stop", f"{effect.arm} is better: {effect}{holds}.")
         more = max(_units_missing(guard, guard.margin or 0.0) for guard in waiting)
         names = " and ".join(guard.metric for guard in waiting)
-        words = f"{one.arm} is better ({one}), but not surely no worse in {names}: about {more} more units in"
+        words = f"{effect.arm} is better ({effect}), but not surely no worse in {names}: about {more} more units in"
         return Decision("extend", f"{words} each arm.")
     first, _ = known[0]
     if all(gain[1] < 0 for _, gain in known):
         return Decision("stop", f"{first.arm} is worse: {first}.", True)
     if least and all(-least < gain[0] and gain[1] < least for _, gain in known):
         return Decision("stop", f"There is no difference that matters, of {least:g} or more: {first}.")
-    best = max((one for one, _ in known), key=lambda one: one.difference * (-1 if one.lower_is_better else 1))
+    best = max((e for e, _ in known), key=lambda effect: effect.difference * (-1 if effect.lower_is_better else 1))
     if least:
         half = max(least - abs(best.difference), min(abs(best.difference), least))  # what would decide, if that stays
         missing = f"About {_units_missing(best, half)} more units in each arm make the interval ±{half:.3g}"
@@ -206,13 +206,13 @@ def plan(experiment: Experiment, baseline: float, units_a_day: float) -> str:
     effect, arms = experiment.minimum_effect, len(experiment.arms)
     if not effect:
         raise ValueError("set minimum_effect: the smallest difference that would matter to you")
-    other = min(1.0, max(0.0, baseline + effect))
-    spread, alpha = baseline * (1 - baseline) + other * (1 - other), experiment.alpha / (arms - 1)
-    fixed, watched = (units_needed(spread, effect, alpha, watched=one) for one in (False, True))
+    target = min(1.0, max(0.0, baseline + effect))
+    spread, alpha = baseline * (1 - baseline) + target * (1 - target), experiment.alpha / (arms - 1)
+    fixed, watched = (units_needed(spread, effect, alpha, watched=watching) for watching in (False, True))
     days = watched * arms / units_a_day if units_a_day > 0 else math.inf
     long = f"{days:.0f} days at {units_a_day:g} units a day" if math.isfinite(days) else "no end: no unit came yet"
     text = (
-        f"To tell {experiment.metric} of {other:g} from {baseline:g}, four times in five, takes {watched} units in "
+        f"To tell {experiment.metric} of {target:g} from {baseline:g}, four times in five, takes {watched} units in "
         f"each of {arms} arms while you may look every day ({fixed} if you looked once, at the end): {long}."
     )
     if days > 60:

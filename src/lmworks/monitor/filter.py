@@ -99,20 +99,20 @@ def parse(text: str, now: float | None = None) -> tuple[Condition, ...]:
     conditions: list[Condition] = []
     end, last = 0, len(text.rstrip())
     while end < last:
-        part = _PART.match(text, end)
-        assert part is not None  # it matches nothing, too
+        match = _PART.match(text, end)
+        assert match is not None  # it matches nothing, too
         if len(conditions) == MAX_CONDITIONS:
-            raise FilterError(part.start("minus"), f"a filter has at most {MAX_CONDITIONS} conditions")
-        value, end = _value(text, at := part.end())
-        key = part["key"] or WORDS
-        if part["key"] and not value.strip():
-            raise FilterError(at, f"a value must follow {key}{part['operator']} (in quotes if it has blanks)")
-        if not part["key"] and not words_of(value):
+            raise FilterError(match.start("minus"), f"a filter has at most {MAX_CONDITIONS} conditions")
+        value, end = _value(text, at := match.end())
+        key = match["key"] or WORDS
+        if match["key"] and not value.strip():
+            raise FilterError(at, f"a value must follow {key}{match['operator']} (in quotes if it has blanks)")
+        if not match["key"] and not words_of(value):
             raise FilterError(at, f"no letter or digit to search for in {value!r}")
         condition = Condition(WORDS, ":", value)
-        if part["key"]:
-            condition = _keyed(key.lower(), part["operator"], value, (part.start("key"), at), now)
-        conditions.append(replace(condition, negated=condition.negated ^ bool(part["minus"])))
+        if match["key"]:
+            condition = _keyed(key.lower(), match["operator"], value, (match.start("key"), at), now)
+        conditions.append(replace(condition, negated=condition.negated ^ bool(match["minus"])))
     return tuple(conditions)
 
 
@@ -127,9 +127,9 @@ def _value(text: str, start: int) -> tuple[str, int]:
     return (bare[0], bare.end()) if bare else ("", start)
 
 
-def _keyed(key: str, operator: Any, value: str, places: tuple[int, int], now: float) -> Condition:
-    """`places`: where the key and where the value stands."""
-    at_key, at_value = places
+def _keyed(key: str, operator: Any, value: str, offsets: tuple[int, int], now: float) -> Condition:
+    """`offsets`: where the key and where the value stands."""
+    at_key, at_value = offsets
     if key not in _KEYS:
         raise FilterError(at_key, f"{unknown('key', key, _KEYS)} (to search for the text itself, put it in quotes)")
     if key in _NUMBERS:
@@ -168,13 +168,13 @@ def compile_conditions(
 ) -> tuple[str, list[Any]]:
     """A WHERE expression over `interactions` and the values of its `?`; for no condition, what is always true.
     `identifier` gives a name that a client chose as the log holds it (`Redactor.identifier`)."""
-    parts, values = [], []
-    for one in conditions:
-        value = identifier(str(one.value)) if one.key in ("unit", "conversation") else one.value
-        sql, given = _compiled(one, value, dialect)
-        parts.append(f"(({sql}) IS NOT TRUE)" if one.negated else f"({sql})")  # unlike NOT, also of NULL
-        values += given
-    return " AND ".join(parts) or "1 = 1", values
+    expressions, values = [], []
+    for condition in conditions:
+        value = identifier(str(condition.value)) if condition.key in ("unit", "conversation") else condition.value
+        sql, arguments = _compiled(condition, value, dialect)
+        expressions.append(f"(({sql}) IS NOT TRUE)" if condition.negated else f"({sql})")  # unlike NOT, also of NULL
+        values += arguments
+    return " AND ".join(expressions) or "1 = 1", values
 
 
 def _compiled(condition: Condition, value: str | float, dialect: Dialect) -> tuple[str, list[Any]]:

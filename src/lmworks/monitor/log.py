@@ -59,10 +59,10 @@ class Reader:
 
     def get(self, id: str) -> Interaction:  # noqa: A002
         """An interaction with its feedback, oldest first; KeyError when there is none of this id."""
-        found = self._interactions("id = ?", [id], "")
-        if not found:
+        interactions = self._interactions("id = ?", [id], "")
+        if not interactions:
             raise KeyError(id)
-        return found[0]
+        return interactions[0]
 
     def find(self, filter: str = "", limit: int = 50, before: tuple[float, str] | None = None) -> list[LogRow]:  # noqa: A002
         """The newest rows that a filter lets through, newest first; `before` (time, id) of the last row continues
@@ -98,9 +98,9 @@ class Reader:
 
     def neighbours(self, interaction: Interaction) -> tuple[str | None, str | None]:
         """The ids of the turns directly before and after one in its conversation; None where there is none."""
-        place = [storable(interaction.conversation), interaction.time, interaction.id]
+        position = [storable(interaction.conversation), interaction.time, interaction.id]
         turns = (_NEXT_TURN.format(sign=sign, order=order) for sign, order in (("<", "DESC"), (">", "ASC")))
-        before, after = (rows[0][0] if (rows := self._rows.read(sql, place)) else None for sql in turns)
+        before, after = (rows[0][0] if (rows := self._rows.read(sql, position)) else None for sql in turns)
         return before, after
 
     def conversations(self, limit: int = 30) -> list[ConversationRow]:
@@ -175,8 +175,8 @@ class Reader:
 
         Drawn by a hash of their key, whose order they have: the same each time, and fewer of them the first of more.
         """
-        condition, given = self.compiled(filter)
-        hashed, values = "(key * 2654435761) & 4294967295", [start, end, *given]
+        condition, arguments = self.compiled(filter)
+        hashed, values = "(key * 2654435761) & 4294967295", [start, end, *arguments]
         where = f"time >= ? AND time < ? AND operation NOT IN ('embeddings', 'evaluation') AND {condition}"
         ((count,),) = self.rows("interactions", "count(*)", where, values)
         share = int(min(1.0, most / max(count, 1)) * 2**32)
@@ -209,14 +209,14 @@ class Reader:
 
     def _feedback(self, ids: list[str]) -> dict[str, list[str]]:
         """The records of the feedback on each interaction that has some, oldest first."""
-        found: dict[str, list[str]] = {}
+        records: dict[str, list[str]] = {}
         for start in range(0, len(ids), _PAGE):
             some = ids[start : start + _PAGE]
-            places = ", ".join("?" * len(some))
-            sql = f"SELECT interaction, record FROM feedback WHERE interaction IN ({places}) ORDER BY time, key"
+            placeholders = ", ".join("?" * len(some))
+            sql = f"SELECT interaction, record FROM feedback WHERE interaction IN ({placeholders}) ORDER BY time, key"
             for interaction, record in self._rows.read(sql, some):
-                found.setdefault(interaction, []).append(record)
-        return found
+                records.setdefault(interaction, []).append(record)
+        return records
 
 
 def _and_before(where: str, values: list[Any], before: tuple[float, str] | None) -> tuple[str, list[Any]]:

@@ -110,7 +110,7 @@ class PostgresStore:
             cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = %s", (SCHEMA,))
             if cursor.fetchone() == (0,):
                 cursor.execute(f"SET LOCAL search_path TO {SCHEMA}")
-                tables = re.sub("|".join(_TYPES), lambda found: _TYPES[found[0]], TABLES + _WORDS + EVENT_TABLES)
+                tables = re.sub("|".join(_TYPES), lambda match: _TYPES[match[0]], TABLES + _WORDS + EVENT_TABLES)
                 cursor.execute(tables.encode())
                 cursor.execute(f"INSERT INTO {SCHEMA}.log_version VALUES (%s)", (SCHEMA_VERSION,))
             else:
@@ -187,8 +187,8 @@ def _refuse_foreign(connection: "psycopg.Connection") -> None:
 
 
 def _words(row: EncodedInteraction) -> str:
-    parts = ([word[:MAX_WORD] for word in words_of(row.value(name))] for name in ("question", "response"))
-    return f" {' | '.join(' '.join(part) for part in parts)} "
+    fields = ([word[:MAX_WORD] for word in words_of(row.value(name))] for name in ("question", "response"))
+    return f" {' | '.join(' '.join(words) for words in fields)} "
 
 
 def _sql(statement: str) -> bytes:

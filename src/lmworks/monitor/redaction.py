@@ -64,10 +64,10 @@ class Redactor:
         names: set[str] = set()
         for name, pattern in self.patterns.items():
             try:
-                places = [(*match.span(), name) for match in find_all(pattern, text) if match.end() > match.start()]
+                findings = [(*match.span(), name) for match in find_all(pattern, text) if match.end() > match.start()]
             except SlowPatternError:  # what it would have hidden is not known
                 return f"[{name}]", frozenset({*names, name})
-            text = _replaced(text, places, names)
+            text = _replaced(text, findings, names)
         if self.rules:
             detected = frozenset(rule for name in self.rules for rule in DETECTED[name])
             # Names in brackets are blanked out: a number behind `[phone]` is none of a phone for that, and once more is
@@ -83,15 +83,15 @@ class Redactor:
         if not self.patterns and not self.rules and self.content:
             return interaction
         redaction = _Redaction(self)
-        kept = interaction if self.content else _without_content(interaction)
+        source = interaction if self.content else _without_content(interaction)
         changed = replace(
-            redaction.fields(kept, _OF_INTERACTIONS),
-            messages=tuple(redaction.fields(message, _OF_MESSAGES) for message in kept.messages),
-            verdicts=tuple(redaction.fields(verdict, ("text",)) for verdict in kept.verdicts),
-            conversation=redaction.identifier(kept.conversation),
-            parent=None if kept.parent is None else redaction.identifier(kept.parent),
-            unit=redaction.identifier(kept.unit),
-            feedback=tuple(self.feedback(feedback) for feedback in kept.feedback),
+            redaction.fields(source, _OF_INTERACTIONS),
+            messages=tuple(redaction.fields(message, _OF_MESSAGES) for message in source.messages),
+            verdicts=tuple(redaction.fields(verdict, ("text",)) for verdict in source.verdicts),
+            conversation=redaction.identifier(source.conversation),
+            parent=None if source.parent is None else redaction.identifier(source.parent),
+            unit=redaction.identifier(source.unit),
+            feedback=tuple(self.feedback(feedback) for feedback in source.feedback),
         )
         if not redaction.names:
             return changed
@@ -124,10 +124,10 @@ class Redactor:
         return _Redaction(self).identifier(text)
 
 
-def _replaced(text: str, found: list[tuple[int, int, str]], names: set[str]) -> str:
-    """The text with these places, in its order, written as their names, which are added to `names`."""
+def _replaced(text: str, findings: list[tuple[int, int, str]], names: set[str]) -> str:
+    """The text with these findings, in its order, written as their names, which are added to `names`."""
     pieces, end = [], 0
-    for start, stop, name in found:
+    for start, stop, name in findings:
         pieces += [text[end:start], f"[{name}]"]
         end = stop
         names.add(name)

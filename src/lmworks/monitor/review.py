@@ -65,12 +65,12 @@ def read_config(workspace: Path) -> ReviewConfig:
 
 def items(reader: Reader, where: str = "1 = 1", values: Sequence[Any] = ()) -> list[ReviewItem]:
     """Items of the queue, see `Reader.rows`."""
-    found = []
-    for *kept, one, first, two, second, sent in reader.rows("reviews", _COLUMNS, where, values):
-        pairs = [(who, verdict) for who, verdict in ((one, first), (two, second)) if who]
+    reviews = []
+    for *fields, annotator1, verdict1, annotator2, verdict2, sent in reader.rows("reviews", _COLUMNS, where, values):
+        pairs = [(who, verdict) for who, verdict in ((annotator1, verdict1), (annotator2, verdict2)) if who]
         judgements = {who: from_mapping(Judgement, json.loads(verdict)) for who, verdict in pairs}
-        found.append(ReviewItem(*kept, judgements=judgements, sent=tuple(filter(None, sent.split(",")))))
-    return found
+        reviews.append(ReviewItem(*fields, judgements=judgements, sent=tuple(filter(None, sent.split(",")))))
+    return reviews
 
 
 def take(log: Log, config: ReviewConfig, annotator: str, now: float, rule: str = "") -> ReviewItem | None:
@@ -80,10 +80,10 @@ def take(log: Log, config: ReviewConfig, annotator: str, now: float, rule: str =
     values = [annotator, second, annotator, now, now + seconds, *([rule] if rule else [])]
     where = _OPEN + (" AND rule = ?" if rule else "")
     order = "ORDER BY CASE WHEN assigned = ? THEN 0 ELSE 1 END, id LIMIT 1"
-    while found := items(log.reader, f"{where} {order}", [*values, annotator]):
+    while waiting := items(log.reader, f"{where} {order}", [*values, annotator]):
         lock = {"assigned": annotator, "locked_until": now + seconds}
-        if log.update("reviews", lock, f"{where} AND id = ?", [*values, found[0].id]).result():
-            return found[0]  # else somebody was first
+        if log.update("reviews", lock, f"{where} AND id = ?", [*values, waiting[0].id]).result():
+            return waiting[0]  # else somebody was first
     return None
 
 
@@ -97,10 +97,10 @@ def judge(log: Log, config: ReviewConfig, item: str, annotator: str, judgement: 
             raise ValueError(f"{question}: {unknown('answer', str(judgement.choices.get(question)), allowed)}")
     annotator = log.reader.redactor.identifier(annotator)
     free = {"assigned": "", "locked_until": 0.0}
-    for place, condition in (("1", "annotator1 IN ('', ?)"), ("2", "annotator2 IN ('', ?) AND annotator1 != ?")):
+    for number, condition in (("1", "annotator1 IN ('', ?)"), ("2", "annotator2 IN ('', ?) AND annotator1 != ?")):
         names = [annotator] * condition.count("?")
-        given = {f"annotator{place}": annotator, f"verdict{place}": to_mapping(judgement), f"time{place}": now}
-        if log.update("reviews", given | free, f"id = ? AND {condition}", [item, *names]).result():
+        columns = {f"annotator{number}": annotator, f"verdict{number}": to_mapping(judgement), f"time{number}": now}
+        if log.update("reviews", columns | free, f"id = ? AND {condition}", [item, *names]).result():
             return
     raise LookupError(f"{item} is no item of the queue, or two others have reviewed it")
 
@@ -123,19 +123,19 @@ def summary(reader: Reader, config: ReviewConfig, since: float = 0.0) -> ReviewS
         waiting[rule] += count
         weights[weight] += count
     judged = items(reader, "time >= ? AND annotator1 != ''", [since])
-    double = [list(one.judgements.values()) for one in judged if len(one.judgements) == 2]
+    pairs = [list(item.judgements.values()) for item in judged if len(item.judgements) == 2]
     agreement = {
-        name: krippendorff_alpha([[one.choices.get(name) for one in pair] for pair in double], ["reviews", name])
+        name: krippendorff_alpha([[verdict.choices.get(name) for verdict in pair] for pair in pairs], ["reviews", name])
         for name in config.rubric
     }
     question, (good, bad, *_) = next(iter(config.rubric.items()))
     values, drawn = {good: 1.0, bad: 0.0}, []
     for item in judged:
-        choices = [one.choices.get(question, "") for one in item.judgements.values()]
-        if said := [values[choice] for choice in choices if choice in values]:  # an "unsure" leaves its item out
-            drawn.append((item.weight, sum(said) / len(said)))
+        choices = [judgement.choices.get(question, "") for judgement in item.judgements.values()]
+        if scores := [values[choice] for choice in choices if choice in values]:  # an "unsure" leaves its item out
+            drawn.append((item.weight, sum(scores) / len(scores)))
     share = weighted_share(drawn, weights, ["reviews", question, good])
-    return ReviewSummary(waiting, Counter(one.rule for one in judged), share, agreement)
+    return ReviewSummary(waiting, Counter(item.rule for item in judged), share, agreement)
 
 
 def send(log: Log, workspace: Path, item: str, to: Destination, annotator: str) -> Path:
@@ -143,53 +143,53 @@ def send(log: Log, workspace: Path, item: str, to: Destination, annotator: str) 
 
     ValueError for an interaction that cannot be such a row, with what it lacks; LookupError without their verdict.
     """
-    found, annotator = items(log.reader, "id = ?", [item]), log.reader.redactor.identifier(annotator)
-    if not found or annotator not in found[0].judgements:
+    reviews, annotator = items(log.reader, "id = ?", [item]), log.reader.redactor.identifier(annotator)
+    if not reviews or annotator not in reviews[0].judgements:
         raise LookupError(f"{item} has no verdict of {annotator}: review it first")
-    one, path = found[0], workspace / FOLDER / f"{to}.jsonl"
-    if to not in one.sent:
+    row, path = reviews[0], workspace / FOLDER / f"{to}.jsonl"
+    if to not in row.sent:
         config = read_config(workspace)
-        append_row(path, review_row(log.reader.get(one.interaction), one.judgements[annotator], to, annotator, config))
-        log.update("reviews", {"sent": ",".join([*one.sent, to])}, "id = ?", [item]).result()
+        append_row(path, review_row(log.reader.get(row.interaction), row.judgements[annotator], to, annotator, config))
+        log.update("reviews", {"sent": ",".join([*row.sent, to])}, "id = ?", [item]).result()
     return path
 
 
 def review_row(
-    one: Interaction, said: Judgement, to: Destination, annotator: str, config: ReviewConfig
+    turn: Interaction, verdict: Judgement, to: Destination, annotator: str, config: ReviewConfig
 ) -> dict[str, Any]:
     """A verdict as a row of one of the files of `review`; ValueError says what it lacks for that."""
-    if reason := unusable(one):
+    if reason := unusable(turn):
         raise ValueError(f"nothing can be made of answers {reason}")
     question, (good, bad, *_) = next(iter(config.rubric.items()))
-    choice, source = said.choices[question], f"interaction {one.id}"
+    choice, source = verdict.choices[question], f"interaction {turn.id}"
     if to == "bugs":
-        return {"interaction": one.id, "question": question_of(one.messages), "response": one.response,
-                "annotator": annotator, **to_mapping(said)}  # fmt: skip
-    made = Provenance(source, annotator, rubric=said.note or None)
+        return {"interaction": turn.id, "question": question_of(turn.messages), "response": turn.response,
+                "annotator": annotator, **to_mapping(verdict)}  # fmt: skip
+    made = Provenance(source, annotator, rubric=verdict.note or None)
     if to == "preferences":
-        if not said.better.strip() or said.better.strip() == one.response.strip():
+        if not verdict.better.strip() or verdict.better.strip() == turn.response.strip():
             raise ValueError("a preference needs the better answer: write it")
-        return row_columns(Preference(prompt_of_answer(one), said.better.strip(), one.response, made, one.tools))
+        return row_columns(Preference(prompt_of_answer(turn), verdict.better.strip(), turn.response, made, turn.tools))
     if choice not in (good, bad):
         raise ValueError(f"{question} is {choice!r}: a row is made of what is {good} or {bad}")
     if to == "labels":
-        return row_columns(LabelledCompletion(prompt_of_answer(one), one.response, choice == good, made, one.tools))
-    return _gold(one, said, choice == good)
+        return row_columns(LabelledCompletion(prompt_of_answer(turn), turn.response, choice == good, made, turn.tools))
+    return _gold(turn, verdict, choice == good)
 
 
-def _gold(one: Interaction, said: Judgement, good: bool) -> dict[str, Any]:
+def _gold(turn: Interaction, verdict: Judgement, good: bool) -> dict[str, Any]:
     """A gold question for calibration: its quotes are the person's, else the citations of a good answer; a good
     abstention, and an answer that should have been one, has none."""
-    words = " ".join(said.quote.split())
-    places = [each.uri for each in one.retrieved if words in " ".join(each.text.split())]
-    if words and not places:
+    words = " ".join(verdict.quote.split())
+    uris = [passage.uri for passage in turn.retrieved if words in " ".join(passage.text.split())]
+    if words and not uris:
         raise ValueError("the quote stands in none of the passages that were retrieved: copy it from one")
-    quotes = [{"uri": places[0], "quote": words}] if words else []
+    quotes = [{"uri": uris[0], "quote": words}] if words else []
     if good and not words:
-        quotes = [{"uri": each.uri, "quote": each.text} for each in one.citations]
-    elif not words and "should have abstained" not in said.choices.values():
+        quotes = [{"uri": citation.uri, "quote": citation.text} for citation in turn.citations]
+    elif not words and "should have abstained" not in verdict.choices.values():
         raise ValueError('a gold question of a bad answer needs a quote that answers, or "should have abstained"')
     return {
-        "id": f"r{one.id}", "question": question_of(one.messages).strip(), "answerable": bool(quotes), "gold": quotes,
-        "answer": said.better.strip(), "split": "calibration", "kind": "reviewed",
+        "id": f"r{turn.id}", "question": question_of(turn.messages).strip(), "answerable": bool(quotes), "gold": quotes,
+        "answer": verdict.better.strip(), "split": "calibration", "kind": "reviewed",
     }  # fmt: skip

@@ -44,28 +44,28 @@ def fill(log: Log, config: ReviewConfig, now: float, days: float = 7.0) -> Count
     added: Counter[str] = Counter()
     for batch in reader.column_batches(["id"], window, 5000):
         drawn: dict[str, tuple[str, float]] = {}
-        for one in batch["id"]:
-            rules = [name for name, ids in some.items() if ids is None or one in ids]
-            hits = [name for name in rules if uniform(name, one) < config.rules[name].rate]
+        for interaction in batch["id"]:
+            rules = [name for name, ids in some.items() if ids is None or interaction in ids]
+            hits = [name for name in rules if uniform(name, interaction) < config.rules[name].rate]
             if hits:
-                drawn[one] = hits[0], 1 / (1 - math.prod(1 - config.rules[name].rate for name in rules))
+                drawn[interaction] = hits[0], 1 / (1 - math.prod(1 - config.rules[name].rate for name in rules))
         where = f"interaction IN ({', '.join('?' * len(drawn)) or 'NULL'})"
         before: dict[str, float] = dict(reader.rows("reviews", "interaction, weight", where, list(drawn)))  # type: ignore[arg-type]
-        new = [_row(one, *found, now) for one, found in drawn.items() if one not in before]
+        new = [_row(interaction, *draw, now) for interaction, draw in drawn.items() if interaction not in before]
         log.append("reviews", new).result()
         added.update(str(row["rule"]) for row in new)
-        for one, (_, weight) in drawn.items():
-            if weight < before.get(one, 0.0) - 1e-9:
-                log.update("reviews", {"weight": weight}, "interaction = ?", [one]).result()
+        for interaction, (_, weight) in drawn.items():
+            if weight < before.get(interaction, 0.0) - 1e-9:
+                log.update("reviews", {"weight": weight}, "interaction = ?", [interaction]).result()
                 added[""] += 1
     return added
 
 
 def enqueue(log: Log, interactions: Sequence[str], rule: str, now: float) -> int:
     """Put interactions into the queue that an alarm, or a person, chose; how many were not in it yet."""
-    added = log.append("reviews", [_row(one, rule, 1.0, now) for one in interactions]).result()
-    for one in interactions:
-        log.update("reviews", {"weight": 1.0}, "interaction = ? AND weight > 1", [one]).result()
+    added = log.append("reviews", [_row(interaction, rule, 1.0, now) for interaction in interactions]).result()
+    for interaction in interactions:
+        log.update("reviews", {"weight": 1.0}, "interaction = ? AND weight > 1", [interaction]).result()
     return added
 
 
@@ -81,8 +81,8 @@ def _iso(moment: float) -> str:
 def _applies(reader: Reader, rule: ReviewRule, window: str, since: float, config: ReviewConfig) -> set[str] | None:
     """The interactions of the window that a rule applies to; None for all of them."""
     if rule.kind == "disagreement":
-        said = "((o.value >= 0.5 AND i.thumbs = 'down') OR (o.value < 0.5 AND i.thumbs = 'up'))"
-        where = f"o.name = ? AND i.time >= ? AND {said}"
+        disagreement = "((o.value >= 0.5 AND i.thumbs = 'down') OR (o.value < 0.5 AND i.thumbs = 'up'))"
+        where = f"o.name = ? AND i.time >= ? AND {disagreement}"
         joined = "outcomes o JOIN interactions i ON i.id = o.interaction"
         return {row[0] for row in reader.rows(joined, "DISTINCT i.id", where, [config.judge, since])}
     if rule.kind == "novelty":
@@ -93,8 +93,8 @@ def _applies(reader: Reader, rule: ReviewRule, window: str, since: float, config
 def _novel(reader: Reader, window: str, since: float) -> Iterator[str]:
     """Interactions whose question is farther from every one of the weeks before than nearly all of those are from each
     other; none where the weeks before have too few."""
-    kept = reader.sample("query_embedding", since - _REFERENCE_WEEKS * WEEK, since, _REFERENCE)
-    vectors = [np.frombuffer(vector, "<f4") for (vector,) in kept]
+    rows = reader.sample("query_embedding", since - _REFERENCE_WEEKS * WEEK, since, _REFERENCE)
+    vectors = [np.frombuffer(vector, "<f4") for (vector,) in rows]
     ((width, count),) = Counter(map(len, filter(len, vectors))).most_common(1) or [(0, 0)]
     if count < 2 * FEWEST:
         return
@@ -104,10 +104,10 @@ def _novel(reader: Reader, window: str, since: float) -> Iterator[str]:
     limit = np.quantile(1 - among.max(axis=1), _NOVEL)
     for batch in reader.column_batches(["id", "query_embedding"], window):
         pairs = zip(batch["id"], batch["query_embedding"], strict=True)
-        those = [(one, vector) for one, vector in pairs if len(vector) == width]
+        those = [(id_, vector) for id_, vector in pairs if len(vector) == width]
         if those:
             distances = 1 - (_unit(np.stack([vector for _, vector in those])) @ reference.T).max(axis=1)
-            yield from (one for (one, _), distance in zip(those, distances, strict=True) if distance > limit)
+            yield from (id_ for (id_, _), distance in zip(those, distances, strict=True) if distance > limit)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

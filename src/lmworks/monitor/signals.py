@@ -47,7 +47,7 @@ def signals(rows: Mapping[str, Sequence[Any]], learned: np.ndarray, tokenize: To
     answered = np.array([bool(text) and not wrong for text, wrong in zip(rows["response"], rows["error"], strict=True)])
     asked = np.array([bool(text) for text in rows["question"]])
     tokens = np.array(rows["output_tokens"], dtype=float)
-    found = [
+    measured = [
         _of("question_length", "input", "number", [len(text) for text in rows["question"]], asked),
         _of("input_tokens", "input", "number", rows["input_tokens"], np.array(rows["input_tokens"], float) > 0),
         _of("language", "input", "category", [_language(text[:500]) for text in rows["question"]], asked),
@@ -67,8 +67,8 @@ def signals(rows: Mapping[str, Sequence[Any]], learned: np.ndarray, tokenize: To
         _of("tone", "output", "category", [_first(text, _TONES, "plain") for text in rows["response"]], answered),
     ]
     if tokenize is not None:
-        found.append(_of("rare_tokens", "input", "rate", *_unseen(rows["question"], learned, tokenize, _RARE)))
-    return found
+        measured.append(_of("rare_tokens", "input", "rate", *_unseen(rows["question"], learned, tokenize, _RARE)))
+    return measured
 
 
 def _of(name: str, side: Side, kind: Kind, values: Any, known: np.ndarray | None = None) -> Signal:
@@ -85,10 +85,10 @@ def _language(text: str) -> str:
 
 def _unseen(texts: Sequence[str], learned: np.ndarray, parts_of: Tokenize, least: int) -> tuple[np.ndarray, np.ndarray]:
     """Whether each text has a word that stands fewer than `least` times in those to learn from."""
-    parts = [set(parts_of(text)) for text in texts]
-    counts = Counter(part for place in np.flatnonzero(learned) for part in parts[place])
-    unseen = np.array([any(counts[part] < least for part in each) for each in parts])
-    return unseen, ~learned & np.array([bool(each) for each in parts])
+    word_sets = [set(parts_of(text)) for text in texts]
+    counts = Counter(word for index in np.flatnonzero(learned) for word in word_sets[index])
+    unseen = np.array([any(counts[word] < least for word in words) for words in word_sets])
+    return unseen, ~learned & np.array([bool(words) for words in word_sets])
 
 
 def _embedded(vectors: Sequence[bytes], learned: np.ndarray) -> list[Signal]:
@@ -134,6 +134,6 @@ _FORMATS = (
 )
 
 
-def _first(text: str, patterns: Iterable[tuple[str, re.Pattern[str]]], other: str) -> str:
+def _first(text: str, patterns: Iterable[tuple[str, re.Pattern[str]]], default: str) -> str:
     """The name of the first pattern that a text has: of few words, which drift when the thing does."""
-    return next((name for name, pattern in patterns if pattern.search(text)), other)
+    return next((name for name, pattern in patterns if pattern.search(text)), default)

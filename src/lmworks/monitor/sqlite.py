@@ -195,10 +195,10 @@ def _read_key(path: Path) -> bytes:
 def _file(path: Path) -> tuple[int, int] | None:
     """Which file has this name: device and inode. Asked of the folder, since the file must not be opened."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _none_yet(path: Path) -> FileNotFoundError:

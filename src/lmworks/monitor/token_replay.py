@@ -54,12 +54,12 @@ def replay(interaction: Interaction, engine: EngineProtocol, checkpoint: Checkpo
     return Replay(difference is None, model_same, reason, ids, difference)
 
 
-def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:
+def first_difference(first: Sequence[int], second: Sequence[int]) -> int | None:
     """The first position at which two lists differ; None when they are equal."""
-    if one == other:
+    if first == second:
         return None
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (mine, yours) in pairs if mine != yours), min(len(one), len(other)))
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((position for position, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def _check(interaction: Interaction, engine: EngineProtocol) -> None:
@@ -94,7 +94,7 @@ def _sampling(interaction: Interaction) -> SamplingParameters:
 
 
 def _other_prompt(interaction: Interaction, rendered: str, checkpoint: Checkpoint) -> Replay:
-    place = first_difference(interaction.rendered_prompt, rendered)  # type: ignore[arg-type]
-    change = "has other token ids" if place is None else f"is rendered differently from character {place + 1} on"
+    position = first_difference(interaction.rendered_prompt, rendered)  # type: ignore[arg-type]
+    change = "has other token ids" if position is None else f"is rendered differently from character {position + 1} on"
     model_same = checkpoint.fingerprint == interaction.model
     return Replay(False, model_same, f"the prompt {change}; nothing was generated", prompt_same=False)

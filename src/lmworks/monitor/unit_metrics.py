@@ -87,32 +87,32 @@ def unit_table(reader: Reader, experiment: Experiment, now: float) -> UnitTable:
     counts = dict(reader.rows("assignments", "arm, count(*)", "experiment = ? GROUP BY arm", [experiment.name]))
     closed = "experiment = ? AND time <= ? ORDER BY time, unit"
     units = reader.rows("assignments", "unit, arm, time", closed, [experiment.name, now - window])
-    place = {unit: number for number, (unit, _, _) in enumerate(units)}
+    column_of = {unit: number for number, (unit, _, _) in enumerate(units)}
 
     def sums(rows: Sequence[tuple[Any, ...]], columns: int) -> np.ndarray:
         """(columns, units) of rows (unit, columns); units without a row have 0."""
         table = np.zeros((columns, len(units)))
         for unit, *values in rows:
-            if unit in place:
-                table[:, place[unit]] = values
+            if unit in column_of:
+                table[:, column_of[unit]] = values
         return table
 
     def measured(join: str, start: list[Any], outcomes: str) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
+        of_metric: dict[str, np.ndarray] = {}
         of_answers = [metric for metric in metrics if not metric.outcome]
-        columns = [f"sum({part})" for one in of_answers for part in (one.numerator, one.denominator)] + ["count(*)"]
+        columns = [f"sum({sql})" for ratio in of_answers for sql in (ratio.numerator, ratio.denominator)] + ["count(*)"]
         tables, where = "assignments a JOIN interactions i ON " + join, "a.experiment = ? GROUP BY a.unit"
         rows = reader.rows(tables, f"a.unit, {', '.join(columns)}", where, [*start, experiment.name])
         table = sums(rows, len(columns))
         for number, metric in enumerate(of_answers):
-            found[metric.name] = table[2 * number : 2 * number + 2]
-        for metric in (one for one in metrics if one.outcome):
+            of_metric[metric.name] = table[2 * number : 2 * number + 2]
+        for metric in (unit_metric for unit_metric in metrics if unit_metric.outcome):
             tables = f"assignments a JOIN outcomes o ON o.unit = a.unit AND o.name = ? AND {outcomes}"
             columns = f"a.unit, sum({metric.numerator}), count(*)"
             summed, count = sums(reader.rows(tables, columns, where, [metric.outcome, *start, experiment.name]), 2)
             denominator = {"": np.ones(len(units)), "answers": table[-1], _EACH: count}[metric.denominator]
-            found[metric.name] = np.stack([summed if metric.denominator else np.minimum(summed, 1), denominator])
-        return found
+            of_metric[metric.name] = np.stack([summed if metric.denominator else np.minimum(summed, 1), denominator])
+        return of_metric
 
     return UnitTable(
         np.array([names.index(arm) for _, arm, _ in units], dtype=np.intp),
@@ -126,12 +126,12 @@ def unit_table(reader: Reader, experiment: Experiment, now: float) -> UnitTable:
 def _shadow_table(reader: Reader, experiment: Experiment, metrics: Sequence[UnitMetric]) -> UnitTable:
     """Each answer, seen or unseen, as a unit of its own: nobody acts on an answer that is not seen."""
     names, of_answers = list(experiment.arms), [metric for metric in metrics if not metric.outcome]
-    columns = [part for one in of_answers for part in (one.numerator, one.denominator)]
+    columns = [expression for metric in of_answers for expression in (metric.numerator, metric.denominator)]
     where = "i.experiment = ? AND i.experiment != '' ORDER BY i.time, i.id"
     rows = reader.rows("interactions i", ", ".join(["i.arm", *columns]), where, [experiment.name])
     rows = [row for row in rows if row[0] in experiment.arms]
     arms = np.array([names.index(row[0]) for row in rows], dtype=np.intp)
     table = np.array([row[1:] for row in rows], dtype=np.float64).reshape(len(rows), len(columns)).T
-    sums = {one.name: table[2 * number : 2 * number + 2] for number, one in enumerate(of_answers)}
-    sums |= {one.name: np.zeros((2, len(rows))) for one in metrics if one.outcome}
+    sums = {metric.name: table[2 * number : 2 * number + 2] for number, metric in enumerate(of_answers)}
+    sums |= {metric.name: np.zeros((2, len(rows))) for metric in metrics if metric.outcome}
     return UnitTable(arms, sums, {}, tuple(int((arms == number).sum()) for number in range(len(names))), 0)

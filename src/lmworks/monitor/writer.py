@@ -73,7 +73,7 @@ class Writer:
         return self._pending
 
     def record(self, row: EncodedInteraction) -> Future[int]:
-        feedback = [statement for one in row.feedback for statement in feedback_statements(one)]
+        feedback = [statement for event in row.feedback for statement in feedback_statements(event)]
         return self._submit(_Task([self._store.insertion(row), *feedback]))
 
     def attach(self, feedback: Feedback) -> Future[int]:

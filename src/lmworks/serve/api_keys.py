@@ -60,12 +60,12 @@ def revoke(file: Path, name: str) -> None:
     """Forget a key, which a running server refuses from then on; ValueError when there is none of this name."""
     with _locked(file):
         keys = read(file)
-        kept = tuple(key for key in keys if key.name != name)
-        if len(kept) == len(keys):
+        remaining = tuple(key for key in keys if key.name != name)
+        if len(remaining) == len(keys):
             raise ValueError(
                 f"{file} has no key named {name!r}; it has {', '.join(key.name for key in keys) or 'none'}"
             )
-        _write(file, kept)
+        _write(file, remaining)
 
 
 def read(file: Path) -> tuple[Key, ...]:
@@ -95,12 +95,12 @@ class KeyRing:
 
     def verify(self, secret: str) -> Key | None:
         """The key that this is; every hash is compared in constant time, whichever matches."""
-        given = digest(secret)
-        found = None
+        hashed = digest(secret)
+        verified = None
         for key in self.current():
-            if hmac.compare_digest(key.hash, given):
-                found = key
-        return found
+            if hmac.compare_digest(key.hash, hashed):
+                verified = key
+        return verified
 
     def current(self) -> tuple[Key, ...]:
         """The keys as the file has them now; none when it is gone or cannot be read."""
@@ -115,10 +115,10 @@ class KeyRing:
 
     def _state(self) -> tuple[int, int, int] | None:
         try:
-            found = self._file.stat()
+            status = self._file.stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _locked(file: Path) -> AbstractContextManager[None]:

@@ -106,9 +106,9 @@ class Authentication(HttpMiddleware):
 
     def _key(self, scope: Scope) -> Key | None:
         """A bearer key decides alone: a wrong one is not rescued by a cookie."""
-        given = header(scope, "authorization")
-        if given is not None:
-            scheme, _, secret = given.partition(" ")
+        authorization = header(scope, "authorization")
+        if authorization is not None:
+            scheme, _, secret = authorization.partition(" ")
             return self._ring.verify(secret.strip()) if scheme.lower() == "bearer" else None
         token = session_token(scope)
         return self._sessions.key(token) if token else None

@@ -121,18 +121,18 @@ async def grounded_events(
         turn, identifier, began, lambda name: listener(Progress(name)), lambda text: listener(Piece(0, text))
     )
     answering.add_done_callback(listener)
-    open_, error, said = True, "", ""
+    open_, error, sent = True, "", ""
     try:
         while open_:
             _, item = await queue.next()
             if isinstance(item, Progress | Piece):
-                said += item.text if isinstance(item, Piece) else ""
+                sent += item.text if isinstance(item, Piece) else ""
                 yield item
                 continue
             open_ = False
             answer, interaction = await _result(item, turn, identifier, began, recorder)
             await recorder.commit(interaction)
-            for line in answer.text.removeprefix(said).splitlines(keepends=True):
+            for line in answer.text.removeprefix(sent).splitlines(keepends=True):
                 yield Piece(0, line)
             yield Finished(0, interaction, answer=answer)
     except DeadlineError:

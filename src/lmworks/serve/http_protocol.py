@@ -61,8 +61,8 @@ def timed_protocol(seconds: float) -> type[H11Protocol]:
                 message = f"the request did not come within {seconds:g} s (serve.receive_seconds)"
                 answer = ApiError(408, message, None, "request_timeout", {"Connection": "close"}).response()
                 head = h11.Response(status_code=408, headers=answer.raw_headers, reason=b"Request Timeout")
-                parts = (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage())
-                self.transport.write(b"".join(self.conn.send(part) or b"" for part in parts))
+                events = (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage())
+                self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
             self.transport.close()
 
     return TimedProtocol

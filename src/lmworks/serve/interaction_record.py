@@ -248,7 +248,7 @@ class HeldRecorder:
 
 def _length(interaction: Interaction) -> int:
     """Characters and numbers that are to be read and written."""
-    texts = [one.text for one in (*interaction.retrieved, *interaction.verdicts)]
+    texts = [evidence.text for evidence in (*interaction.retrieved, *interaction.verdicts)]
     texts += interaction.rendered_prompt, interaction.response, str(interaction.parameters)
     numbers = len(interaction.prompt_ids) + len(interaction.token_ids) + len(interaction.query_embedding)
     return numbers + text_length(interaction.messages, interaction.tools) + sum(map(len, texts))

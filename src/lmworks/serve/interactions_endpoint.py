@@ -57,10 +57,10 @@ async def get_interaction(identifier: Identifier, request: Request) -> Response:
 
     async def work(service: Service) -> Response:
         try:
-            found = await service.read_log(lambda reader: reader.get(identifier))
+            interaction = await service.read_log(lambda reader: reader.get(identifier))
         except KeyError:
             raise _unknown(identifier) from None
-        return await asyncio.to_thread(lambda: LargeJson(to_mapping(found)))
+        return await asyncio.to_thread(lambda: LargeJson(to_mapping(interaction)))
 
     return await respond(request, work)
 

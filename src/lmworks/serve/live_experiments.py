@@ -53,16 +53,16 @@ class LiveExperiments:
         if time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._looked = math.inf  # until it has
             self.threads.submit(self.look)
-        return next((one for one in self._states if one.experiment.route == route), None)
+        return next((state for state in self._states if state.experiment.route == route), None)
 
     def look(self) -> None:
         """Read what runs, open the versions that arms answer by, and leave those of ended experiments to the requests
         that they still answer."""
         try:
-            running = [one for one in read_states(self.log.reader) if one.status == "running"]
-            self._states = [one for one in running if self._open(one.experiment)]
-            wanted = {version for one in self._states for version in _versions_of(one.experiment)}
-            self.versions = {version: system for version, system in self.versions.items() if version in wanted}
+            running = [state for state in read_states(self.log.reader) if state.status == "running"]
+            self._states = [state for state in running if self._open(state.experiment)]
+            needed = {version for state in self._states for version in _versions_of(state.experiment)}
+            self.versions = {version: system for version, system in self.versions.items() if version in needed}
         except Exception as error:  # such as a log that is moved away: what runs continues
             _LOGGER.warning("it cannot be read which experiments run: %s", error)
         finally:
@@ -84,15 +84,15 @@ class LiveExperiments:
 
     async def assigned(self, turn: Turn, check: Callable[[Turn], None]) -> tuple[Turn, Turn | None]:
         """As `arm_of`; the turn itself where an arm fails the `check`."""
-        given = turn
+        assigned = turn
         try:
-            given, shadow = await self.arm_of(turn)
-            for arm in (given, shadow):
+            assigned, shadow = await self.arm_of(turn)
+            for arm in (assigned, shadow):
                 if arm is not None and arm is not turn:
                     check(arm)
-            return given, shadow
+            return assigned, shadow
         except (UnknownModelError, ValueError) as error:
-            self._cannot_serve(given, error)
+            self._cannot_serve(assigned, error)
             return turn, None
 
     async def answer_in_shadow(self, turn: Turn, events: AsyncGenerator[Event, None]) -> None:
@@ -115,12 +115,12 @@ class LiveExperiments:
             return turn, None
         experiment = state.experiment
         unit = turn.conversation if experiment.unit == "conversation" else (turn.unit or turn.client)
-        found = assign(experiment, unit, state.share, self.now())
-        if found is None:
+        assignment = assign(experiment, unit, state.share, self.now())
+        if assignment is None:
             return turn, None
-        control, *others = experiment.arms
+        control, *treatments = experiment.arms
         if experiment.shadow:
-            arm = others[int(found.time * 1e6) % len(others)]
+            arm = treatments[int(assignment.time * 1e6) % len(treatments)]
             shadow = replace(
                 _as(turn, experiment.name, arm, experiment.arms[arm]), unit="", client="", conversation="", id="",
                 lineage={**turn.lineage, "shadow": turn.id},
@@ -129,17 +129,17 @@ class LiveExperiments:
         deadline = time.monotonic() + self.deadline_seconds
         while True:
             try:
-                self.log.append("assignments", [to_mapping(found)])  # the first of a unit stays
+                self.log.append("assignments", [to_mapping(assignment)])  # the first of a unit stays
                 break
             except LogFullError:  # the answer waits until the disk has caught up
                 if time.monotonic() >= deadline:
                     raise
                 await asyncio.sleep(0.02)
-        return replace(_as(turn, experiment.name, found.arm, experiment.arms[found.arm]), unit=unit), None
+        return replace(_as(turn, experiment.name, assignment.arm, experiment.arms[assignment.arm]), unit=unit), None
 
     def _cannot_serve(self, turn: Turn, error: Exception) -> None:
         """Stop an experiment one of whose arms cannot answer; everybody gets what is served without it."""
-        self._states = [one for one in self._states if one.experiment.name != turn.experiment]
+        self._states = [state for state in self._states if state.experiment.name != turn.experiment]
         self.threads.submit(self._stop, turn.experiment, f"the arm {turn.arm} cannot answer: {error}")
 
     def _stop(self, experiment: str, reason: str) -> None:
@@ -148,7 +148,7 @@ class LiveExperiments:
 
     def guard(self, experiment: str) -> None:
         """Look at the guardrails, at most once a minute, off the event loop; called after each answer of an arm."""
-        state = next((one for one in self._states if one.experiment.name == experiment), None)
+        state = next((state for state in self._states if state.experiment.name == experiment), None)
         if state and time.monotonic() - self._guarded.get(experiment, -_GUARD_SECONDS) >= _GUARD_SECONDS:
             self._guarded[experiment] = time.monotonic()
             self.threads.submit(self.check, state)
@@ -158,19 +158,19 @@ class LiveExperiments:
 
         How answers are is known at once: such guardrails wait for an hour of a unit, not for its window.
         """
-        whole, now = state.experiment, self.now()
+        full, now = state.experiment, self.now()
         for acts in (False, True):
             chosen = {
-                one: margin for one, margin in whole.guardrails.items() if bool(parse_metric(one).outcome) is acts
+                name: margin for name, margin in full.guardrails.items() if bool(parse_metric(name).outcome) is acts
             }
             if not chosen:
                 continue
-            alpha = whole.alpha * len(chosen) / len(whole.guardrails)
-            days = whole.window_days if acts else min(whole.window_days, 1 / 24)
-            part = replace(whole, guardrails=chosen, window_days=days, alpha=alpha)
-            found = read_out(self.log.reader, part, now)
-            if any(one.guard == "breached" for one in found.effects):
-                self._stop(whole.name, found.decision.words)
+            alpha = full.alpha * len(chosen) / len(full.guardrails)
+            days = full.window_days if acts else min(full.window_days, 1 / 24)
+            restricted = replace(full, guardrails=chosen, window_days=days, alpha=alpha)
+            result = read_out(self.log.reader, restricted, now)
+            if any(effect.guard == "breached" for effect in result.effects):
+                self._stop(full.name, result.decision.words)
                 self._looked = -_LOOK_SECONDS
                 return True
         return False

@@ -24,15 +24,15 @@ class LiveRouters:
     loaded: LoadedModels = field(default_factory=lambda: LoadedModels({}, {}))
     encode: Encode | None = None
 
-    def load(self, loaded: LoadedModels, taken: Collection[str], encoder: str) -> None:
+    def load(self, loaded: LoadedModels, reserved: Collection[str], encoder: str) -> None:
         """Read them. ValueError for a name that is taken, a target that is not served, and one whose prompt has other
         slots than a message."""
         self.loaded = loaded
-        if one := next(iter(loaded.encoders.values()), None):
-            self.encode = remembered(lambda texts: one.encode(texts, "query"))
+        if text_encoder := next(iter(loaded.encoders.values()), None):
+            self.encode = remembered(lambda texts: text_encoder.encode(texts, "query"))
         for path in sorted((self.workspace / ROUTERS).glob("*.toml")):
             router = read_router(path, encoder)
-            if router.name in {*taken, *self.by_name}:
+            if router.name in {*reserved, *self.by_name}:
                 raise ValueError(f"{path}: a model is served as {router.name}: name the router differently")
             for name, target in router.targets.items():
                 if target.model not in {*loaded.languages, *loaded.adapters}:

@@ -30,8 +30,8 @@ class RemainingStages:
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()  # of starting and stopping
 
-    def start(self, made: Callable[[], None]) -> None:
-        """Start the process; `made` is called from a thread when it ended well."""
+    def start(self, finished: Callable[[], None]) -> None:
+        """Start the process; `finished` is called from a thread when it ended well."""
         with self._lock:
             if self.state != "waiting":
                 return
@@ -48,9 +48,9 @@ class RemainingStages:
             )
             os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
         self._announce(f"Making meanwhile: {self.names}; the page Evaluation shows it when it is there")
-        threading.Thread(target=self._follow, args=(self._process, made), name="remaining", daemon=True).start()
+        threading.Thread(target=self._follow, args=(self._process, finished), name="remaining", daemon=True).start()
 
-    def _follow(self, process: subprocess.Popen[str], made: Callable[[], None]) -> None:
+    def _follow(self, process: subprocess.Popen[str], finished: Callable[[], None]) -> None:
         assert process.stdout is not None
         with process.stdout as output:
             for line in output:
@@ -63,7 +63,7 @@ class RemainingStages:
             command = shlex.join(["lmworks", *self.command[3:]])
             self._announce(f"Not made: {self.names}. {self.line}\nServing continues; to try again: {command}")
             return
-        made()
+        finished()
         self._announce(f"Made: {self.names}")
 
     def stop(self) -> None:

@@ -62,11 +62,11 @@ def served_names(models: Mapping[str, str], names: Mapping[str, str]) -> dict[st
     """
     result: dict[str, str] = {}
     for role, path in models.items():
-        given = names.get(role, path)
-        name = Path(given).stem if Path(given).suffix == ".gguf" else Path(given).name
+        named = names.get(role, path)
+        name = Path(named).stem if Path(named).suffix == ".gguf" else Path(named).name
         if name == ASSISTANT or result.get(name, path) != path:
-            taken = "the grounded system" if name == ASSISTANT else result[name]
-            raise ValueError(f"the model {path} would be served as {name!r}, which is {taken}; rename its folder")
+            holder = "the grounded system" if name == ASSISTANT else result[name]
+            raise ValueError(f"the model {path} would be served as {name!r}, which is {holder}; rename its folder")
         result[name] = path
     return result
 
@@ -75,8 +75,8 @@ def load_models(paths: Mapping[str, str], config: ServeConfig) -> LoadedModels:
     """Load models (name -> path), two at a time; heads that answer no request, such as a reader's, are left out."""
     with ThreadPoolExecutor(2, thread_name_prefix="load") as threads:
         checkpoints = dict(zip(paths, threads.map(load, paths.values()), strict=True))
-    kinds = {name: _kind(each.config) for name, each in checkpoints.items()}
-    bases = {name: each for name, each in checkpoints.items() if kinds[name] == "language"}
+    kinds = {name: _kind(checkpoint.config) for name, checkpoint in checkpoints.items()}
+    bases = {name: checkpoint for name, checkpoint in checkpoints.items() if kinds[name] == "language"}
     room = free_memory(torch.device("cpu")) // (2 * max(len(bases) + len(config.adapters), 1))
     languages = {name: _worker(checkpoint, config, room) for name, checkpoint in bases.items()}
     encoders = {n: TextEncoder(c) for n, c in checkpoints.items() if kinds[n] == "embedding"}
@@ -172,22 +172,22 @@ def check_adapters(paths: Mapping[str, str], adapters: Mapping[str, str]) -> Non
 
 
 def _fitting(
-    name: str, folder: str, languages: Mapping[str, Checkpoint], others: Collection[str]
+    name: str, folder: str, languages: Mapping[str, Checkpoint], reserved: Collection[str]
 ) -> tuple[str, Lora | Checkpoint]:
     """The adapter, and the name of the one language model that it fits, or that it names as its base where several
     would do: a LoRA of linear layers, which runs next to the model in one engine, or of any other kind, or with a chat
     template of its own, the model that the two make.
 
     FileNotFoundError for a folder that is not there or no adapter. ValueError when its name is taken, also by one of
-    the `others`, and when it fits none of the models, or several.
+    the `reserved`, and when it fits none of the models, or several.
     """
-    if name in (ASSISTANT, *languages, *others):
+    if name in (ASSISTANT, *languages, *reserved):
         raise ValueError(f"the adapter {name!r} has the name of a model that is served: give it another one")
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"the adapter {name!r} is to be read from {folder}, and there is no such folder")
     fits: dict[str, Lora | Checkpoint] = {}
     reasons: list[str] = []
-    named = {language: each for language, each in languages.items() if _is_base(each, Path(folder))}
+    named = {language: checkpoint for language, checkpoint in languages.items() if _is_base(checkpoint, Path(folder))}
     for language, checkpoint in (named or languages).items():
         try:
             fits[language] = _beside(folder, checkpoint) or load(folder, base=checkpoint)

@@ -166,8 +166,8 @@ class Service:
 
     async def outcome(self, name: str, value: float, interaction: str, unit: str = "", at: float | None = None) -> bool:
         """Keep an outcome; False where it was there already. Errors as of `LiveExperiments.outcome`."""
-        made = await asyncio.to_thread(self.experiments.outcome, name, value, interaction, unit, at)
-        return bool(await asyncio.wrap_future(self.log.append("outcomes", [to_mapping(made)])))
+        outcome = await asyncio.to_thread(self.experiments.outcome, name, value, interaction, unit, at)
+        return bool(await asyncio.wrap_future(self.log.append("outcomes", [to_mapping(outcome)])))
 
     # -----------------------------------------------------------------------------------------------------------------
     # Requests
@@ -214,23 +214,23 @@ class Service:
 
     async def _in_experiment(self, turn: Turn) -> AsyncGenerator[Event, None]:
         """The events of a turn as the arm of its unit answers it, if it is in an experiment."""
-        given, shadow = await self.experiments.assigned(turn, self.models.check)
+        assigned, shadow = await self.experiments.assigned(turn, self.models.check)
         versions = self.experiments.versions
-        if given.version not in ("", *versions):  # its experiment has ended since
-            given, shadow = turn, None
-        identifier = given.id or secrets.token_hex(8)
-        if given.model == ASSISTANT and self.grounding.grounded is not None:
+        if assigned.version not in ("", *versions):  # its experiment has ended since
+            assigned, shadow = turn, None
+        identifier = assigned.id or secrets.token_hex(8)
+        if assigned.model == ASSISTANT and self.grounding.grounded is not None:
             self.grounding.follow(self._threads)
-            grounded = versions[given.version] if given.version else self.grounding.grounded
-            events = grounded_events(given, identifier, grounded, self.recorder, self.config)
+            grounded = versions[assigned.version] if assigned.version else self.grounding.grounded
+            events = grounded_events(assigned, identifier, grounded, self.recorder, self.config)
         else:
-            events = self._completion(given, identifier, self.recorder)
+            events = self._completion(assigned, identifier, self.recorder)
         with self.active_request():
             async with aclosing(events) as source:
                 async for event in source:
                     yield event
-        if given is not turn:
-            self.experiments.guard(given.experiment)
+        if assigned is not turn:
+            self.experiments.guard(assigned.experiment)
         if shadow is not None and (self._active > self.config.slots // 2 or self.state != "ready"):
             self.experiments.skipped += 1  # the server has enough to do
         elif shadow is not None:

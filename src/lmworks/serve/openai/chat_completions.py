@@ -67,15 +67,15 @@ async def _completion(service: Service, body: ChatRequest, client: str) -> Respo
     chat = _ChatState.begin(service, body, client)
     finished: dict[int, Finished] = {}
     async with aclosing(service.chat(chat.turn)) as events:
-        async for one in events:
-            if isinstance(one, Finished):
-                finished[one.choice] = one
+        async for turn_event in events:
+            if isinstance(turn_event, Finished):
+                finished[turn_event.choice] = turn_event
     choices = [finished[index] for index in sorted(finished)]
     return await whole_answer(
         choices,
         lambda: ChatCompletion(
             **chat.head,
-            choices=[chat.choice(one) for one in choices],
+            choices=[chat.choice(choice) for choice in choices],
             usage=usage([choices]),
             lmworks=lmworks_field_of_all(choices),
         ),
@@ -86,18 +86,18 @@ async def _chunks(service: Service, body: ChatRequest, client: str) -> AsyncGene
     chat = _ChatState.begin(service, body, client)
     finished: list[Finished] = []
     async with aclosing(service.chat(chat.turn)) as events:
-        async for one in events:
-            match one:
+        async for turn_event in events:
+            match turn_event:
                 case Progress(name):
                     yield chat.chunk(0, ChunkDelta(content=""), extra={"progress": name})
                 case Piece(choice, text, tokens):
                     for chunk in chat.pieces(choice, chat.parser(choice).feed(text), tokens):
                         yield chunk
                 case Finished(choice):
-                    finished.append(one)
+                    finished.append(turn_event)
                     for chunk in chat.pieces(choice, chat.parser(choice).end(), ()):
                         yield chunk
-                    yield chat.last(one)
+                    yield chat.last(turn_event)
     if body.stream_options and body.stream_options.include_usage:
         yield event(body_fields(ChatChunk(**chat.head, choices=[], usage=usage([finished]))))
     yield DONE
@@ -118,13 +118,13 @@ class _ChatState:
     @classmethod
     def begin(cls, service: Service, body: ChatRequest, client: str) -> "_ChatState":
         further = sampling_fields.further_chat_parameters(body)
-        wanted = generation_request(service, body, body.response_format, further)
+        generation = generation_request(service, body, body.response_format, further)
         sampling_fields.check_choices(body.n or 1, service.config)
         turn = Turn(
             model=body.model,
             messages=to_messages(body.messages),
-            tools=wanted.tools,
-            sampling=sampling_fields.chat_parameters(body, wanted.constraint),
+            tools=generation.tools,
+            sampling=sampling_fields.chat_parameters(body, generation.constraint),
             n=body.n or 1,
             id=fresh_id(),
             **turn_fields(body, client),
@@ -132,7 +132,7 @@ class _ChatState:
         service.models.check(turn)
         head = answer_head(service, f"chatcmpl-{turn.id}", body.model)
         names = TokenBytes(service.models.language(body.model).checkpoint.required_tokenizer) if body.logprobs else None
-        return cls(turn, head, body.top_logprobs or 0, names, wanted.calls)
+        return cls(turn, head, body.top_logprobs or 0, names, generation.calls)
 
     def logprobs(self, tokens: tuple[Token, ...]) -> ChatLogprobs | None:
         return (
@@ -142,18 +142,18 @@ class _ChatState:
     def parser(self, choice: int) -> ToolCallParser:
         return self.parsers.setdefault(choice, ToolCallParser(self.calls, choice_id(self.turn.id, choice)))
 
-    def choice(self, one: Finished) -> ChatChoice:
+    def choice(self, finished: Finished) -> ChatChoice:
         """A choice at once."""
-        parsed = parse_completion(self.calls, one.interaction.id, one.interaction.response)
-        made = [
+        parsed = parse_completion(self.calls, finished.interaction.id, finished.interaction.response)
+        tool_calls = [
             AnswerToolCall(id=call.id, function=AnswerFunction(name=call.name, arguments=call.arguments))
             for call in parsed.calls
         ]
         return ChatChoice(
-            index=one.choice,
-            message=AnswerMessage(content=parsed.text or (None if made else ""), tool_calls=made or None),
-            logprobs=self.logprobs((one.completion and one.completion.tokens) or ()),
-            finish_reason=finish_reason(one, called=bool(made) and not parsed.cut),
+            index=finished.choice,
+            message=AnswerMessage(content=parsed.text or (None if tool_calls else ""), tool_calls=tool_calls or None),
+            logprobs=self.logprobs((finished.completion and finished.completion.tokens) or ()),
+            finish_reason=finish_reason(finished, called=bool(tool_calls) and not parsed.cut),
         )
 
     def pieces(self, choice: int, parts: list[CompletionPart], tokens: tuple[Token, ...]) -> list[bytes]:
@@ -163,10 +163,10 @@ class _ChatState:
             deltas = [ChunkDelta(content="")]
         return [self.chunk(choice, delta, () if number else tokens) for number, delta in enumerate(deltas)]
 
-    def last(self, one: Finished) -> bytes:
-        parser = self.parser(one.choice)
-        reason = finish_reason(one, called=parser.calls > 0 and not parser.cut)
-        return self.chunk(one.choice, ChunkDelta(), reason=reason, extra=lmworks_field(one))
+    def last(self, finished: Finished) -> bytes:
+        parser = self.parser(finished.choice)
+        reason = finish_reason(finished, called=parser.calls > 0 and not parser.cut)
+        return self.chunk(finished.choice, ChunkDelta(), reason=reason, extra=lmworks_field(finished))
 
     def chunk(
         self,
@@ -181,8 +181,8 @@ class _ChatState:
             delta = delta.model_copy(update={"role": "assistant"})
         self.begun.add(choice)
         logprobs = self.logprobs(tokens) if tokens else None
-        part = ChunkChoice(index=choice, delta=delta, logprobs=logprobs, finish_reason=reason)
-        fields = body_fields(ChatChunk(**self.head, choices=[part], lmworks=extra))
+        chunk_choice = ChunkChoice(index=choice, delta=delta, logprobs=logprobs, finish_reason=reason)
+        fields = body_fields(ChatChunk(**self.head, choices=[chunk_choice], lmworks=extra))
         fields["choices"][0]["delta"] = delta.model_dump(exclude_none=True)
         return event(fields)
 

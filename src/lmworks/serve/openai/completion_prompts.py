@@ -28,7 +28,7 @@ class Prompt:
 
 async def read_prompts(
     worker: EngineWorker,
-    given: Sequence[str | list[int]],
+    prompts: Sequence[str | list[int]],
     *,
     echo: bool,
     room: int = 1,
@@ -40,7 +40,7 @@ async def read_prompts(
 
     ContextLengthError for one that leaves no `room` in the context, before anything is done for the others.
     """
-    read = await run_off_loop(sum(map(len, given)), _read, worker, given, echo)
+    read = await run_off_loop(sum(map(len, prompts)), _read, worker, prompts, echo)
     longest, most = max(len(ids) for ids, _ in read), worker.capabilities.context_length
     if most is not None and longest + room > most:
         raise ContextLengthError(
@@ -49,28 +49,28 @@ async def read_prompts(
         )
     if scoring is None or not echo:
         return [Prompt(ids, text) for ids, text in read]
-    return list(await asyncio.gather(*(_scored(worker, *one, scoring, alternatives, adapter) for one in read)))
+    return list(await asyncio.gather(*(_scored(worker, *prompt, scoring, alternatives, adapter) for prompt in read)))
 
 
-def _read(worker: EngineWorker, given: Sequence[str | list[int]], echo: bool) -> list[tuple[tuple[int, ...], str]]:
+def _read(worker: EngineWorker, prompts: Sequence[str | list[int]], echo: bool) -> list[tuple[tuple[int, ...], str]]:
     """The ids of each prompt, and with `echo` its text."""
     tokenizer, vocabulary = worker.checkpoint.required_tokenizer, worker.checkpoint.config.embedding.vocabulary
-    encoded = [_ids(tokenizer, one, vocabulary) for one in given]
+    encoded = [_ids(tokenizer, prompt, vocabulary) for prompt in prompts]
     if not echo:
         return [(ids, "") for ids in encoded]
     return [
-        (ids, one if isinstance(one, str) else tokenizer.decode(ids, skip_special=False))
-        for ids, one in zip(encoded, given, strict=True)
+        (ids, prompt if isinstance(prompt, str) else tokenizer.decode(ids, skip_special=False))
+        for ids, prompt in zip(encoded, prompts, strict=True)
     ]
 
 
-def _ids(tokenizer: Tokenizer, given: str | list[int], vocabulary: int) -> tuple[int, ...]:
+def _ids(tokenizer: Tokenizer, prompt: str | list[int], vocabulary: int) -> tuple[int, ...]:
     """An empty text is the start of a document, as in OpenAI's API."""
-    if isinstance(given, str):
-        return tuple(tokenizer.encode(given, special=True)) or (document_start(tokenizer),)
-    if max(given) >= vocabulary:
+    if isinstance(prompt, str):
+        return tuple(tokenizer.encode(prompt, special=True)) or (document_start(tokenizer),)
+    if max(prompt) >= vocabulary:
         raise ApiError(400, f"prompt: token ids must lie in [0, {vocabulary})", "prompt", "invalid_value")
-    return tuple(given)
+    return tuple(prompt)
 
 
 async def _scored(
@@ -78,7 +78,7 @@ async def _scored(
 ) -> Prompt:
     (score,) = await scoring.run(worker.score, [ids[:1]], [ids[1:]], alternatives, adapter)
     texts, values = TokenTexts(worker.checkpoint.required_tokenizer), (None, *score.log_probabilities)
-    others = [[(token, texts[token], value) for token, value in row] for row in score.alternatives]
-    rows = zip(ids, values, [[], *others] if others else [[]] * len(ids), strict=True)
+    candidates = [[(token, texts[token], value) for token, value in row] for row in score.alternatives]
+    rows = zip(ids, values, [[], *candidates] if candidates else [[]] * len(ids), strict=True)
     tokens = tuple(Token(token, texts[token], value or 0.0, tuple(best)) for token, value, best in rows)
     return Prompt(ids, text, tokens, values)

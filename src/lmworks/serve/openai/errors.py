@@ -102,8 +102,8 @@ class LargeJson(Json):
                 yield from (_dumps(item.model_dump()),) if small else self._parts(item)
             yield "]"
         elif isinstance(value, list):
-            parts = (_dumps(value[place : place + _PART])[1:-1] for place in range(0, len(value), _PART))
-            yield f"[{','.join(parts)}]"
+            slices = (_dumps(value[start : start + _PART])[1:-1] for start in range(0, len(value), _PART))
+            yield f"[{','.join(slices)}]"
         else:
             yield _dumps(value)
 
@@ -159,9 +159,9 @@ def from_validation(errors: Sequence[Any], unsupported: Mapping[str, str], body:
     """
     paths = [_path(error, body) for error in errors]
     same = [number for number, path in enumerate(paths) if path[:1] == paths[0][:1]]
-    furthest = max(same, key=lambda number: (len(paths[number]), [part for part in paths[number] if type(part) is int]))
+    furthest = max(same, key=lambda number: (len(paths[number]), [key for key in paths[number] if type(key) is int]))
     path, first = paths[furthest], errors[furthest]
-    found = [errors[number] for number in same if paths[number] == path]
+    at_path = [errors[number] for number in same if paths[number] == path]
     name, param = str(path[0]) if path else "", ".".join(map(str, path)) or None
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is no JSON: {first.get('ctx', {}).get('error', 'it cannot be parsed')}")
@@ -170,27 +170,27 @@ def from_validation(errors: Sequence[Any], unsupported: Mapping[str, str], body:
     if name in unsupported:
         return ApiError(400, f"{name} is not supported: {unsupported[name]}", name, "unsupported_parameter")
     if not path and first["type"] == "value_error":
-        return ApiError(400, _sentence(found), None, "invalid_value")
+        return ApiError(400, _sentence(at_path), None, "invalid_value")
     if not path:
         return ApiError(400, "the body must be a JSON object, sent with Content-Type: application/json")
     if first["type"] in ("missing", "union_tag_not_found"):
         return ApiError(400, f"missing parameter: {param}", param, "missing_required_parameter")
-    return ApiError(400, f"{param}: {_sentence(found)}", param, "invalid_value")
+    return ApiError(400, f"{param}: {_sentence(at_path)}", param, "invalid_value")
 
 
 def _path(error: Any, body: Any) -> list[str | int]:
     """The names and places that lead to what is wrong, without those of a union's branches, which pydantic adds."""
-    where, *parts = error["loc"]
+    where, *location = error["loc"]
     if where != "body":
-        return parts
+        return location
     path: list[str | int] = []
-    for part in parts:
-        if (isinstance(body, dict) and part in body) or (isinstance(body, list) and isinstance(part, int)):
-            body = body[part]
-            path.append(part)
+    for key in location:
+        if (isinstance(body, dict) and key in body) or (isinstance(body, list) and isinstance(key, int)):
+            body = body[key]
+            path.append(key)
     absent = error["type"] == "missing" or (error["type"] == "value_error" and error["input"] != body)
-    if absent and parts and parts[-1:] != path[-1:]:
-        path.append(parts[-1])
+    if absent and location and location[-1:] != path[-1:]:
+        path.append(location[-1])
     if error["type"].startswith("union_tag"):  # the field that tells the branches apart
         path.append(str(error["ctx"]["discriminator"]).strip("'"))
     return path
@@ -219,10 +219,10 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def answers(model: type[BaseModel], stream: str = "") -> dict[int | str, dict[str, Any]]:
     """The responses of an endpoint that asks a model; `stream` says what is sent where the request wants events."""
-    whole: dict[str, Any] = {"model": model}
+    success: dict[str, Any] = {"model": model}
     if stream:
-        whole |= {"description": f"the whole, or with `stream` {stream}", "content": {"text/event-stream": {}}}
-    return {200: whole, **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504)}
+        success |= {"description": f"the whole, or with `stream` {stream}", "content": {"text/event-stream": {}}}
+    return {200: success, **documented(400, 401, 403, 404, 413, 421, 429, 500, 503, 504)}
 
 
 _DESCRIPTIONS = {

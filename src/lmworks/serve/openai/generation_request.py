@@ -41,7 +41,7 @@ _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": Fal
 async def reply(
     request: Request,
     body: Body,
-    whole: Callable[[Service, Body, str], Awaitable[Response]],
+    answer: Callable[[Service, Body, str], Awaitable[Response]],
     events: Callable[[Service, Body, str], AsyncGenerator[bytes, None]],
 ) -> Response:
     """The answer as the body asks for it: at once, or as events. Both are made of (service, body, client)."""
@@ -49,7 +49,7 @@ async def reply(
     client = request.scope.get(KEY) or body.end_user
     if body.stream:
         return EventStream(events(request.app.state.service, body, client))
-    return await respond(request, lambda service: whole(service, body, client))
+    return await respond(request, lambda service: answer(service, body, client))
 
 
 def turn_fields(body: SamplingFields, client: str) -> dict[str, Any]:
@@ -123,8 +123,8 @@ def _offered_tools(body: ChatRequest | ResponseRequest) -> _OfferedTools | None:
     match body.tool_choice:
         case ChosenTool(function=ChosenName(name=name)) | ChosenFunction(name=name):
             mode, chosen = None, name
-        case other:
-            mode, chosen = other, None
+        case choice:
+            mode, chosen = choice, None
     if not functions:
         if chosen or mode not in (None, "none"):
             raise _invalid("tool_choice needs tools to choose from", "tool_choice")

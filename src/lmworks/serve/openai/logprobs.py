@@ -40,7 +40,7 @@ def token_logprobs(tokens: Iterable[Token], alternatives: int, names: TokenBytes
     return [
         TokenLogprob(
             **_entry(names, token.id, token.text, token.log_probability).model_dump(),
-            top_logprobs=[_entry(names, *other) for other in token.alternatives[:alternatives]],
+            top_logprobs=[_entry(names, *alternative) for alternative in token.alternatives[:alternatives]],
         )
         for token in tokens
     ]
@@ -69,8 +69,8 @@ class TextOffsets:
             self._offset += len(token.text)
             return self._offset - len(token.text)
         first = self._decoder.decode(content[:1])
-        whole = bool(first) and not self._decoder.getstate()[0]
-        start = self._offset + len(first) - whole
+        complete = bool(first) and not self._decoder.getstate()[0]
+        start = self._offset + len(first) - complete
         self._offset += len(first) + len(self._decoder.decode(content[1:]))
         return start
 
@@ -87,13 +87,13 @@ class TextLogprobsWriter:
 
         With `values` they are those of a prompt, which is repeated whole; its first has no log-probability.
         """
-        given = [token.log_probability for token in tokens] if values is None else values
+        logprobs = [token.log_probability for token in tokens] if values is None else values
         hidden = self._names.special_ids if values is None else frozenset[int]()
         return TextLogprobs(
             tokens=[self._names.name(token.id, token.text) for token in tokens],
-            token_logprobs=[None if value is None else finite(value) for value in given],
+            token_logprobs=[None if value is None else finite(value) for value in logprobs],
             top_logprobs=[
-                None if value is None else self._top(token) for token, value in zip(tokens, given, strict=True)
+                None if value is None else self._top(token) for token, value in zip(tokens, logprobs, strict=True)
             ]
             if self._alternatives
             else None,
@@ -102,8 +102,8 @@ class TextLogprobsWriter:
 
     def _top(self, token: Token) -> dict[str, float]:
         """The most probable tokens, and the chosen one, as OpenAI adds it when it is not among them."""
-        others = [*token.alternatives[: self._alternatives], (token.id, token.text, token.log_probability)]
-        return {self._names.name(other, text): finite(value) for other, text, value in others}
+        candidates = [*token.alternatives[: self._alternatives], (token.id, token.text, token.log_probability)]
+        return {self._names.name(id_, text): finite(value) for id_, text, value in candidates}
 
 
 def finite(value: float) -> float:

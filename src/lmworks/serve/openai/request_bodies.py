@@ -282,7 +282,7 @@ def to_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
     called: dict[str, str] = {}
     rows: list[Message] = []
     for message in messages:
-        calls = [to_tool_call(one.id, one.function.name, one.function.arguments) for one in message.tool_calls or ()]
+        calls = [to_tool_call(raw.id, raw.function.name, raw.function.arguments) for raw in message.tool_calls or ()]
         called |= {call["id"]: call["function"]["name"] for call in calls}
         role = "system" if message.role == "developer" else message.role
         name = message.name or called.get(message.tool_call_id or "")

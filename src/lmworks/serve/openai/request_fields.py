@@ -123,9 +123,9 @@ def arguments_object(arguments: str) -> dict[str, Any]:
 def _depth(value: Any) -> int:
     """The number of objects and arrays that lie inside each other."""
     depth, inner = 0, [value]
-    while inner := [one for one in inner if isinstance(one, (dict, list))]:
+    while inner := [container for container in inner if isinstance(container, (dict, list))]:
         depth += 1
-        inner = [item for one in inner for item in (one.values() if isinstance(one, dict) else one)]
+        inner = [item for outer in inner for item in (outer.values() if isinstance(outer, dict) else outer)]
     return depth
 
 

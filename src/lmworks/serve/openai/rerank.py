@@ -121,7 +121,7 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
     """The documents in the order of their relevance to the query."""
 
     async def work(service: Service) -> Response:
-        texts = [one if isinstance(one, str) else one.text for one in body.documents]
+        texts = [document if isinstance(document, str) else document.text for document in body.documents]
         model = named_or_only(service, body.model, "reranker")
         first, second = [body.query] * len(texts), texts
         if model.kind == "language":  # which document makes the query most probable
@@ -142,16 +142,16 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
 
 
 def _paired(first: str | Sequence[str], second: str | Sequence[str]) -> tuple[list[str], list[str]]:
-    one = [first] if isinstance(first, str) else list(first)
-    other = [second] if isinstance(second, str) else list(second)
-    if len(one) == 1:
-        one *= len(other)
-    elif len(other) == 1:
-        other *= len(one)
-    if len(one) != len(other):
-        message = f"text_1 has {len(one)} texts and text_2 {len(other)}: give equally many, or one of them once"
+    firsts = [first] if isinstance(first, str) else list(first)
+    seconds = [second] if isinstance(second, str) else list(second)
+    if len(firsts) == 1:
+        firsts *= len(seconds)
+    elif len(seconds) == 1:
+        seconds *= len(firsts)
+    if len(firsts) != len(seconds):
+        message = f"text_1 has {len(firsts)} texts and text_2 {len(seconds)}: give equally many, or one of them once"
         raise ApiError(400, message, "text_2", "invalid_value")
-    return one, other
+    return firsts, seconds
 
 
 async def _scores(
@@ -166,18 +166,18 @@ async def _scores(
         return chances.tolist(), _read(tokens, "relevance" if model.kind == "reranker" else "entailment")
     if model.kind == "language":
         worker = service.models.language(name)
-        each = list(dict.fromkeys((*first, *second)))  # one text next to a thousand is read once
-        encoded = await run_off_loop(sum(map(len, each)), worker.checkpoint.required_tokenizer.encode_batch, each)
-        ids = dict(zip(each, encoded, strict=True))
+        unique = list(dict.fromkeys((*first, *second)))  # one text next to a thousand is read once
+        encoded = await run_off_loop(sum(map(len, unique)), worker.checkpoint.required_tokenizer.encode_batch, unique)
+        ids = dict(zip(unique, encoded, strict=True))
         contexts, texts = [ids[text] for text in first], [ids[text] for text in second]
         with service.active_request():
             scores = await service.scoring.run(worker.score, contexts, texts, 0, service.models.adapter(name))
-        return [one.mean for one in scores], _read(sum(map(len, (*contexts, *texts))), "log_probability")
+        return [score.mean for score in scores], _read(sum(map(len, (*contexts, *texts))), "log_probability")
     queries, passages = list(dict.fromkeys(first)), list(dict.fromkeys(second))  # each text is embedded once
     left, left_tokens = await service.embed(name, queries, "query")
     right, right_tokens = await service.embed(name, passages, "passage")
     rows, columns = ({text: row for row, text in enumerate(texts)} for texts in (queries, passages))
-    values = [float(left[rows[one]] @ right[columns[other]]) for one, other in zip(first, second, strict=True)]
+    values = [float(left[rows[query]] @ right[columns[passage]]) for query, passage in zip(first, second, strict=True)]
     return values, _read(left_tokens + right_tokens, "cosine")
 
 

@@ -211,7 +211,7 @@ def lmworks_field(finished: Finished) -> dict[str, Any]:
 def lmworks_field_of_all(choices: list[Finished]) -> dict[str, Any]:
     """The field `lmworks` of a request: that of its first choice; `choices` has each one's if there are several."""
     first = lmworks_field(choices[0])
-    return first if len(choices) == 1 else {**first, "choices": [lmworks_field(one) for one in choices]}
+    return first if len(choices) == 1 else {**first, "choices": [lmworks_field(choice) for choice in choices]}
 
 
 def _grounds(interaction: Interaction, answer: Answer) -> dict[str, Any]:
@@ -220,22 +220,22 @@ def _grounds(interaction: Interaction, answer: Answer) -> dict[str, Any]:
         "confidence": answer.confidence,
         "abstained": answer.abstained,
         "failure": interaction.error,
-        "citations": [{"number": n, **_evidence(one)} for n, one in enumerate(answer.citations, start=1)],
-        "verdicts": [{**_evidence(one), "verdict": one.verdict, "origin": one.origin} for one in answer.verdicts],
-        "nearest": [_passage(one) for one in answer.nearest],
+        "citations": [{"number": n, **_evidence(citation)} for n, citation in enumerate(answer.citations, start=1)],
+        "verdicts": [{**_evidence(v), "verdict": v.verdict, "origin": v.origin} for v in answer.verdicts],
+        "nearest": [_passage(passage) for passage in answer.nearest],
         "lineage": dict(answer.lineage),
         "timings": dict(interaction.timings),
     }
 
 
 def _evidence(verdict: Verdict) -> dict[str, Any]:
-    place = {**to_mapping(verdict.evidence), "uri": verdict.uri}
-    return {**place, "text": verdict.text, "relevance": verdict.relevance, "support": verdict.support}
+    source = {**to_mapping(verdict.evidence), "uri": verdict.uri}
+    return {**source, "text": verdict.text, "relevance": verdict.relevance, "support": verdict.support}
 
 
-def _passage(found: Retrieved) -> dict[str, Any]:
-    place = {**to_mapping(found.span), "uri": found.uri}
-    return {"chunk": found.chunk, **place, "text": found.text, "scores": dict(found.scores)}
+def _passage(passage: Retrieved) -> dict[str, Any]:
+    source = {**to_mapping(passage.span), "uri": passage.uri}
+    return {"chunk": passage.chunk, **source, "text": passage.text, "scores": dict(passage.scores)}
 
 
 def fresh_id() -> str:
@@ -265,7 +265,7 @@ def finish_reason(finished: Finished, *, called: bool = False) -> FinishReason:
 def usage(groups: Sequence[Sequence[Finished]]) -> Usage:
     """The tokens of a group of choices for each prompt: a prompt counts once, however often it is completed."""
     prompt = sum(group[0].interaction.input_tokens for group in groups)
-    completion = sum(one.interaction.output_tokens for group in groups for one in group)
+    completion = sum(choice.interaction.output_tokens for group in groups for choice in group)
     cached = sum(cached_tokens(group[0]) for group in groups)
     return token_usage(prompt, completion, cached)
 
@@ -291,9 +291,9 @@ async def whole_answer(finished: Sequence[Finished], make: Callable[[], BaseMode
 
 def answer_length(finished: Sequence[Finished]) -> int:
     """Characters and log-probabilities of these choices."""
-    rows = [one.completion.tokens for one in finished if one.completion and one.completion.tokens]
+    rows = [choice.completion.tokens for choice in finished if choice.completion and choice.completion.tokens]
     numbers = sum(len(row) * (1 + len(row[0].alternatives)) for row in rows)
-    return numbers + sum(len(one.interaction.response) for one in finished)
+    return numbers + sum(len(choice.interaction.response) for choice in finished)
 
 
 async def large_answer(length: int, make: Callable[[], BaseModel]) -> Json:

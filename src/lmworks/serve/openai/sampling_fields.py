@@ -105,8 +105,8 @@ def refuse_for_assistant(body: SamplingFields, further: Mapping[str, bool]) -> N
         "typical_p": (body.typical_p or 1.0) != 1.0,
         "structured_outputs": body.structured_outputs is not None,
     }
-    for name, given in {**common, **further}.items():
-        if given:
+    for name, asked in {**common, **further}.items():
+        if asked:
             raise ApiError(
                 400,
                 f"{name} is not supported by {ASSISTANT}, which gives one answer, of sentences from the documents; "

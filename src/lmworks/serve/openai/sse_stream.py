@@ -48,18 +48,18 @@ async def while_connected(
     so that its cleaning up may wait. `abandoned` is set by a server that waits no longer.
     """
     task = asyncio.ensure_future(work)
-    left = asyncio.ensure_future(_disconnected(receive))
+    disconnected = asyncio.ensure_future(_disconnected(receive))
     ended = asyncio.ensure_future(abandoned.wait())
     try:
         timeout = seconds + _GRACE_SECONDS
-        await asyncio.wait((task, left, ended), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, disconnected, ended), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        if left.done():
+        if disconnected.done():
             raise ClientLeftError
         raise AbandonedError() if ended.done() else DeadlineError(f"not finished within {seconds:g} s")
     finally:
-        left.cancel()
+        disconnected.cancel()
         ended.cancel()
         if not task.done():
             task.cancel()
@@ -127,8 +127,8 @@ class EventStream(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await send(_body(first))
             try:
-                async for one in events:
-                    await send(_body(one))
+                async for chunk in events:
+                    await send(_body(chunk))
             except Exception as error:
                 await send(_body(event(from_exception(error).body)))
             await send({"type": "http.response.body", "body": b"", "more_body": False})

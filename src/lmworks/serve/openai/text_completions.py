@@ -56,14 +56,14 @@ async def _completion(service: Service, body: CompletionRequest, client: str) ->
     finished: dict[int, Finished] = {}
     if body.max_tokens != 0:
         async with aclosing(text.events(service)) as events:
-            async for index, one in events:
-                if isinstance(one, Finished):
-                    finished[index] = one
+            async for index, turn_event in events:
+                if isinstance(turn_event, Finished):
+                    finished[index] = turn_event
     best = text.best(finished)
-    done = [one for one in best if one is not None]
+    done = [choice for choice in best if choice is not None]
 
     def whole() -> TextCompletion:
-        choices = [text.whole(index, one) for index, one in enumerate(best)]
+        choices = [text.whole(index, choice) for index, choice in enumerate(best)]
         extra = lmworks_field_of_all(done) if done else None
         return TextCompletion(**text.head, choices=choices, usage=text.usage(finished), lmworks=extra)
 
@@ -78,12 +78,12 @@ async def _chunks(service: Service, body: CompletionRequest, client: str) -> Asy
     finished: dict[int, Finished] = {}
     if body.max_tokens != 0:
         async with aclosing(text.events(service)) as events:
-            async for index, one in events:
-                if isinstance(one, Piece) and (one.text or body.logprobs is not None):
-                    yield text.chunk(text.part(index, one.text, one.tokens))
-                if isinstance(one, Finished):
-                    finished[index] = one
-                    yield text.chunk(text.part(index, "", (), finish_reason(one)), lmworks_field(one))
+            async for index, turn_event in events:
+                if isinstance(turn_event, Piece) and (turn_event.text or body.logprobs is not None):
+                    yield text.chunk(text.part(index, turn_event.text, turn_event.tokens))
+                if isinstance(turn_event, Finished):
+                    finished[index] = turn_event
+                    yield text.chunk(text.part(index, "", (), finish_reason(turn_event)), lmworks_field(turn_event))
     if body.stream_options and body.stream_options.include_usage:
         yield event(body_fields(TextCompletion(**text.head, choices=[], usage=text.usage(finished))))
     yield DONE
@@ -93,13 +93,13 @@ async def _chunks(service: Service, body: CompletionRequest, client: str) -> Asy
 class _TextState:
     """One request in progress. Choice `index` completes prompt `index // n`, as OpenAI counts them.
 
-    Of each prompt `made` completions are made, of which the `n` best are returned.
+    Of each prompt `samples` completions are made, of which the `n` best are returned.
     """
 
     body: CompletionRequest
     prompts: list[Prompt]
     n: int
-    made: int
+    samples: int
     turns: list[Turn]
     head: dict[str, Any]
     names: TokenBytes
@@ -110,8 +110,8 @@ class _TextState:
         if service.models.named(body.model).kind in ("assistant", "router"):
             raise ApiError(400, f"{body.model} answers chats only: POST /v1/chat/completions", "model")
         worker = service.models.language(body.model)
-        made = body.best_of or body.n or 1
-        sampling_fields.check_choices(made, service.config)
+        samples = body.best_of or body.n or 1
+        sampling_fields.check_choices(samples, service.config)
         with service.active_request():
             prompts = await read_prompts(
                 worker,
@@ -124,20 +124,20 @@ class _TextState:
             )
         parameters, fields = sampling_fields.completion_parameters(body), turn_fields(body, client)
         turns = [
-            Turn(body.model, prompt_ids=one.ids, sampling=parameters, n=made, id=fresh_id(), **fields)
-            for one in prompts
+            Turn(body.model, prompt_ids=prompt.ids, sampling=parameters, n=samples, id=fresh_id(), **fields)
+            for prompt in prompts
         ]
         head = answer_head(service, f"cmpl-{turns[0].id}", body.model)
-        return cls(body, prompts, body.n or 1, made, turns, head, TokenBytes(worker.checkpoint.required_tokenizer))
+        return cls(body, prompts, body.n or 1, samples, turns, head, TokenBytes(worker.checkpoint.required_tokenizer))
 
     async def events(self, service: Service) -> AsyncGenerator[tuple[int, Piece | Finished], None]:
         """(number of what is made, event); as many prompts at a time as the model has slots for their completions."""
         sources = [service.chat(turn) for turn in self.turns]
-        at_once = max(1, service.config.slots // self.made)
+        at_once = max(1, service.config.slots // self.samples)
         async with aclosing(merged(sources, at_once)) as events:
-            async for number, one in events:
-                if isinstance(one, (Piece, Finished)):
-                    yield number * self.made + one.choice, one
+            async for number, turn_event in events:
+                if isinstance(turn_event, (Piece, Finished)):
+                    yield number * self.samples + turn_event.choice, turn_event
 
     def best(self, finished: dict[int, Finished]) -> list[Finished | None]:
         """The `n` completions of each prompt with the highest mean ln p of their tokens; None where none was made."""
@@ -145,8 +145,8 @@ class _TextState:
             return [None] * (len(self.prompts) * self.n)
         best: list[Finished | None] = []
         for prompt in range(len(self.prompts)):
-            group = [finished[prompt * self.made + choice] for choice in range(self.made)]
-            best += sorted(group, key=_mean, reverse=True)[: self.n] if self.made > self.n else group
+            group = [finished[prompt * self.samples + choice] for choice in range(self.samples)]
+            best += sorted(group, key=_mean, reverse=True)[: self.n] if self.samples > self.n else group
         return best
 
     def whole(self, index: int, finished: Finished | None) -> TextChoice:
@@ -156,11 +156,11 @@ class _TextState:
             assert echoed is not None  # the schema refuses max_tokens 0 without echo
             return echoed
         tokens = (finished.completion and finished.completion.tokens) or ()
-        made = self.part(index, finished.interaction.response, tokens, finish_reason(finished))
+        choice = self.part(index, finished.interaction.response, tokens, finish_reason(finished))
         if echoed is None:
-            return made
-        return made.model_copy(
-            update={"text": echoed.text + made.text, "logprobs": _joined(echoed.logprobs, made.logprobs)}
+            return choice
+        return choice.model_copy(
+            update={"text": echoed.text + choice.text, "logprobs": _joined(echoed.logprobs, choice.logprobs)}
         )
 
     def echoed(self, index: int, reason: FinishReason | None) -> TextChoice:
@@ -178,9 +178,9 @@ class _TextState:
 
     def usage(self, finished: dict[int, Finished]) -> Usage:
         if finished:
-            groups = [[finished[p * self.made + c] for c in range(self.made)] for p in range(len(self.prompts))]
+            groups = [[finished[p * self.samples + c] for c in range(self.samples)] for p in range(len(self.prompts))]
             return usage(groups)
-        prompt = sum(len(one.ids) for one in self.prompts)
+        prompt = sum(len(prompt.ids) for prompt in self.prompts)
         return token_usage(prompt, 0)
 
     def _writer(self, index: int) -> TextLogprobsWriter:

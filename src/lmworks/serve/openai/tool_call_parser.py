@@ -127,11 +127,11 @@ class ToolCallParser:
 
     def _text(self) -> Iterator[CompletionPart]:
         assert self._form is not None
-        text, found, _ = self._rest.partition(self._form.marker)
+        text, marker, _ = self._rest.partition(self._form.marker)
         if self._form.marker[0] != "{" and (block := _code_block_start(text)) < len(text):
             text = text[:block].rstrip()
             self._rest, self._state = self._rest[len(text) :], self._code_block
-        elif found:
+        elif marker:
             self._rest, self._state = self._rest[len(text) :], self._name
             text = text.rstrip()
         else:
@@ -178,8 +178,8 @@ class ToolCallParser:
 
     def _name(self) -> Iterator[CompletionPart]:
         assert self._form is not None
-        name, found, rest = self._rest[len(self._lead) :].partition(self._form.between)
-        if found:
+        name, between, rest = self._rest[len(self._lead) :].partition(self._form.between)
+        if between:
             self._rest, self._state = rest, self._arguments
             self._number += 1
             self._scan = _ObjectScan()
@@ -196,8 +196,8 @@ class ToolCallParser:
     def _gap(self) -> Iterator[CompletionPart]:
         """The text between two calls."""
         assert self._form is not None
-        _, found, rest = self._rest.partition(f"{self._form.separator or ''}{self._form.before}")
-        if found:
+        _, separator, rest = self._rest.partition(f"{self._form.separator or ''}{self._form.before}")
+        if separator:
             self._rest, self._state, self._lead = rest, self._name, ""
         return
         yield
@@ -212,7 +212,7 @@ class _ObjectScan:
 
     def length(self, text: str) -> int:
         """The number of these characters that belong to the object."""
-        for place, character in enumerate(text):
+        for index, character in enumerate(text):
             if self._escaped:
                 self._escaped = False
             elif self._quoted:
@@ -225,7 +225,7 @@ class _ObjectScan:
                 self._depth -= 1
                 if self._depth == 0:
                     self.complete = True
-                    return place + 1
+                    return index + 1
         return len(text)
 
 

@@ -164,12 +164,12 @@ async def _leading_to(
     if parent is None or any(turn.id == parent for turn in turns):
         return turns[-SHOWN_TURNS:]
     try:
-        found = await service.read_log(lambda log: log.get(parent))
+        parent_turn = await service.read_log(lambda log: log.get(parent))
     except KeyError:
         return turns
-    if found.conversation != conversation:
+    if parent_turn.conversation != conversation:
         return turns
-    return [*await _turns(service, conversation, (found.time, found.id)), found][-SHOWN_TURNS:]
+    return [*await _turns(service, conversation, (parent_turn.time, parent_turn.id)), parent_turn][-SHOWN_TURNS:]
 
 
 def _introduction(service: Service, names: Sequence[str]) -> str:
@@ -179,9 +179,9 @@ def _introduction(service: Service, names: Sequence[str]) -> str:
     if ASSISTANT not in names:
         return "No documents are indexed here: answers come from a language model alone, and are not checked."
     described = service.current.description.rstrip(".") if service.current else ""
-    said = "written by a language model and verified" if service.grounding.writes else "quoted word for word"
+    manner = "written by a language model and verified" if service.grounding.writes else "quoted word for word"
     return (
-        f"{described}{'. ' if described else ''}Every sentence is {said}, and shows where it stands. "
+        f"{described}{'. ' if described else ''}Every sentence is {manner}, and shows where it stands. "
         "Where none seems right enough, it says so and shows the nearest passages."
     )
 
@@ -219,12 +219,12 @@ def _answered_well(folder: Path) -> tuple[str, ...]:
     and of these the surest."""
     if not (folder / ITEMS).is_file():
         return ()  # of a build by an older version
-    results = [one for one in read_results(folder)[0] if one.task in GROUPS]
+    results = [result for result in read_results(folder)[0] if result.task in GROUPS]
     asked: dict[str, str] = {}
-    for one in sorted(results, key=lambda one: (GROUPS.index(one.task), -(one.response.confidence or 0.0))):
-        question, cited = str(one.item.prompt), one.response.citations
-        shown = bool(cited) and all(is_right(span, one.item.gold) for span in cited)
-        if shown and not one.item.fields["withheld"] and len(question) <= LONGEST_EXAMPLE:
+    for result in sorted(results, key=lambda result: (GROUPS.index(result.task), -(result.response.confidence or 0.0))):
+        question, cited = str(result.item.prompt), result.response.citations
+        shown = bool(cited) and all(is_right(span, result.item.gold) for span in cited)
+        if shown and not result.item.fields["withheld"] and len(question) <= LONGEST_EXAMPLE:
             asked.setdefault(cited[0].document, question)
     return tuple(asked.values())[:3]
 

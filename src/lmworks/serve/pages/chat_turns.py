@@ -28,7 +28,7 @@ LONGEST_ANSWER = 20_000  # characters; the log has all
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A passage in its context. `found`: the index still holds the document, so that it can be opened."""
+    """A passage in its context. `present`: the index still holds the document, so that it can be opened."""
 
     document: str
     start: int
@@ -38,7 +38,7 @@ class Source:
     before: str
     quote: str
     after: str
-    found: bool
+    present: bool
     code: bool
 
 
@@ -68,7 +68,7 @@ class TurnView:
     @property
     def written(self) -> bool:
         """Whether a language model wrote the answer."""
-        return any(one.origin == "generated" for one in self.interaction.citations)
+        return any(citation.origin == "generated" for citation in self.interaction.citations)
 
     @property
     def removed(self) -> tuple[Verdict, ...]:
@@ -86,25 +86,25 @@ class TurnView:
     @property
     def plain(self) -> str:
         """The answer for the clipboard, with its sources below."""
-        sources = "\n".join(f"[{number}] {one.uri}" for number, one in enumerate(self.interaction.citations, start=1))
+        sources = "\n".join(f"[{n}] {citation.uri}" for n, citation in enumerate(self.interaction.citations, start=1))
         return f"{self.interaction.response}\n\n{sources}" if sources else self.interaction.response
 
 
 def newest_thumb(feedback: Sequence[Feedback]) -> Feedback | None:
     """The newest thumb, unless it took an earlier one back."""
-    newest = max((one for one in feedback if one.kind == "thumbs"), key=lambda one: one.time, default=None)
+    newest = max((event for event in feedback if event.kind == "thumbs"), key=lambda event: event.time, default=None)
     return newest if newest and newest.value else None
 
 
 async def view_turns(service: Service, interactions: Sequence[Interaction]) -> list[TurnView]:
     """Interactions with the documents that they cite; a document that is gone is shown by what the log kept of it."""
-    passages = {one.id: _passages(one) for one in interactions}
-    wanted = {span.document for found in passages.values() for span, _, _ in found}
-    wanted |= {verdict.evidence.document for one in interactions for verdict in one.verdicts[:SHOWN]}
-    documents = await cited_documents(service, wanted)
+    passages = {interaction.id: _passages(interaction) for interaction in interactions}
+    hashes = {span.document for shown in passages.values() for span, _, _ in shown}
+    hashes |= {verdict.evidence.document for interaction in interactions for verdict in interaction.verdicts[:SHOWN]}
+    documents = await cited_documents(service, hashes)
     calibration = calibrated(service)
     return await asyncio.to_thread(
-        lambda: [_view(one, passages[one.id], documents, calibration) for one in interactions]
+        lambda: [_view(interaction, passages[interaction.id], documents, calibration) for interaction in interactions]
     )
 
 
@@ -155,8 +155,8 @@ def _passages(interaction: Interaction) -> list[tuple[Span, str, str]]:
     """Span, uri and recorded text of what is shown next to an answer: its citations, or what was nearest."""
     if interaction.abstained:
         nearest = nearest_passages(interaction.retrieved, interaction.verdicts)
-        return [(one.span, one.uri, one.text) for one in nearest]
-    return [(one.evidence, one.uri, _evidence(one, interaction.retrieved)) for one in interaction.citations]
+        return [(passage.span, passage.uri, passage.text) for passage in nearest]
+    return [(claim.evidence, claim.uri, _evidence(claim, interaction.retrieved)) for claim in interaction.citations]
 
 
 def _evidence(verdict: Verdict, passages: Sequence[Retrieved]) -> str:
@@ -164,8 +164,8 @@ def _evidence(verdict: Verdict, passages: Sequence[Retrieved]) -> str:
     if verdict.origin == "quoted":
         return verdict.text
     start, end = verdict.evidence.start, verdict.evidence.end
-    held = (one for one in passages if one.span.overlap(verdict.evidence))
-    return next((one.text[start - one.span.start : end - one.span.start] for one in held), "")
+    held = (passage for passage in passages if passage.span.overlap(verdict.evidence))
+    return next((passage.text[start - passage.span.start : end - passage.span.start] for passage in held), "")
 
 
 def _view(
@@ -186,7 +186,7 @@ def _view(
             _source(*passage, documents.get(passage[0].document), code=code.get(number, ""))
             for number, passage in enumerate(passages, start=1)
         ),
-        weighed=tuple(rendered_quote(one.text, one.evidence, documents) for one in interaction.verdicts[:SHOWN]),
+        weighed=tuple(rendered_quote(claim.text, claim.evidence, documents) for claim in interaction.verdicts[:SHOWN]),
         threshold=decided.threshold if decided else None,
         certainty=decided.certainty if decided else None,
     )
@@ -196,8 +196,8 @@ def _source(span: Span, uri: str, recorded: str, document: Document | None, *, c
     """`code` is the citation as the answer shows it where it is code, else ""."""
     if document is None or span.end > len(document.text):
         quote = shortened(code or flowing(recorded), LONGEST_QUOTE)
-        place = span.document, span.start, span.end, uri, file_name(uri)
-        return Source(*place, "", quote, "", found=False, code=bool(code))
+        fields = span.document, span.start, span.end, uri, file_name(uri)
+        return Source(*fields, "", quote, "", present=False, code=bool(code))
     text = document.text
     paragraph = text.rfind("\n\n", 0, span.start) + 1
     stop = text.find("\n\n", span.end)
@@ -216,7 +216,7 @@ def _source(span: Span, uri: str, recorded: str, document: Document | None, *, c
         before="" if code else before,
         quote=shortened(code or flowing(rendered(document, span.start, span.end)), LONGEST_QUOTE),
         after="" if code else after,
-        found=True,
+        present=True,
         code=bool(code),
     )
 

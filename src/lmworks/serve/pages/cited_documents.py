@@ -12,13 +12,13 @@ async def cited_documents(service: Service, hashes: Collection[str]) -> dict[str
     """The documents of these hashes that the index still holds."""
 
     def read(index: Index) -> dict[str, Document]:
-        found: dict[str, Document] = {}
+        documents: dict[str, Document] = {}
         for document in hashes:
             try:
-                found[document] = index.document(document)
+                documents[document] = index.document(document)
             except KeyError:  # built again without it since
                 continue
-        return found
+        return documents
 
     return await service.read_index(read) if hashes and service.state == "ready" else {}
 

@@ -63,9 +63,9 @@ def router(service: Service) -> APIRouter:
     @routes.get("/compare/results")
     async def results() -> Response:
         votes, unreadable = await asyncio.to_thread(read_votes, file)
-        found = await asyncio.to_thread(summary, votes)
-        context = {"total": len(votes), "decided": sum(vote.preference is not None for vote in votes), "found": found}
-        return page(service, "votes.html", tables=found.tables, unreadable=unreadable, **context)
+        report = await asyncio.to_thread(summary, votes)
+        context = {"total": len(votes), "decided": sum(vote.preference is not None for vote in votes), "found": report}
+        return page(service, "votes.html", tables=report.tables, unreadable=unreadable, **context)
 
     @routes.get("/compare/preferences.jsonl")
     async def export() -> Response:
@@ -79,33 +79,33 @@ def router(service: Service) -> APIRouter:
             pairs = await _pairs(service, kind, first, second)
         except (LookupError, ValueError, OSError) as error:
             return error_page(service, 404, "These cannot be compared", str(error), "/compare", "Compare")
-        annotator, ids = annotator_of(request, by), {one.id: one for one in pairs}
+        annotator, ids = annotator_of(request, by), {pair.id: pair for pair in pairs}
         votes, _ = await asyncio.to_thread(read_votes, file)
-        mine = [vote for vote in votes if vote.provenance.annotator == annotator and vote.id in ids]
-        left = sorted(set(ids) - {vote.id for vote in mine})
+        cast = [vote for vote in votes if vote.provenance.annotator == annotator and vote.id in ids]
+        left = sorted(set(ids) - {vote.id for vote in cast})
         shown = ids[next((pair for pair in left if pair >= at), left[0])] if left else None
-        context = {"address": request.url.path, "by": by, "total": len(pairs), "voted": len(mine), "shown": shown}
+        context = {"address": request.url.path, "by": by, "total": len(pairs), "voted": len(cast), "shown": shown}
         if shown:
             sides = [shown.completions[number] for number in order_shown(shown, annotator)]
             context["sides"] = list(zip(("Left", "Right"), sides, strict=True))
         # Only when nothing is left to vote on may the names be seen.
-        tables = () if left or not mine else (await asyncio.to_thread(summary, mine)).tables
-        latest = mine[-1].id if mine else ""
+        tables = () if left or not cast else (await asyncio.to_thread(summary, cast)).tables
+        latest = cast[-1].id if cast else ""
         return page(service, "compare.html", tables=tables, latest=latest, **context)
 
     @routes.post("/compare/{kind}/{first}/{second}")
     async def vote(request: Request, kind: str, first: str, second: str) -> Response:
         try:
             fields = await read_form(request)
-            pairs = [one for one in await _pairs(service, kind, first, second) if one.id == fields.get("pair")]
+            pairs = [pair for pair in await _pairs(service, kind, first, second) if pair.id == fields.get("pair")]
             if not pairs:
                 raise LookupError("this pair is not there any more; load the page again")
-            made = _voted(pairs[0], fields, annotator_of(request, fields.get("by", "")))
+            voted = _voted(pairs[0], fields, annotator_of(request, fields.get("by", "")))
         except (LookupError, OSError, ValueError) as error:
             status = 400 if isinstance(error, ValueError) else 404
             return error_page(service, status, "This vote cannot be kept", str(error), "/compare", "Compare")
-        await asyncio.to_thread(append_row, file, made)
-        return _redirect(kind, first, second, by=fields.get("by", ""), at=made.id)
+        await asyncio.to_thread(append_row, file, voted)
+        return _redirect(kind, first, second, by=fields.get("by", ""), at=voted.id)
 
     return routes
 
@@ -157,13 +157,13 @@ async def _pairs(service: Service, kind: str, *names: str) -> list[Vote]:
 
 def _asked_pair(log: Reader, first: str, second: str) -> Vote:
     try:
-        one, two = log.get(first), log.get(second)
+        a, b = log.get(first), log.get(second)
     except KeyError as error:
         raise LookupError(f"the log holds no interaction {error.args[0]}") from None
-    question, texts, systems = question_of(one.messages), (one.response, two.response), (_system(one), _system(two))
-    if not question or question != question_of(two.messages) or systems[0] == systems[1] or not any(texts):
+    question, texts, systems = question_of(a.messages), (a.response, b.response), (_system(a), _system(b))
+    if not question or question != question_of(b.messages) or systems[0] == systems[1] or not any(texts):
         raise LookupError("these are not answers of two systems to one question, or the log keeps no texts of them")
-    return Vote(question, texts, systems, provenance=Provenance(f"interactions {one.id} and {two.id}"))
+    return Vote(question, texts, systems, provenance=Provenance(f"interactions {a.id} and {b.id}"))
 
 
 def _system(interaction: Interaction) -> str:
@@ -174,7 +174,7 @@ def _system(interaction: Interaction) -> str:
 async def _ask(service: Service, fields: Mapping[str, str]) -> list[str]:
     """Ask two systems one question, and log what they answer; the ids. Errors as of `Service.chat`."""
     question = fields.get("question", "").strip()
-    systems = [(fields.get(one, ""), float(fields.get(f"{one}_temperature") or 0)) for one in ("first", "second")]
+    systems = [(fields.get(side, ""), float(fields.get(f"{side}_temperature") or 0)) for side in ("first", "second")]
     if not question or systems[0] == systems[1]:
         raise ValueError("ask a question, and two systems or one at two temperatures")
 

@@ -81,23 +81,23 @@ def open_document(index: Index, document_hash: str) -> Opened:
     """The document with this text; KeyError when the index holds none."""
     document = index.document(document_hash)
     uris = tuple(uri for uri in index.uris(document_hash) if uri != document.uri)[:100]
-    chunks = tuple(ChunkRange(number, *place) for number, place in enumerate(index.ranges(document.uri), start=1))
+    chunks = tuple(ChunkRange(number, *span) for number, span in enumerate(index.ranges(document.uri), start=1))
     return Opened(document, chunks, uris)
 
 
 def matching(listed: Sequence[Entry], words: str) -> tuple[Entry, ...]:
     """The documents whose name or title holds every one of the words, without regard to case."""
-    wanted = words.casefold().split()
-    return tuple(e for e in listed if all(word in f"{e.uri} {e.title}".casefold() for word in wanted))
+    terms = words.casefold().split()
+    return tuple(e for e in listed if all(word in f"{e.uri} {e.title}".casefold() for word in terms))
 
 
 def alike(listed: Sequence[Entry], words: str) -> tuple[Entry, ...]:
     """The documents with a word of their name or title that begins like one of these, those with most of them first."""
-    wanted = [word for word in re.findall(r"\w+", words.casefold()) if word not in STOP_WORDS and len(word) > 1]
+    terms = [word for word in re.findall(r"\w+", words.casefold()) if word not in STOP_WORDS and len(word) > 1]
     scored: list[tuple[int, Entry]] = []
     for entry in listed:
-        own = re.findall(r"[^\W_]+", f"{entry.uri} {entry.title}".casefold())
-        score = sum(any(mine.startswith(word) for mine in own) for word in wanted)
+        entry_words = re.findall(r"[^\W_]+", f"{entry.uri} {entry.title}".casefold())
+        score = sum(any(entry_word.startswith(word) for entry_word in entry_words) for word in terms)
         if score:
             scored.append((score, entry))
     return tuple(entry for _, entry in sorted(scored, key=lambda pair: (-pair[0], len(pair[1].uri), pair[1].uri)))
@@ -149,10 +149,10 @@ class FoundPassage:
 
 def find_passages(index: Index, question: str, encoder: Encoder) -> tuple[FoundPassage, ...]:
     """The best passages for a question, best first."""
-    found = search(index, question, encoder, SEARCH)
+    ranked = search(index, question, encoder, SEARCH)
     document = lru_cache(maxsize=8)(index.document)
     return tuple(
-        _shown(rank, passage, document(passage.span.document), question) for rank, passage in enumerate(found, start=1)
+        _shown(rank, passage, document(passage.span.document), question) for rank, passage in enumerate(ranked, start=1)
     )
 
 
@@ -174,8 +174,8 @@ def _shown(rank: int, passage: Retrieved, document: Document, question: str) -> 
 def excerpt(text: str, question: str, length: int = EXCERPT) -> tuple[ExcerptRun, ...]:
     """About `length` characters around the first word that the question has too, those words marked."""
     words = [w for w in re.findall(r"\w+", question.casefold()) if w not in STOP_WORDS]
-    wanted = re.compile(r"\b(?:" + "|".join(map(re.escape, words)) + r")\w*", re.IGNORECASE) if words else None
-    first = wanted.search(text) if wanted else None
+    pattern = re.compile(r"\b(?:" + "|".join(map(re.escape, words)) + r")\w*", re.IGNORECASE) if words else None
+    first = pattern.search(text) if pattern else None
     begin = max(0, first.start() - length // 3) if first and first.start() > length * 2 // 3 else 0
     if begin:
         begin = text.rfind(" ", 0, begin) + 1
@@ -184,7 +184,7 @@ def excerpt(text: str, question: str, length: int = EXCERPT) -> tuple[ExcerptRun
         end = max(text.rfind(" ", begin, end), begin + length // 2)
     result = [ExcerptRun("… ", False)] if begin else []
     done = begin
-    for match in wanted.finditer(text, begin, end) if wanted else ():
+    for match in pattern.finditer(text, begin, end) if pattern else ():
         if done < match.start():
             result.append(ExcerptRun(text[done : match.start()], False))
         result.append(ExcerptRun(match[0], True))

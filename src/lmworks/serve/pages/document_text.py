@@ -75,10 +75,10 @@ def passage(length: int, start: str | None, end: str | None) -> Passage | None:
         return None
     if not start or not end:
         raise ValueError("a passage needs both start and end")
-    place = Passage(whole_number(start, 0, "start", length), whole_number(end, 0, "end", length))
-    if place.start > place.end:
-        raise ValueError(f"a passage begins before its end, got [{place.start:,}, {place.end:,})")
-    return place
+    cited = Passage(whole_number(start, 0, "start", length), whole_number(end, 0, "end", length))
+    if cited.start > cited.end:
+        raise ValueError(f"a passage begins before its end, got [{cited.start:,}, {cited.end:,})")
+    return cited
 
 
 def window(text: str, chunks: Sequence[ChunkRange], cited: Passage | None, at: int | None = None) -> Window:
@@ -123,12 +123,12 @@ def segments(
     inside = [chunk for chunk in chunks if chunk.end > begin and chunk.start < stop]
     borders = {begin, stop}
     for low, high in ((c.start, c.end) for c in [*inside, *([cited] if cited else [])]):
-        borders |= {place for place in (low, high) if begin < place < stop}
-    places = sorted(borders)
+        borders |= {border for border in (low, high) if begin < border < stop}
+    cuts = sorted(borders)
     result: list[Segment] = []
     waiting = iter(inside)
     chunk = next(waiting, None)
-    for low, high in pairwise(places):
+    for low, high in pairwise(cuts):
         while chunk is not None and chunk.end <= low:
             chunk = next(waiting, None)
         owner = chunk if chunk is not None and chunk.start <= low else None

@@ -84,8 +84,8 @@ class DocumentView:
 
 def link(**query: str | int) -> str:
     """The address of the list with these settings; what is at its default is left out."""
-    given = {name: value for name, value in query.items() if value not in ("", 0, 1)}
-    return f"/documents?{urlencode(given)}" if given else "/documents"
+    changed = {name: value for name, value in query.items() if value not in ("", 0, 1)}
+    return f"/documents?{urlencode(changed)}" if changed else "/documents"
 
 
 def listing(entries: Sequence[Entry], q: str, sort: str, page: int) -> Listing:
@@ -101,11 +101,11 @@ def listing(entries: Sequence[Entry], q: str, sort: str, page: int) -> Listing:
 
 def _column(name: str, sort: str, settings: dict[str, str]) -> Column:
     counted = name in ("chunks", "tokens")
-    wanted = f"-{name}" if counted else name
-    if sort == wanted:
-        wanted = name if counted else f"-{name}"
+    next_sort = f"-{name}" if counted else name
+    if sort == next_sort:
+        next_sort = name if counted else f"-{name}"
     state = "none" if sort.removeprefix("-") != name else "descending" if sort.startswith("-") else "ascending"
-    return Column(name, name, link(**settings | {"sort": "" if wanted == "name" else wanted}), state)
+    return Column(name, name, link(**settings | {"sort": "" if next_sort == "name" else next_sort}), state)
 
 
 def pages(total: int, page: int, size: int, settings: dict[str, str]) -> Pages:
@@ -127,8 +127,8 @@ def document_view(opened: Opened, cited: Passage | None, at: int | None) -> Docu
     document = opened.document
     shown = document_text.window(document.text, opened.chunks, cited, at)
     headings = [
-        replace(one, title=rendered_title(one.title, document.extractor))
-        for one in document_text.outline(opened.chunks)
+        replace(heading, title=rendered_title(heading.title, document.extractor))
+        for heading in document_text.outline(opened.chunks)
     ]
     return DocumentView(
         document=document,
@@ -174,8 +174,8 @@ async def _reasons(service: Service) -> tuple[Reason, ...]:
         return ()
     uses = service.current.uses
     folders = [service.workspace / f for name, f in service.current.stages.items() if uses[name] == "corpus.read"]
-    found = await asyncio.gather(*(asyncio.to_thread(document_list.left_out, folder) for folder in folders))
-    return tuple(reason for reasons in found for reason in reasons)
+    by_folder = await asyncio.gather(*(asyncio.to_thread(document_list.left_out, folder) for folder in folders))
+    return tuple(reason for reasons in by_folder for reason in reasons)
 
 
 def _search(service: Service, index: Index, q: str) -> tuple[FoundPassage, ...]:
@@ -248,9 +248,9 @@ async def _passages_page(
 ) -> HTMLResponse:
     if sort not in ("relevance", "document"):
         raise ValueError(f"passages are sorted by relevance or document; got {sort[:40]!r}")
-    found = in_order(await service.read_index(lambda index: _search(service, index, q)), sort)
+    passages = in_order(await service.read_index(lambda index: _search(service, index, q)), sort)
     settings = {"q": q, "sort": "" if sort == "relevance" else sort}
-    shown = found[(page - 1) * PASSAGES_ON_A_PAGE : page * PASSAGES_ON_A_PAGE]
+    shown = passages[(page - 1) * PASSAGES_ON_A_PAGE : page * PASSAGES_ON_A_PAGE]
     return page_templates.page(
         service,
         "documents.html",
@@ -259,7 +259,7 @@ async def _passages_page(
         found=shown,
         named=document_list.alike(entries, q),
         sort=sort,
-        pages=pages(len(found), page, PASSAGES_ON_A_PAGE, settings),
+        pages=pages(len(passages), page, PASSAGES_ON_A_PAGE, settings),
         other_order=link(q=q, sort="document" if sort == "relevance" else ""),
         by_name=link(q=q, by="name"),
     )

@@ -31,7 +31,7 @@ def router(service: Service) -> APIRouter:
             chosen = signal or (rows[0].signal if rows else "")
             series = read_rows(reader, chosen, (newest or 0.0) - _DAYS * DAY)
             here = next((row for row in rows if row.signal == chosen), None)
-            ids = [*here.examples[:10], *(one for each in here.clusters for one in each.examples)] if here else []
+            ids = [*here.examples[:10], *(id_ for cluster in here.clusters for id_ in cluster.examples)] if here else []
             return rows, series, questions(reader, ids)
 
         rows, series, texts = await service.read_log(read)
@@ -44,46 +44,46 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/alarms")
     async def alarms() -> Response:
-        found = await service.read_log(alerts.read_alerts)
+        rows = await service.read_log(alerts.read_alerts)
         muted = await service.read_log(lambda reader: alerts.muted_rules(reader, time.time()))
-        context = {"found": found, "muted": muted, "sentence": alerts.sentence}
+        context = {"found": rows, "muted": muted, "sentence": alerts.sentence}
         return page(service, "alarms.html", active="alarms", **context)
 
     @routes.get("/alarms/{identifier}")
     async def alarm(identifier: str, sent: int = -1) -> Response:
-        found = await service.read_log(lambda reader: alerts.read_alerts(reader, "id = ?", [identifier]))
-        if not found:
+        rows = await service.read_log(lambda reader: alerts.read_alerts(reader, "id = ?", [identifier]))
+        if not rows:
             return error_page(service, 404, "No such alarm", f"There is none {identifier[:80]}.", "/alarms", "Alarms")
-        ids = found[0].evidence.get("examples", [])
-        clusters = [one for each in found[0].evidence.get("clusters", ()) for one in each["examples"]]
+        ids = rows[0].evidence.get("examples", [])
+        clusters = [id_ for cluster in rows[0].evidence.get("clusters", ()) for id_ in cluster["examples"]]
         texts = await service.read_log(lambda reader: questions(reader, [*ids[:_SENT], *clusters]))
         series: list[SignalRow] = []
-        if found[0].rule == "drift":
-            since = found[0].time - _DAYS * DAY
-            series = await service.read_log(lambda reader: read_rows(reader, found[0].signal, since))
+        if rows[0].rule == "drift":
+            since = rows[0].time - _DAYS * DAY
+            series = await service.read_log(lambda reader: read_rows(reader, rows[0].signal, since))
         return page(
-            service, "alarm.html", active="alarms", alert=found[0], texts=texts, plot=_plot(series), sent=sent,
-            said=alerts.sentence(found[0]), most=sum(one in texts for one in ids[:_SENT]),
+            service, "alarm.html", active="alarms", alert=rows[0], texts=texts, plot=_plot(series), sent=sent,
+            said=alerts.sentence(rows[0]), most=sum(id_ in texts for id_ in ids[:_SENT]),
         )  # fmt: skip
 
     @routes.post("/alarms/{identifier}")
     async def act(identifier: str, request: Request) -> Response:
         """`action` is "review" or "mute", the latter for `hours`."""
-        found = await service.read_log(lambda reader: alerts.read_alerts(reader, "id = ?", [identifier]))
+        rows = await service.read_log(lambda reader: alerts.read_alerts(reader, "id = ?", [identifier]))
         try:
             fields = await read_form(request)
-            if not found:
+            if not rows:
                 raise ValueError("there is no such alarm any more")
             if fields.get("action") == "review":
-                ids = found[0].evidence.get("examples", [])[:_SENT]
+                ids = rows[0].evidence.get("examples", [])[:_SENT]
                 ids = [*await service.read_log(lambda reader: questions(reader, ids))]  # that the log still has
-                count = await asyncio.to_thread(enqueue, service.log, ids, f"alarm:{found[0].rule}", time.time())
+                count = await asyncio.to_thread(enqueue, service.log, ids, f"alarm:{rows[0].rule}", time.time())
                 return RedirectResponse(f"/alarms/{segment(identifier)}?sent={count}", 303)
             hours = fields.get("hours", "24")
             if fields.get("action") != "mute" or not hours.isdigit() or not 0 < int(hours) <= 24 * 90:
                 raise ValueError("an alarm is sent to review, or muted for 1 to 2160 hours")
             until, note = time.time() + 3600 * int(hours), bounded(fields.get("note", "").strip())
-            await asyncio.to_thread(alerts.mute, service.log, found[0].rule, until, time.time(), note)
+            await asyncio.to_thread(alerts.mute, service.log, rows[0].rule, until, time.time(), note)
         except ValueError as error:
             return error_page(service, 400, "This cannot be done", str(error), "/alarms", "Alarms")
         return RedirectResponse("/alarms", 303)
@@ -93,8 +93,8 @@ def router(service: Service) -> APIRouter:
 
 def questions(reader: Reader, ids: Sequence[str]) -> dict[str, str]:
     """The questions of these interactions that the log still has."""
-    places = ", ".join("?" * len(ids))
-    return dict(reader.rows("interactions", "id, question", f"id IN ({places})", ids)) if ids else {}
+    placeholders = ", ".join("?" * len(ids))
+    return dict(reader.rows("interactions", "id, question", f"id IN ({placeholders})", ids)) if ids else {}
 
 
 def _plot(series: Sequence[SignalRow]) -> str:

@@ -59,7 +59,7 @@ def read_reports(workspace: Path, current: Current) -> tuple[StageReport[Section
         rows = json.loads(path.read_text("utf-8")) if path.is_file() else []
         sections = tuple(from_mapping(Section, row, [str(path)]) for row in rows)
         reports.append(StageReport(name, current.uses[name], manifest.started, manifest.seconds, sections))
-    return tuple(sorted(reports, key=lambda one: one.use != "ground.evaluate"))
+    return tuple(sorted(reports, key=lambda report: report.use != "ground.evaluate"))
 
 
 def stage_views(reports: Sequence[StageReport[Section]]) -> tuple[StageReport[SectionView], ...]:
@@ -94,9 +94,9 @@ def stage_views(reports: Sequence[StageReport[Section]]) -> tuple[StageReport[Se
 def figure(reports: Sequence[StageReport[Section]], stage: str, number: int) -> str:
     """The SVG of a figure of a stage, counted from 0 over its sections and their folds; LookupError when there is
     none."""
-    for one in reports:
-        figures = [figure.svg for section in one.sections for part in _parts(section) for figure in part.figures]
-        if one.stage == stage and number < len(figures):
+    for report in reports:
+        figures = [figure.svg for section in report.sections for part in _parts(section) for figure in part.figures]
+        if report.stage == stage and number < len(figures):
             return figures[number]
     raise LookupError(f"no figure {number} of {stage}")
 

@@ -25,12 +25,12 @@ def router(service: Service) -> APIRouter:
 
     async def current(state: ExperimentState) -> Result | None:
         """The newest read-out, read again in the background where it is old: a million rows hold no page up."""
-        name, found = state.experiment.name, last.get(state.experiment.name)
+        name, known = state.experiment.name, last.get(state.experiment.name)
 
         async def read() -> None:
             last[name] = await service.read_log(lambda reader: read_out(reader, state.experiment, time.time()))
 
-        if name not in reading or (reading[name].done() and (not found or time.time() - found.time > _FRESH)):
+        if name not in reading or (reading[name].done() and (not known or time.time() - known.time > _FRESH)):
             reading[name] = asyncio.create_task(read())
         done, _ = await asyncio.wait({reading[name]}, timeout=_PATIENCE)
         for task in done:
@@ -48,11 +48,11 @@ def router(service: Service) -> APIRouter:
             state = await service.read_log(lambda reader: read_state(reader, name))
         except LookupError as error:
             return error_page(service, 404, "No such experiment", str(error), "/experiments", "Experiments")
-        found = await current(state)
-        plots = [] if found is None else [(one, _plot(one)) for one in found.effects]
-        headers = {"Refresh": "2"} if found is None else {}
+        result = await current(state)
+        plots = [] if result is None else [(effect, _plot(effect)) for effect in result.effects]
+        headers = {"Refresh": "2"} if result is None else {}
         return page(
-            service, "experiment.html", 200, headers, active="experiments", state=state, found=found, plots=plots
+            service, "experiment.html", 200, headers, active="experiments", state=state, found=result, plots=plots
         )
 
     @routes.post("/experiments/{name}")

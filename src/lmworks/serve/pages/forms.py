@@ -39,7 +39,7 @@ def thumbs(interaction: str, fields: dict[str, str]) -> Feedback:
     value: dict[str, Literal["up", "down"] | None] = {"up": "up", "down": "down", "": None}
     if fields.get("value") not in value:
         raise ValueError(f"value must be up, down or empty, got {fields.get('value')!r}")
-    reason = ": ".join(part for part in (fields.get("reason", "").strip(), fields.get("text", "").strip()) if part)
+    reason = ": ".join(text for text in (fields.get("reason", "").strip(), fields.get("text", "").strip()) if text)
     return Feedback(interaction, time.time(), "thumbs", value[fields["value"]], bounded(reason))
 
 

@@ -77,7 +77,7 @@ def interaction_view(
     renderer = _renderer(checkpoint, interaction)
     parts = prompt_parts(prompt, interaction.messages, renderer, interaction.prompt_parts)
     tokens, note = _tokens(interaction, checkpoint)
-    citations = tuple(_sentence(one, documents, number) for number, one in enumerate(interaction.citations, start=1))
+    citations = tuple(_sentence(citation, documents, n) for n, citation in enumerate(interaction.citations, start=1))
     return InteractionView(
         interaction=interaction,
         question=interaction.messages[-1].content[:LONG] if interaction.messages else "",
@@ -86,8 +86,8 @@ def interaction_view(
         answer=answer_parts(shown, interaction.citations, documents) if citations else (Part(shown),) if shown else (),
         left_out=max(0, len(interaction.response) - LONG),
         citations=citations,
-        verdicts=tuple(_sentence(one, documents) for one in interaction.verdicts),
-        passages=tuple(_passage(one, documents) for one in interaction.retrieved),
+        verdicts=tuple(_sentence(verdict, documents) for verdict in interaction.verdicts),
+        passages=tuple(_passage(passage, documents) for passage in interaction.retrieved),
         waterfall=waterfall(interaction.timings),
         prompt=_first(parts, LONG),
         prompt_left_out=max(0, len(prompt) - LONG),
@@ -96,7 +96,7 @@ def interaction_view(
         parameters=_parameters(interaction),
         lineage=tuple(interaction.lineage.items()),
         thumb=newest_thumb(interaction.feedback),
-        notes=tuple(one for one in interaction.feedback if one.kind == "note"),
+        notes=tuple(note for note in interaction.feedback if note.kind == "note"),
         json=as_json(interaction),
     )
 
@@ -134,8 +134,8 @@ def _tokens(interaction: Interaction, checkpoint: Checkpoint | None) -> tuple[Sh
     def decode(ids: Sequence[int]) -> str:
         return checkpoint.required_tokenizer.decode(ids, skip_special=False)
 
-    found = shaded(interaction.token_ids, interaction.token_log_probabilities, decode)
-    return found, "" if found else "The log does not hold one probability for each token of this answer."
+    text = shaded(interaction.token_ids, interaction.token_log_probabilities, decode)
+    return text, "" if text else "The log does not hold one probability for each token of this answer."
 
 
 def _sentence(verdict: Verdict, documents: Mapping[str, Document], number: int | None = None) -> Evidence:
@@ -192,14 +192,14 @@ def router(service: Service) -> APIRouter:
     @routes.get("/log/{identifier}")
     async def one(identifier: str, filter: str = "") -> HTMLResponse:  # noqa: A002
         try:
-            found = await service.read_log(lambda reader: reader.get(identifier))
+            logged = await service.read_log(lambda reader: reader.get(identifier))
         except KeyError:
             text = f"The log holds no interaction {identifier[:40]}. It may have been deleted after its retention time."
             return page_templates.error_page(service, 404, "No such interaction", text, "/log")
-        before, after = await service.read_log(lambda reader: reader.neighbours(found))
-        cited = {one.evidence.document for one in found.verdicts} | {one.span.document for one in found.retrieved}
+        before, after = await service.read_log(lambda reader: reader.neighbours(logged))
+        cited = {v.evidence.document for v in logged.verdicts} | {passage.span.document for passage in logged.retrieved}
         documents = await cited_documents(service, cited)
-        view = await asyncio.to_thread(interaction_view, found, checkpoint_of(service, found.model), documents)
+        view = await asyncio.to_thread(interaction_view, logged, checkpoint_of(service, logged.model), documents)
         return page_templates.page(
             service,
             "interaction.html",

@@ -32,15 +32,15 @@ def prompt_parts(
     where it stands there. A content that is not found, since a template or a redaction changed it, stays a part of the
     template's text.
     """
-    places = (_rendered_places(prompt, messages, render) if render else None) or _found_places(prompt, messages)
+    ranges = (_rendered_places(prompt, messages, render) if render else None) or _found_places(prompt, messages)
     parts: list[PromptPart] = []
     done = 0
-    for message, start, end in places:
+    for message, start, end in ranges:
         if done < start:
             parts.append(PromptPart("template", prompt[done:start]))
         if start < end:
-            own = [one for one in spans if one.message < len(messages) and messages[one.message] is message]
-            parts += _by_part(message, prompt[start:end], own)
+            of_message = [span for span in spans if span.message < len(messages) and messages[span.message] is message]
+            parts += _by_part(message, prompt[start:end], of_message)
         done = end
     if done < len(prompt):
         parts.append(PromptPart("template", prompt[done:]))
@@ -50,12 +50,12 @@ def prompt_parts(
 def _by_part(message: Message, text: str, spans: Sequence[PromptSpan]) -> Iterator[PromptPart]:
     """A content, which a template may have stripped, cut at the ends of its parts."""
     done, shift = 0, message.content.index(text) if text in message.content else 0
-    for one in spans:
-        start, end = max(one.start - shift, done), min(one.end - shift, len(text))
+    for span in spans:
+        start, end = max(span.start - shift, done), min(span.end - shift, len(text))
         if done < start < end:
             yield PromptPart(message.role, text[done:start])
         if start < end:
-            yield PromptPart(message.role, text[start:end], one.part)
+            yield PromptPart(message.role, text[start:end], span.part)
             done = end
     if done < len(text):
         yield PromptPart(message.role, text[done:])
@@ -70,42 +70,42 @@ def _rendered_places(prompt: str, messages: Sequence[Message], render: Render) -
     if [character for character in skeleton if character in set(marks)] != marks:
         return None
     for contents in ([m.content for m in messages], [m.content.strip() for m in messages]):
-        places: list[tuple[Message, int, int]] = []
-        rest, length = skeleton, 0
+        ranges: list[tuple[Message, int, int]] = []
+        remaining, length = skeleton, 0
         for message, mark, content in zip(messages, marks, contents, strict=True):
-            before, _, rest = rest.partition(mark)
+            before, _, remaining = remaining.partition(mark)
             start = length + len(before)
             length = start + len(content)
-            places.append((message, start, length))
+            ranges.append((message, start, length))
         filled = skeleton
         for mark, content in zip(marks, contents, strict=True):
             filled = filled.replace(mark, content)
         if filled == prompt:
-            return places
+            return ranges
     return None
 
 
 def _found_places(prompt: str, messages: Sequence[Message]) -> list[tuple[Message, int, int]]:
-    places: list[tuple[Message, int, int]] = []
+    ranges: list[tuple[Message, int, int]] = []
     done = 0
     for message in messages:
         content = message.content if message.content in prompt else message.content.strip()
         if not content:
             continue
-        place = _after_role(prompt, message.role, content, done)
-        if place != -1:
-            places.append((message, place, place + len(content)))
-            done = place + len(content)
-    return places
+        start = _after_role(prompt, message.role, content, done)
+        if start != -1:
+            ranges.append((message, start, start + len(content)))
+            done = start + len(content)
+    return ranges
 
 
 def _after_role(prompt: str, role: str, content: str, begin: int) -> int:
     """The place of the content: after the name of its role and a line break if it does so anywhere, else at first."""
     for break_ in ("\n", "\n\n", ": "):
         named = f"{role}{break_}{content}"
-        place = prompt.find(named, begin)
-        if place != -1:
-            return place + len(named) - len(content)
+        offset = prompt.find(named, begin)
+        if offset != -1:
+            return offset + len(named) - len(content)
     return prompt.find(content, begin)
 
 
@@ -150,10 +150,10 @@ def shaded(
     if not ids or len(ids) != len(log_probabilities):
         return None
     tokens: list[ShadedToken] = []
-    for one, log_probability in zip(ids[:LIMIT], log_probabilities[:LIMIT], strict=True):
+    for token_id, log_probability in zip(ids[:LIMIT], log_probabilities[:LIMIT], strict=True):
         probability = min(1.0, math.exp(log_probability))
         shade = min(SHADES - 1, int(probability * SHADES))
-        tokens.append(ShadedToken(decode([one]), probability, shade))
+        tokens.append(ShadedToken(decode([token_id]), probability, shade))
     mean = sum(log_probabilities) / len(log_probabilities)
     return ShadedText(
         tokens=tuple(tokens),

@@ -73,13 +73,13 @@ def layout(items: Sequence[Item]) -> Graph:
     known = {item.name: item for item in items}
     parents = {item.name: [p for p in item.parents if p in known] for item in items}
     columns = _columns(parents)
-    places = _places(list(known), columns, parents)
+    boxes = _places(list(known), columns, parents)
     nodes = {
-        name: Node(item, places[name, columns[name]].x, places[name, columns[name]].y) for name, item in known.items()
+        name: Node(item, boxes[name, columns[name]].x, boxes[name, columns[name]].y) for name, item in known.items()
     }
     edges = tuple(
-        Edge(parent, name, _path([places[parent, column] for column in range(columns[parent], columns[name])]
-                                 + [places[name, columns[name]]]))
+        Edge(parent, name, _path([boxes[parent, column] for column in range(columns[parent], columns[name])]
+                                 + [boxes[name, columns[name]]]))
         for name in known
         for parent in parents[name]
     )  # fmt: skip
@@ -88,7 +88,7 @@ def layout(items: Sequence[Item]) -> Graph:
         tuple(nodes.values()),
         edges,
         width=2 * MARGIN + count * WIDTH + max(0, count - 1) * GAP_X,
-        height=max((place.y + place.height for place in places.values()), default=0) + MARGIN,
+        height=max((box.y + box.height for box in boxes.values()), default=0) + MARGIN,
     )
 
 
@@ -116,7 +116,7 @@ def _columns(parents: Mapping[str, Sequence[str]]) -> dict[str, int]:
             depth[name] = max((depth[parent] + 1 for parent in parents[name]), default=0)
         left -= ready
     for name in parents:
-        children = [depth[child] for child, own in parents.items() if name in own]
+        children = [depth[child] for child, above in parents.items() if name in above]
         if not parents[name] and children:
             depth[name] = min(children) - 1
     return depth
@@ -130,30 +130,30 @@ def _places(
     From left to right, each column in the order of the middles of what leads there, so that few edges cross.
     """
     last = {name: max((columns[child] for child in names if name in parents[child]), default=0) for name in names}
-    places: dict[tuple[str, int], _Place] = {}
+    boxes: dict[tuple[str, int], _Place] = {}
     for column in range(max(columns.values(), default=-1) + 1):
         members = [name for name in names if columns[name] == column or columns[name] < column < last[name]]
 
         def middle(name: str, column: int = column) -> float:
-            before = [places[name, column - 1]] if columns[name] < column else []
-            before += [places[parent, column - 1] for parent in parents[name]] if columns[name] == column else []
-            return sum(place.middle for place in before) / len(before) if before else float("inf")
+            before = [boxes[name, column - 1]] if columns[name] < column else []
+            before += [boxes[parent, column - 1] for parent in parents[name]] if columns[name] == column else []
+            return sum(box.middle for box in before) / len(before) if before else float("inf")
 
         y = MARGIN
         for name in sorted(members, key=middle):
             height = HEIGHT if columns[name] == column else LANE
-            places[name, column] = _Place(MARGIN + column * (WIDTH + GAP_X), y, height)
+            boxes[name, column] = _Place(MARGIN + column * (WIDTH + GAP_X), y, height)
             y += height + GAP_Y
-    return places
+    return boxes
 
 
-def _path(places: Sequence[_Place]) -> str:
+def _path(boxes: Sequence[_Place]) -> str:
     """From the right edge of the first place through the lanes to the left edge of the last."""
-    path = f"M{places[0].x + WIDTH} {places[0].middle}"
-    for before, after in pairwise(places):
+    path = f"M{boxes[0].x + WIDTH} {boxes[0].middle}"
+    for before, after in pairwise(boxes):
         bend = GAP_X // 2
         path += f" C{before.x + WIDTH + bend} {before.middle} {after.x - bend} {after.middle} {after.x} {after.middle}"
-        if after is not places[-1]:
+        if after is not boxes[-1]:
             path += f" H{after.x + WIDTH}"
     return path
 
@@ -161,14 +161,14 @@ def _path(places: Sequence[_Place]) -> str:
 def ancestors(items: Sequence[Item], name: str) -> tuple[Item, ...]:
     """The items that `name` was made from, directly or not, and itself, in their order."""
     known = {item.name: item for item in items}
-    wanted: set[str] = set()
+    reached: set[str] = set()
     waiting = [name]
     while waiting:
-        one = waiting.pop()
-        if one in known and one not in wanted:
-            wanted.add(one)
-            waiting += known[one].parents
-    return tuple(item for item in items if item.name in wanted)
+        current = waiting.pop()
+        if current in known and current not in reached:
+            reached.add(current)
+            waiting += known[current].parents
+    return tuple(item for item in items if item.name in reached)
 
 
 ANSWER = "answer"
@@ -264,11 +264,11 @@ def answer_items(interaction: Interaction, stages: Sequence[StageFacts], older: 
 
 
 def _answer(interaction: Interaction, parents: tuple[str, ...]) -> Item:
-    said = "abstained" if interaction.abstained else f"{len(interaction.citations)} cited"
+    summary = "abstained" if interaction.abstained else f"{len(interaction.citations)} cited"
     if not interaction.verdicts:
-        said = counted(interaction.output_tokens, "token")
+        summary = counted(interaction.output_tokens, "token")
     link = f"/log/{interaction.id}"
-    return Item(ANSWER, "answer", "Answer", interaction.route, interaction.id, said, link, parents)
+    return Item(ANSWER, "answer", "Answer", interaction.route, interaction.id, summary, link, parents)
 
 
 def _stage(stage: StageFacts) -> Item:

@@ -86,10 +86,10 @@ def row(logged: LogRow) -> Row:
     )
 
 
-def view(found: Sequence[LogRow], filter: str, total: int, before: Place | None, size: int = PAGE) -> LogView:  # noqa: A002
-    """One page; `found` holds one row more than a page where there are older ones."""
-    shown = found[:size]
-    older = _link(filter, (shown[-1].time, shown[-1].id)) if len(found) > size else ""
+def view(rows: Sequence[LogRow], filter: str, total: int, before: Place | None, size: int = PAGE) -> LogView:  # noqa: A002
+    """One page; `rows` holds one row more than a page where there are older ones."""
+    shown = rows[:size]
+    older = _link(filter, (shown[-1].time, shown[-1].id)) if len(rows) > size else ""
     return LogView(tuple(map(row, shown)), filter, "", total, older, _link(filter) if before else "")
 
 
@@ -100,9 +100,9 @@ def _link(filter: str, before: Place | None = None) -> str:  # noqa: A002
     return f"/log?{urlencode(query)}" if query else "/log"
 
 
-def place_text(place: Place) -> str:
+def place_text(position: Place) -> str:
     """A place in the log as it stands in a link; the number is written so that it reads back the same."""
-    return f"{place[0]!r}_{place[1]}"
+    return f"{position[0]!r}_{position[1]}"
 
 
 def read_place(text: str) -> Place | None:
@@ -126,12 +126,12 @@ def router(service: Service) -> APIRouter:
     @routes.get("/log")
     async def log(filter: str = "", before: str = "") -> HTMLResponse:  # noqa: A002
         try:
-            place = read_place(before)
+            position = read_place(before)
         except ValueError as error:
             return page_templates.error_page(service, 400, "That page cannot be shown", str(error), "/log")
 
         def read(reader: Reader) -> LogView:
-            return view(reader.find(filter, PAGE + 1, place), filter, reader.count(filter), place)
+            return view(reader.find(filter, PAGE + 1, position), filter, reader.count(filter), position)
 
         status = 200
         try:
@@ -148,11 +148,11 @@ def router(service: Service) -> APIRouter:
     async def newer(filter: str = "", after: str = "") -> Response:  # noqa: A002
         """The number of rows since `after`, for the button that shows them; "more" when there are more yet."""
         try:
-            place = read_place(after)
+            position = read_place(after)
             rows = await service.read_log(lambda reader: reader.find(filter, PAGE))
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 400)
-        count = sum(place is None or (one.time, one.id) > place for one in rows)
+        count = sum(position is None or (row.time, row.id) > position for row in rows)
         return JSONResponse({"count": count, "more": count == PAGE})
 
     return routes

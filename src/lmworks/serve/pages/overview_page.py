@@ -53,10 +53,10 @@ def _quality(service: Service, reader: Reader, now: float) -> Line:
 
 
 def _experiments(reader: Reader) -> Line:
-    states = [one for one in read_states(reader) if one.events]
-    if running := [one.experiment.name for one in states if one.status == "running"]:
+    states = [state for state in read_states(reader) if state.events]
+    if running := [state.experiment.name for state in states if state.status == "running"]:
         return Line("Experiments", f"running: {', '.join(running)}", "/experiments")
-    last = max(states, key=lambda one: one.events[-1].time, default=None)
+    last = max(states, key=lambda state: state.events[-1].time, default=None)
     text = "none yet"
     if last is not None:
         text = f"none runs; the last was {last.experiment.name}, {last.events[-1].kind}: {last.events[-1].reason}"
@@ -65,19 +65,19 @@ def _experiments(reader: Reader) -> Line:
 
 def _alarms(reader: Reader, now: float) -> Line:
     where = "state = 'open' AND level IN ('warn', 'alarm') AND muted_until <= ? ORDER BY time DESC"
-    found = reader.rows("alerts", "level, rule, signal, time", where, [now])
-    if not found:
+    rows = reader.rows("alerts", "level, rule, signal, time", where, [now])
+    if not rows:
         return Line("Alarms", "none is open", "/alarms")
-    level, rule, signal, moment = found[0]
-    tone = "bad" if any(one[0] == "alarm" for one in found) else "caution"
-    return Line("Alarms", f"{len(found)} open; the newest: {level} {rule} {signal}, {iso(moment)}", "/alarms", tone)
+    level, rule, signal, moment = rows[0]
+    tone = "bad" if any(row[0] == "alarm" for row in rows) else "caution"
+    return Line("Alarms", f"{len(rows)} open; the newest: {level} {rule} {signal}, {iso(moment)}", "/alarms", tone)
 
 
 def _live(service: Service) -> Line:
     live = service.current.version if service.current else ""
     if not live:
         return Line("Version", "models are served, no system that was built", "/system")
-    last = next((one for one in reversed(promotions(service.workspace)) if one.version == live), None)
+    last = next((promotion for promotion in reversed(promotions(service.workspace)) if promotion.version == live), None)
     since = f"{last.kind} {iso(last.time)} by {last.who}: {last.reason}" if last else "as it was built"
     count = len(waiting(service.workspace))
     return Line("Version", f"{live} is live, {since}; {count} wait for `lmworks promote`", "/system")
@@ -88,7 +88,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/overview")
     async def overview() -> Response:
-        found = await service.read_log(lambda reader: lines(service, reader, time.time()))
-        return page(service, "overview.html", lines=found)
+        shown = await service.read_log(lambda reader: lines(service, reader, time.time()))
+        return page(service, "overview.html", lines=shown)
 
     return routes

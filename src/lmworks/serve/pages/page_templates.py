@@ -103,15 +103,15 @@ def system_name(service: Service) -> str:
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """Escapes everything; a name that the context lacks is an error, never an empty string."""
-    made = Environment(
+    jinja = Environment(
         loader=PackageLoader("lmworks.serve"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"static": static, "sections": SECTIONS, "zip": zip}
-    made.filters |= {
+    jinja.globals |= {"static": static, "sections": SECTIONS, "zip": zip}
+    jinja.filters |= {
         "relative": relative,
         "iso": iso,
         "seconds": seconds,
@@ -125,7 +125,7 @@ def environment() -> Environment:
         "certainty_phrase": certainty_phrase,
         "certainty_sentence": certainty_sentence,
     }
-    return made
+    return jinja
 
 
 @lru_cache

@@ -21,19 +21,19 @@ def line_plot(
     values = [*y, *low, *high, *(() if rule is None else (rule,))]
     (left, right), (bottom, top), base = (min(x), max(x)), (min(values), max(values)), HEIGHT - BOTTOM
     to_x, to_y = _scale(left, right, LEFT, WIDTH - 8), _scale(bottom, top, base, 8)
-    parts = [f'<path d="M{LEFT} 8V{base}H{WIDTH - 8}" fill="none" {_AXIS}/>']
-    parts += [_text(LEFT - 6, place, "end", f"{value:.3g}") for value, place in ((bottom, base), (top, 16))]
-    parts += [_text(LEFT, HEIGHT - 6, "start", x_text(left)), _text(WIDTH - 8, HEIGHT - 6, "end", x_text(right))]
+    shapes = [f'<path d="M{LEFT} 8V{base}H{WIDTH - 8}" fill="none" {_AXIS}/>']
+    shapes += [_text(LEFT - 6, baseline, "end", f"{value:.3g}") for value, baseline in ((bottom, base), (top, 16))]
+    shapes += [_text(LEFT, HEIGHT - 6, "start", x_text(left)), _text(WIDTH - 8, HEIGHT - 6, "end", x_text(right))]
     if len(low):
         ends = [*zip(x, high, strict=True), *reversed([*zip(x, low, strict=True)])]
         band = " ".join(f"{to_x(a):.1f},{to_y(b):.1f}" for a, b in ends)
-        parts.append(f'<polygon class="band" points="{band}" fill="currentColor" fill-opacity="0.15"/>')
+        shapes.append(f'<polygon class="band" points="{band}" fill="currentColor" fill-opacity="0.15"/>')
     if rule is not None:
-        parts.append(f'<path d="M{LEFT} {to_y(rule):.1f}H{WIDTH - 8}" {_AXIS} stroke-dasharray="4 3"/>')
+        shapes.append(f'<path d="M{LEFT} {to_y(rule):.1f}H{WIDTH - 8}" {_AXIS} stroke-dasharray="4 3"/>')
     line = " ".join(f"{to_x(a):.1f},{to_y(b):.1f}" for a, b in zip(x, y, strict=True))
-    parts.append(f'<polyline points="{line}" fill="none" stroke="currentColor" stroke-width="1.5"/>')
+    shapes.append(f'<polyline points="{line}" fill="none" stroke="currentColor" stroke-width="1.5"/>')
     head = f'<svg class="plot" role="img" aria-label="{escape(label)}" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">'
-    return Markup(f"{head}{''.join(parts)}</svg>")
+    return Markup(f"{head}{''.join(shapes)}</svg>")
 
 
 def _scale(least: float, most: float, start: float, end: float) -> Callable[[float], float]:

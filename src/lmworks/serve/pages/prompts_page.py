@@ -39,10 +39,10 @@ def router(service: Service) -> APIRouter:
     @routes.get("/prompts/{name}")
     async def prompt(name: str, old: str = "", new: str = "") -> Response:
         try:
-            found = await asyncio.to_thread(prompt_view, store, tests, name, old, new)
+            view = await asyncio.to_thread(prompt_view, store, tests, name, old, new)
         except LookupError as error:
             return error_page(service, 404, "No such prompt", str(error), "/prompts", "Prompts")
-        return page(service, "prompt.html", active="prompts", **found)
+        return page(service, "prompt.html", active="prompts", **view)
 
     @routes.post("/prompts/{name}")
     async def act(name: str, request: Request) -> Response:
@@ -72,8 +72,8 @@ def router(service: Service) -> APIRouter:
     async def test(task: str) -> Response:
         if not (cells := all_cells(tests, task)) or "*" in task:
             return error_page(service, 404, "No such test", f"No prompt was tested on {task[:80]}.", "/tests", "Tests")
-        made = await asyncio.to_thread(lambda: grid_sections(newest_grid(tests, cells, store), drawn=False))
-        return _reports(service, "tests", task, [StageReport(task, "prompt test", cells[0].time, 0.0, made)])
+        sections = await asyncio.to_thread(lambda: grid_sections(newest_grid(tests, cells, store), drawn=False))
+        return _reports(service, "tests", task, [StageReport(task, "prompt test", cells[0].time, 0.0, sections)])
 
     @routes.get("/safety")
     async def safety() -> Response:
@@ -90,19 +90,19 @@ def router(service: Service) -> APIRouter:
     @routes.get("/safety/findings")
     async def findings(at: int = 0) -> Response:
         """One after the other, what succeeded."""
-        found = await asyncio.to_thread(open_findings, service.workspace)
-        at = min(max(at, 0), max(len(found) - 1, 0))
-        one = found[at] if found else None
-        key = hash_json(one.probe) if one else ""
-        return page(service, "findings.html", active="prompts", one=one, at=at, count=len(found), key=key)
+        attacks = await asyncio.to_thread(open_findings, service.workspace)
+        at = min(max(at, 0), max(len(attacks) - 1, 0))
+        attack = attacks[at] if attacks else None
+        key = hash_json(attack.probe) if attack else ""
+        return page(service, "findings.html", active="prompts", one=attack, at=at, count=len(attacks), key=key)
 
     @routes.post("/safety/findings")
     async def keep(request: Request) -> Response:
         """Ask the attack `finding` again from now on."""
         fields = await read_form(request)
-        found = await asyncio.to_thread(open_findings, service.workspace)
-        wanted = [one for one in found if hash_json(one.probe) == fields.get("finding")]
-        await asyncio.to_thread(keep_cases, wanted, service.workspace)
+        attacks = await asyncio.to_thread(open_findings, service.workspace)
+        chosen = [attack for attack in attacks if hash_json(attack.probe) == fields.get("finding")]
+        await asyncio.to_thread(keep_cases, chosen, service.workspace)
         return RedirectResponse(f"/safety/findings?at={segment(fields.get('at', ''))}", 303)
 
     return routes
@@ -117,7 +117,7 @@ def _reports(
     links: list[tuple[str, str]] = [],  # noqa: B006 - read only
 ) -> Response:
     """A page of reports; figures are left to the report of the command line."""
-    bare = [replace(one, sections=tuple(replace(each, figures=()) for each in one.sections)) for one in reports]
+    bare = [replace(report, sections=tuple(replace(s, figures=()) for s in report.sections)) for report in reports]
     views = stage_views(bare)
     return page(service, "reports.html", active="prompts", title=title, stages=views, empty=empty, links=links)
 
@@ -126,17 +126,17 @@ def prompt_view(store: PromptStore, tests: Path, name: str, old: str = "", new: 
     """Versions, labels and moves of a prompt, and the diff of two versions with what tests say of it; by default the
     newest against the one in production, or its parent."""
     versions, labels = store.versions(name), store.labels(name)
-    two = store.hash_of(name, new)
-    parent = next((one.parent for one in versions if one.hash == two), "")
+    new_hash = store.hash_of(name, new)
+    parent = next((version.parent for version in versions if version.hash == new_hash), "")
     before = labels.get(PRODUCTION, "")
-    one = store.hash_of(name, old) if old else before if before not in ("", two) else parent
+    old_hash = store.hash_of(name, old) if old else before if before not in ("", new_hash) else parent
     diff, deltas = {}, []
-    if one:
-        both = store.read(name, one), store.read(name, two)
+    if old_hash:
+        both = store.read(name, old_hash), store.read(name, new_hash)
         diff, deltas = prompt_diff(*both), version_deltas(tests, *both)
     return {
-        "name": name, "versions": versions[::-1], "labels": labels, "old": one, "new": two, "diff": diff,
-        "deltas": deltas, "shown": store.read(name, two), "moves": [*store.history(name)][::-1],
+        "name": name, "versions": versions[::-1], "labels": labels, "old": old_hash, "new": new_hash, "diff": diff,
+        "deltas": deltas, "shown": store.read(name, new_hash), "moves": [*store.history(name)][::-1],
     }  # fmt: skip
 
 

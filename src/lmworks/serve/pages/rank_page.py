@@ -34,12 +34,12 @@ def router(service: Service) -> APIRouter:
     @routes.get("/rank")
     async def start(request: Request, by: str = "") -> Response:
         rankings, unreadable = await asyncio.to_thread(read_votes, file)
-        votes = [vote for one in rankings for vote in one.pairs]
+        votes = [vote for ranking in rankings for vote in ranking.pairs]
         named = [vote for vote in votes if vote.systems and all(vote.systems) and len({*vote.systems}) > 1]
         context = {
             "files": [path.name for path in sorted((service.workspace / FOLDER).glob("*.jsonl"))],
             "folder": service.workspace / FOLDER,
-            "rankings": sum(bool(one.ranks) for one in rankings),
+            "rankings": sum(bool(ranking.ranks) for ranking in rankings),
             "preferences": sum(vote.preference is not None for vote in votes),
             "agreement": await asyncio.to_thread(agreement, votes),
             "tables": (await asyncio.to_thread(summary, named)).tables if named else (),
@@ -50,7 +50,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/rank/preferences.jsonl")
     async def export() -> Response:
         rankings, _ = await asyncio.to_thread(read_votes, file)
-        rows = [json.dumps(row_columns(row), ensure_ascii=False) for one in rankings for row in one.preferences]
+        rows = [json.dumps(row_columns(row), ensure_ascii=False) for ranking in rankings for row in ranking.preferences]
         return Response("".join(f"{row}\n" for row in rows), media_type="application/jsonl")
 
     @routes.get("/rank/file/{name}")
@@ -61,12 +61,12 @@ def router(service: Service) -> APIRouter:
             return error_page(service, 404, "These cannot be ranked", str(error), "/rank", "Rank")
         annotator = annotator_of(request, by)
         rankings, _ = await asyncio.to_thread(read_votes, file)
-        mine = [one.id for one in rankings if one.provenance.annotator == annotator and one.id in items]
-        shown = next((item for item in items if item not in set(mine)), "")
+        done = [ranking.id for ranking in rankings if ranking.provenance.annotator == annotator and ranking.id in items]
+        shown = next((item for item in items if item not in set(done)), "")
         texts = [items[shown].completions[n] for n in order_shown(items[shown], annotator)] if shown else []
         prompt = items[shown].prompt if shown else ""
-        context = {"item": shown, "prompt": prompt, "texts": texts, "latest": mine[-1] if mine else "", "by": by}
-        return page(service, "rank.html", address=request.url.path, total=len(items), done=len(mine), **context)
+        context = {"item": shown, "prompt": prompt, "texts": texts, "latest": done[-1] if done else "", "by": by}
+        return page(service, "rank.html", address=request.url.path, total=len(items), done=len(done), **context)
 
     @routes.post("/rank/file/{name}")
     async def keep(request: Request, name: str) -> Response:
@@ -75,11 +75,11 @@ def router(service: Service) -> APIRouter:
             items = await asyncio.to_thread(_candidates, service, name)
             if fields.get("item") not in items:
                 raise LookupError("these answers are not there any more; load the page again")
-            made = _ranked(items[fields["item"]], fields, annotator_of(request, fields.get("by", "")))
+            ranking = _ranked(items[fields["item"]], fields, annotator_of(request, fields.get("by", "")))
         except (LookupError, OSError, ValueError) as error:
             status = 400 if isinstance(error, ValueError) else 404
             return error_page(service, status, "This ranking cannot be kept", str(error), "/rank", "Rank")
-        await asyncio.to_thread(append_row, file, made)
+        await asyncio.to_thread(append_row, file, ranking)
         query = urlencode({"by": fields.get("by", "")})
         return RedirectResponse(f"/rank/file/{quote(name)}?{query}", 303)
 
@@ -91,20 +91,20 @@ def _candidates(service: Service, name: str) -> Mapping[str, Vote]:
     path = next((path for path in (service.workspace / FOLDER).glob("*.jsonl") if path.name == name), None)
     if path is None:
         raise LookupError(f"there is no file {name} in {service.workspace / FOLDER}")
-    return {one.id: one for one in read_candidates(path)}
+    return {vote.id: vote for vote in read_candidates(path)}
 
 
-def _ranked(one: Vote, fields: Mapping[str, str], annotator: str | None) -> Vote:
+def _ranked(vote: Vote, fields: Mapping[str, str], annotator: str | None) -> Vote:
     """ValueError for what is no ranking; "skip" leaves the prompt out, "undo" takes an earlier ranking back."""
-    order, count = order_shown(one, annotator), len(one.completions)
+    order, count = order_shown(vote, annotator), len(vote.completions)
     shown = tuple(order.index(number) for number in range(count))
     ranks: tuple[int, ...] | None = {"skip": (), "undo": None}.get(fields.get("choice", ""), ())
     if fields.get("choice") == "keep":
-        given = [fields.get(f"rank{place}", "") for place in shown]
-        if not all(rank.isascii() and rank.isdigit() and 1 <= int(rank) <= count for rank in given):
+        typed = [fields.get(f"rank{position}", "") for position in shown]
+        if not all(rank.isascii() and rank.isdigit() and 1 <= int(rank) <= count for rank in typed):
             raise ValueError(f"each answer has a rank from 1 to {count}")
-        ranks = tuple(1 + len({other for other in map(int, given) if other < int(rank)}) for rank in given)
+        ranks = tuple(1 + len({other for other in map(int, typed) if other < int(rank)}) for rank in typed)
     elif fields.get("choice") not in ("skip", "undo"):
         raise ValueError(f"a ranking is kept, skipped or undone, got {fields.get('choice', '')[:40]!r}")
-    reason, made = bounded(fields.get("reason", "").strip()), replace(one.provenance, annotator=annotator)
-    return replace(one, time=time.time(), ranks=ranks, shown=shown, reason=reason, provenance=made)
+    reason, provenance = bounded(fields.get("reason", "").strip()), replace(vote.provenance, annotator=annotator)
+    return replace(vote, time=time.time(), ranks=ranks, shown=shown, reason=reason, provenance=provenance)

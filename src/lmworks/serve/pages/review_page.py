@@ -31,9 +31,9 @@ def router(service: Service) -> APIRouter:
             config = await asyncio.to_thread(read_config, service.workspace)
         except ValueError as error:
             return error_page(service, 400, "review.toml cannot be read", str(error), "/review", "Review")
-        found = await service.read_log(lambda reader: summary(reader, config, time.time() - _DAYS * 86400))
-        rules = dict.fromkeys([*config.rules, *found.waiting, *found.reviewed])
-        context = {"found": found, "rules": rules, "by": by, "signed_in": request.scope.get(KEY, ""), "days": _DAYS}
+        state = await service.read_log(lambda reader: summary(reader, config, time.time() - _DAYS * 86400))
+        rules = dict.fromkeys([*config.rules, *state.waiting, *state.reviewed])
+        context = {"found": state, "rules": rules, "by": by, "signed_in": request.scope.get(KEY, ""), "days": _DAYS}
         return page(service, "review_start.html", **context)
 
     @routes.get("/review/next")
@@ -44,11 +44,11 @@ def router(service: Service) -> APIRouter:
         try:
             config = await asyncio.to_thread(read_config, service.workspace)
             item = await asyncio.to_thread(take, service.log, config, annotator, time.time(), rule)
-            one = await service.read_log(lambda reader: reader.get(item.interaction)) if item else None
+            interaction = await service.read_log(lambda reader: reader.get(item.interaction)) if item else None
             before = (await service.read_log(lambda reader: items(reader, "id = ?", [last])))[:1] if last else []
         except (LookupError, ValueError) as error:
             return refused(error)
-        context = {"item": item, "one": one, "rubric": config.rubric, "by": by, "rule": rule, "keys": _KEYS}
+        context = {"item": item, "one": interaction, "rubric": config.rubric, "by": by, "rule": rule, "keys": _KEYS}
         return page(service, "review.html", last=before[0] if before else None, **context)
 
     @routes.post("/review/{identifier}")
@@ -57,14 +57,14 @@ def router(service: Service) -> APIRouter:
             fields = await read_form(request)
             annotator = annotator_of(request, fields.get("by", "")) or ""
             config = await asyncio.to_thread(read_config, service.workspace)
-            (first, _), *others = config.rubric.items()
+            (first, _), *further = config.rubric.items()
             if (to := fields.get("send", "")) in DESTINATIONS:
                 await asyncio.to_thread(send, service.log, service.workspace, identifier, to, annotator)
             else:
-                choices = {first: fields.get("choice", "")} | {name: fields.get(name, "") for name, _ in others}
+                choices = {first: fields.get("choice", "")} | {name: fields.get(name, "") for name, _ in further}
                 texts = [bounded(fields.get(name, "").strip()) for name in ("better", "quote", "note")]
-                said = Judgement(choices, *texts)
-                await asyncio.to_thread(judge, service.log, config, identifier, annotator, said, time.time())
+                judgement = Judgement(choices, *texts)
+                await asyncio.to_thread(judge, service.log, config, identifier, annotator, judgement, time.time())
         except (LookupError, OSError, ValueError) as error:
             return refused(error)
         query = {"by": fields.get("by", ""), "rule": fields.get("rule", ""), "last": identifier}

@@ -51,8 +51,8 @@ def find_runs(service: Service) -> tuple[list[Run], list[str]]:
     for folder in (path.parent for path in sorted(runs_folder(service).glob(f"[!.]*/{MANIFEST}"))):
         try:
             made = read_manifest(folder)
-            model = ", ".join(one[:12] for one in made.models.values())
-            suite = ", ".join(Path(one).stem for one in made.config.get("suite", ()))
+            model = ", ".join(digest[:12] for digest in made.models.values())
+            suite = ", ".join(Path(path).stem for path in made.config.get("suite", ()))
             run = Run(folder.name, folder, made.content_hash, model, suite, _settings(made.config), made.started)
             scores_of(run)
             runs.append(run)
@@ -62,15 +62,15 @@ def find_runs(service: Service) -> tuple[list[Run], list[str]]:
 
 
 def _settings(config: Mapping[str, Any]) -> str:
-    defaults = {one.name: one.default for one in fields(SuiteConfig) if one.name not in ("suite", "data")}
+    defaults = {field.name: field.default for field in fields(SuiteConfig) if field.name not in ("suite", "data")}
     changed = {name: config[name] for name in defaults if config.get(name, defaults[name]) != defaults[name]}
     return ", ".join(name.replace("_", " ") + f" {value}" * (value is not True) for name, value in changed.items())
 
 
 def find_run(service: Service, name: str) -> Run:
     """The run of this name or content hash; LookupError when there is none."""
-    if found := [run for run in find_runs(service)[0] if name in (run.name, run.digest)]:
-        return found[0]
+    if matches := [run for run in find_runs(service)[0] if name in (run.name, run.digest)]:
+        return matches[0]
     raise LookupError(f"there is no run {name}: choose one of those that Evaluation lists; `lmworks eval` makes others")
 
 
@@ -91,9 +91,9 @@ def pairs_of(first: Run, second: Run) -> list[Vote]:
     if pairs := run_pairs(results_of(first), results_of(second), (first.name, second.name), source):
         return pairs
     shared = _shared(first, second)
-    asked = [one for one, _ in shared if not one.choices]
+    asked = [item for item, _ in shared if not item.choices]
     why = "share no item: choose two runs of one suite"
-    if asked and not any(one.prompt == other.prompt for one, other in shared):
+    if asked and not any(item.prompt == other.prompt for item, other in shared):
         why = "ask the items that they share with different prompts: choose two runs with the same"
     elif asked:
         why = f"gave the same answers to all {len(asked)} items that they share: there is nothing to choose between"
@@ -103,8 +103,8 @@ def pairs_of(first: Run, second: Run) -> list[Vote]:
 
 
 def _shared(first: Run, second: Run) -> list[tuple[Item, Item]]:
-    items, others = ({(row.task, row.item.id): row.item for row in results_of(run)} for run in (first, second))
-    return [(item, others[key]) for key, item in items.items() if key in others]
+    items, of_second = ({(row.task, row.item.id): row.item for row in results_of(run)} for run in (first, second))
+    return [(item, of_second[key]) for key, item in items.items() if key in of_second]
 
 
 Sides = tuple[tuple[Run, str, float | None], ...]  # a run, what it says, its value or None
@@ -116,10 +116,10 @@ def _compared(new: Run, old: Run) -> tuple[list[Comparison], bool]:
     try:
         return compare_runs(new.folder, old.folder), False
     except ValueError:
-        found = compare_runs(new.folder, old.folder, shared=True)
-    if not found or not _shared(new, old):
+        comparisons = compare_runs(new.folder, old.folder, shared=True)
+    if not comparisons or not _shared(new, old):
         raise ValueError(f"{new.name} and {old.name} share no item and metric: choose two runs of one suite")
-    return found, True
+    return comparisons, True
 
 
 @lru_cache(maxsize=32)
@@ -130,7 +130,7 @@ def _differing(new: Run, old: Run, task: str, metric: str) -> list[tuple[float, 
     views, combine = [], combine_of(scores_of(new)[task][metric].combine)
     for row in (row for row in results_of(new) if row.task == task and row.item.id in before):
         both = ((new, row), (old, before[row.item.id]))
-        sides = tuple((run, _said(one), _single(combine, one.values[metric])) for run, one in both)
+        sides = tuple((run, _said(result), _single(combine, result.values[metric])) for run, result in both)
         (_, said, value), (_, other_said, other_value) = sides
         if value != other_value or (value is None and said != other_said):
             apart = 0.0 if value is None or other_value is None else abs(value - other_value)
@@ -141,8 +141,8 @@ def _differing(new: Run, old: Run, task: str, metric: str) -> list[tuple[float, 
 
 def _single(combine: Combine, value: Value) -> float | None:
     """The metric of one item alone."""
-    found = math.nan if isinstance(value, Unscored) else float(combine(np.array(value_row(value))))
-    return found if math.isfinite(found) else None
+    score = math.nan if isinstance(value, Unscored) else float(combine(np.array(value_row(value))))
+    return score if math.isfinite(score) else None
 
 
 def _said(row: Result) -> str:
@@ -158,15 +158,15 @@ def router(service: Service) -> APIRouter:
     async def compare(first: str = "", second: str = "", task: str = "", metric: str = "") -> Response:
         try:
             new, old = [await asyncio.to_thread(find_run, service, name) for name in (first, second)]
-            found, partly = await asyncio.to_thread(_compared, new, old)
-            names = [(one.task, one.metric) for one in found]
+            deltas, partly = await asyncio.to_thread(_compared, new, old)
+            names = [(comparison.task, comparison.metric) for comparison in deltas]
             chosen = (task, metric) if (task, metric) in names else names[0]
             items = await asyncio.to_thread(_differing, new, old, *chosen)
         except (LookupError, OSError, ValueError) as error:
             status, text = 404 if isinstance(error, LookupError) else 400, str(error)
             text = text.replace(f"{runs_folder(service)}/", "")  # names of runs, no paths
             return error_page(service, status, "These runs cannot be compared", text, "/evaluation", "Evaluation")
-        view = {"found": found, "partly": partly, "chosen": chosen, "items": items[:SHOWN], "more": len(items) - SHOWN}
+        view = {"found": deltas, "partly": partly, "chosen": chosen, "items": items[:SHOWN], "more": len(items) - SHOWN}
         return page(service, "runs.html", new=new, old=old, scores_of=scores_of, **view)
 
     @routes.get("/evaluation/runs/{name}")

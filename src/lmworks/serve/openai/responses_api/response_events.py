@@ -48,16 +48,16 @@ class MessageLogprobs:
 
     def until(self, length: int) -> list[TokenLogprob]:
         """The waiting tokens that begin within the first `length` code points of the text."""
-        found: list[Token] = []
+        tokens: list[Token] = []
         while self._waiting and self._waiting[0][0] < length:
-            found.append(self._waiting.popleft()[1])
-        return token_logprobs(found, self._alternatives, self._names)
+            tokens.append(self._waiting.popleft()[1])
+        return token_logprobs(tokens, self._alternatives, self._names)
 
     def rest(self) -> list[TokenLogprob]:
         """All that still wait: the token that ends the text is one of a message without calls."""
-        found = [token for _, token in self._waiting]
+        tokens = [token for _, token in self._waiting]
         self._waiting.clear()
-        return token_logprobs(found, self._alternatives, self._names)
+        return token_logprobs(tokens, self._alternatives, self._names)
 
 
 @dataclass(slots=True)
@@ -144,9 +144,9 @@ class ResponseEvents:
         if self._open is None and not self._done:
             yield from self._begin_message()
         if self._logprobs is not None and not self._parser.calls and not self._parser.cut:
-            rest = self._logprobs.rest()
-            if rest:
-                yield self._delta("", rest)
+            logprobs = self._logprobs.rest()
+            if logprobs:
+                yield self._delta("", logprobs)
         yield from self._close(status)
 
     def _begin(self, item: OutputMessage | OutputCall) -> Iterator[bytes]:
@@ -185,4 +185,4 @@ class ResponseEvents:
 def _of_events(logprobs: list[TokenLogprob]) -> list[dict[str, Any]]:
     """As OpenAI's events have them: without the bytes."""
     without = {"bytes": True, "top_logprobs": {"__all__": {"bytes"}}}
-    return [one.model_dump(exclude=without) for one in logprobs]
+    return [logprob.model_dump(exclude=without) for logprob in logprobs]

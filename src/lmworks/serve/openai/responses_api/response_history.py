@@ -89,14 +89,14 @@ class ResponseStore:
         return self._stored.get(identifier)
 
     def remove(self, identifier: str) -> None:
-        found = self._stored.pop(identifier, None)
-        if found is not None:
-            self._characters -= found.characters
+        response = self._stored.pop(identifier, None)
+        if response is not None:
+            self._characters -= response.characters
 
     def _drop_old(self) -> None:
         if self._retention:
             oldest = time.time() - self._retention
-            for identifier in [one.id for one in self._stored.values() if one.time < oldest]:
+            for identifier in [response.id for response in self._stored.values() if response.time < oldest]:
                 self.remove(identifier)
 
 
@@ -109,15 +109,15 @@ class Previous:
     interaction: str
 
 
-def input_messages(given: str | Sequence[Item], before: Sequence[Message]) -> tuple[Message, ...]:
+def input_messages(body_input: str | Sequence[Item], before: Sequence[Message]) -> tuple[Message, ...]:
     """The conversation with the input after it. Calls in a row are one message of the assistant, with its text.
 
     ApiError for the result of a call that is not there.
     """
-    if isinstance(given, str):
-        return (*before, Message("user", given))
+    if isinstance(body_input, str):
+        return (*before, Message("user", body_input))
     rows = list(before)
-    for item in given:
+    for item in body_input:
         match item:
             case MessageItem(role=role):
                 rows.append(Message("system" if role == "developer" else role, item.text))
@@ -155,29 +155,29 @@ async def previous(service: Service, store: ResponseStore, identifier: str | Non
         if here.answer is None:
             raise _unreadable(identifier)
         return Previous((*here.messages, here.answer), here.conversation, identifier.removeprefix(PREFIX))
-    found = await logged_response(service, identifier)
-    if found is None:
+    logged = await logged_response(service, identifier)
+    if logged is None:
         raise _invalid(404, f"there is no response {identifier!r}", "previous_response_not_found")
-    if found.redacted:
+    if logged.redacted:
         raise _invalid(
             400,
-            f"the words of {identifier!r} were redacted ({', '.join(found.redacted)}) before they were logged: send "
+            f"the words of {identifier!r} were redacted ({', '.join(logged.redacted)}) before they were logged: send "
             "the conversation in input instead",
             "previous_response_redacted",
         )
-    if found.operation != "chat" or found.finish_reason not in ("stop", "length"):
+    if logged.operation != "chat" or logged.finish_reason not in ("stop", "length"):
         raise _invalid(400, f"{identifier!r} is no finished response", "previous_response_not_finished")
-    return Previous((*_without_instructions(found), _logged_answer(found)), found.conversation, found.id)
+    return Previous((*_without_instructions(logged), _logged_answer(logged)), logged.conversation, logged.id)
 
 
 async def logged_response(service: Service, identifier: str) -> Interaction | None:
     """The response of this id as the log holds it; None where its client did not want it stored, or has deleted it."""
     try:
-        found = await service.read_log(lambda reader: reader.get(identifier.removeprefix(PREFIX)))
+        interaction = await service.read_log(lambda reader: reader.get(identifier.removeprefix(PREFIX)))
     except KeyError:
         return None
-    deleted = any(note.kind == "note" and note.text == DELETED for note in found.feedback)
-    return found if identifier.startswith(PREFIX) and STORED in found.lineage and not deleted else None
+    deleted = any(note.kind == "note" and note.text == DELETED for note in interaction.feedback)
+    return interaction if identifier.startswith(PREFIX) and STORED in interaction.lineage and not deleted else None
 
 
 def instructions_hash(instructions: str | None) -> str:
@@ -194,16 +194,16 @@ def answer_message(parsed: ParsedCompletion) -> Message | None:
 
 
 def _without_instructions(interaction: Interaction) -> tuple[Message, ...]:
-    first, *rest = interaction.messages
-    given = interaction.lineage.get(STORED)
-    return tuple(rest) if given == instructions_hash(first.content) else interaction.messages
+    first, *later = interaction.messages
+    stored_hash = interaction.lineage.get(STORED)
+    return tuple(later) if stored_hash == instructions_hash(first.content) else interaction.messages
 
 
 def _logged_answer(interaction: Interaction) -> Message:
     """The text and the calls of an answer, parsed in the form that it was held to."""
     held = interaction.parameters.get("constraint")
-    wanted = from_mapping(FunctionCalls, held, ("parameters", "constraint")) if held and interaction.tools else None
-    answer = answer_message(parse_completion(wanted, interaction.id, interaction.response))
+    form = from_mapping(FunctionCalls, held, ("parameters", "constraint")) if held and interaction.tools else None
+    answer = answer_message(parse_completion(form, interaction.id, interaction.response))
     if answer is None:
         raise _unreadable(f"{PREFIX}{interaction.id}")
     return answer
@@ -238,10 +238,10 @@ def input_page(messages: Sequence[Message], identifier: str, page: ItemPage) -> 
     if page.order == "desc":
         items.reverse()
     if page.after is not None:
-        places = [number for number, item in enumerate(items) if item.id == page.after]
-        if not places:
+        positions = [number for number, item in enumerate(items) if item.id == page.after]
+        if not positions:
             raise ApiError(404, f"the response has no input item {page.after!r}", "after", "item_not_found")
-        items = items[places[0] + 1 :]
+        items = items[positions[0] + 1 :]
     shown = items[: page.limit]
     first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
     return ItemList(data=shown, first_id=first, last_id=last, has_more=len(shown) < len(items))

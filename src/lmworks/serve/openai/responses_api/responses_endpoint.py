@@ -89,9 +89,9 @@ async def _response(store: ResponseStore, service: Service, body: ResponseReques
     state = await ResponseState.begin(service, store, body, client)
     finished: Finished | None = None
     async with aclosing(service.chat(state.turn)) as events:
-        async for one in events:
-            if isinstance(one, Finished):
-                finished = one
+        async for event in events:
+            if isinstance(event, Finished):
+                finished = event
     assert finished is not None
     answer = await whole_answer([finished], lambda: state.whole(finished))
     state.store(store, finished, bytes(answer.body))
@@ -106,29 +106,29 @@ async def _events(
     begun = False
     try:
         async with aclosing(service.chat(state.turn)) as source:
-            async for one in source:
+            async for event in source:
                 if not begun:
                     yield events.state("response.created", state.head)
                     yield events.state("response.in_progress", state.head)
                     begun = True
-                length = answer_length([one]) if isinstance(one, Finished) else 0
-                for event in await run_off_loop(length, lambda one=one: list(_next_events(store, state, events, one))):
-                    yield event
+                length = answer_length([event]) if isinstance(event, Finished) else 0
+                for data in await run_off_loop(length, lambda e=event: list(_next_events(store, state, events, e))):
+                    yield data
     except Exception as error:
         if not begun:  # what is refused at once is an answer of its own, before the stream begins
             raise
         yield events.failure(from_exception(error))
 
 
-def _next_events(store: ResponseStore, state: "ResponseState", events: ResponseEvents, one: Event) -> Iterator[bytes]:
+def _next_events(store: ResponseStore, state: "ResponseState", events: ResponseEvents, event: Event) -> Iterator[bytes]:
     """The client's events for an event of the service."""
-    if isinstance(one, Piece):
-        yield from events.piece(one)
-    if isinstance(one, Finished):
-        whole = state.whole(one)
-        yield from events.end(whole.status)
-        state.store(store, one, bytes(as_json(whole, large=True).body) if state.head.store else b"")
-        yield events.state(f"response.{whole.status}", whole)
+    if isinstance(event, Piece):
+        yield from events.piece(event)
+    if isinstance(event, Finished):
+        response = state.whole(event)
+        yield from events.end(response.status)
+        state.store(store, event, bytes(as_json(response, large=True).body) if state.head.store else b"")
+        yield events.state(f"response.{response.status}", response)
 
 
 @router.get("/v1/responses/{identifier}", responses={200: {"model": ResponseObject}, **_READING})
@@ -143,8 +143,8 @@ async def retrieve(identifier: Identifier, request: Request) -> Response:
 @router.get("/v1/responses/{identifier}/input_items", responses={200: {"model": ItemList}, **_READING})
 async def input_items(identifier: Identifier, page: Annotated[ItemPage, Query()], request: Request) -> Response:
     """The conversation that a response answered, without its instructions, as items."""
-    found = _stored(request, identifier)
-    return Json(body_fields(input_page(found.messages, identifier.removeprefix(PREFIX), page)))
+    response = _stored(request, identifier)
+    return Json(body_fields(input_page(response.messages, identifier.removeprefix(PREFIX), page)))
 
 
 @router.delete("/v1/responses/{identifier}", responses={200: {"model": DeletedResponse}, **_READING})
@@ -168,10 +168,10 @@ async def delete(identifier: Identifier, request: Request) -> Response:
 
 def _stored(request: Request, identifier: str) -> StoredResponse:
     store: ResponseStore = request.app.state.responses
-    found = store.get(identifier)
-    if found is None:
+    response = store.get(identifier)
+    if response is None:
         raise _unknown(identifier)
-    return found
+    return response
 
 
 def _unknown(identifier: str) -> ApiError:
@@ -188,7 +188,7 @@ def _unknown(identifier: str) -> ApiError:
 
 @dataclass(frozen=True, slots=True)
 class ResponseState:
-    """One response in progress. `given` is its conversation without the instructions, `head` the response so far.
+    """One response in progress. `messages` is its conversation without the instructions, `head` the response so far.
 
     `names` is None where the answer has no log-probabilities.
     """
@@ -196,7 +196,7 @@ class ResponseState:
     turn: Turn
     head: ResponseObject
     calls: FunctionCalls | None
-    given: tuple[Message, ...]
+    messages: tuple[Message, ...]
     names: TokenBytes | None
 
     @classmethod
@@ -204,13 +204,13 @@ class ResponseState:
         format_ = body.text.format if body.text else None
         formed = format_ is not None and format_.type != "text"
         further = {"text": formed, "tools": bool(body.tools), "include": bool(body.include)}
-        wanted = generation_request(service, body, format_, further)
+        generation = generation_request(service, body, format_, further)
         before = await previous(service, store, body.previous_response_id)
-        given = input_messages(body.input, before.messages)
-        turn = _turn(body, client, before, given, wanted)
+        messages = input_messages(body.input, before.messages)
+        turn = _turn(body, client, before, messages, generation)
         service.models.check(turn)
         names = TokenBytes(service.models.language(body.model).checkpoint.required_tokenizer) if body.include else None
-        return cls(turn, _head(body, turn), wanted.calls, given, names)
+        return cls(turn, _head(body, turn), generation.calls, messages, names)
 
     def logprobs(self) -> MessageLogprobs | None:
         return None if self.names is None else MessageLogprobs(self.names, self.turn.sampling.alternatives)
@@ -238,7 +238,7 @@ class ResponseState:
         """Store the response, unless its client does not want that."""
         if self.head.store:
             head, answer = self.head, answer_message(self.parsed(finished))
-            store.add(StoredResponse(head.id, body, self.given, answer, self.turn.conversation, head.created_at))
+            store.add(StoredResponse(head.id, body, self.messages, answer, self.turn.conversation, head.created_at))
 
 
 def _output(
@@ -262,15 +262,15 @@ def _output(
 
 
 def _turn(
-    body: ResponseRequest, client: str, before: Previous, given: tuple[Message, ...], wanted: GenerationRequest
+    body: ResponseRequest, client: str, before: Previous, messages: tuple[Message, ...], generation: GenerationRequest
 ) -> Turn:
     instructions = (Message("system", body.instructions),) if body.instructions else ()
     fields = turn_fields(body, client)
     return Turn(
         model=body.model,
-        messages=(*instructions, *given),
-        tools=wanted.tools,
-        sampling=sampling_fields.response_parameters(body, wanted.constraint),
+        messages=(*instructions, *messages),
+        tools=generation.tools,
+        sampling=sampling_fields.response_parameters(body, generation.constraint),
         id=fresh_id(),
         **{
             **fields,

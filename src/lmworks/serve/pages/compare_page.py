@@ -64,7 +64,7 @@ def router(service: Service) -> APIRouter:
     async def results() -> Response:
         votes, unreadable = await asyncio.to_thread(read_votes, file)
         report = await asyncio.to_thread(summary, votes)
-        context = {"total": len(votes), "decided": sum(vote.preference is not None for vote in votes), "found": report}
+        context = {"total": len(votes), "decided": sum(vote.preference is not None for vote in votes), "report": report}
         return page(service, "votes.html", tables=report.tables, unreadable=unreadable, **context)
 
     @routes.get("/compare/preferences.jsonl")

@@ -213,7 +213,7 @@ def router(service: Service) -> APIRouter:
             shown = listing(document_list.matching(entries, q), q, sort or "name", number)
         except ValueError as error:
             return page_templates.error_page(service, 400, "That list cannot be shown", str(error))
-        return page_templates.page(service, "documents.html", **context, listing=shown, found=None)
+        return page_templates.page(service, "documents.html", **context, listing=shown, passages=None)
 
     @routes.get("/documents/{document_hash}")
     async def document(
@@ -256,7 +256,7 @@ async def _passages_page(
         "documents.html",
         **context,
         listing=None,
-        found=shown,
+        passages=shown,
         named=document_list.alike(entries, q),
         sort=sort,
         pages=pages(len(passages), page, PASSAGES_ON_A_PAGE, settings),

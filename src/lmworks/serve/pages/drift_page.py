@@ -46,7 +46,7 @@ def router(service: Service) -> APIRouter:
     async def alarms() -> Response:
         rows = await service.read_log(alerts.read_alerts)
         muted = await service.read_log(lambda reader: alerts.muted_rules(reader, time.time()))
-        context = {"found": rows, "muted": muted, "sentence": alerts.sentence}
+        context = {"alerts": rows, "muted": muted, "sentence": alerts.sentence}
         return page(service, "alarms.html", active="alarms", **context)
 
     @routes.get("/alarms/{identifier}")
@@ -63,7 +63,7 @@ def router(service: Service) -> APIRouter:
             series = await service.read_log(lambda reader: read_rows(reader, rows[0].signal, since))
         return page(
             service, "alarm.html", active="alarms", alert=rows[0], texts=texts, plot=_plot(series), sent=sent,
-            said=alerts.sentence(rows[0]), most=sum(id_ in texts for id_ in ids[:_SENT]),
+            sentence=alerts.sentence(rows[0]), most=sum(id_ in texts for id_ in ids[:_SENT]),
         )  # fmt: skip
 
     @routes.post("/alarms/{identifier}")

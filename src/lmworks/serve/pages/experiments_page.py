@@ -52,7 +52,7 @@ def router(service: Service) -> APIRouter:
         plots = [] if result is None else [(effect, _plot(effect)) for effect in result.effects]
         headers = {"Refresh": "2"} if result is None else {}
         return page(
-            service, "experiment.html", 200, headers, active="experiments", state=state, found=result, plots=plots
+            service, "experiment.html", 200, headers, active="experiments", state=state, result=result, plots=plots
         )
 
     @routes.post("/experiments/{name}")

@@ -94,7 +94,7 @@ def router(service: Service) -> APIRouter:
         at = min(max(at, 0), max(len(attacks) - 1, 0))
         attack = attacks[at] if attacks else None
         key = hash_json(attack.probe) if attack else ""
-        return page(service, "findings.html", active="prompts", one=attack, at=at, count=len(attacks), key=key)
+        return page(service, "findings.html", active="prompts", attack=attack, at=at, count=len(attacks), key=key)
 
     @routes.post("/safety/findings")
     async def keep(request: Request) -> Response:

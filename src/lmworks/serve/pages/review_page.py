@@ -33,7 +33,7 @@ def router(service: Service) -> APIRouter:
             return error_page(service, 400, "review.toml cannot be read", str(error), "/review", "Review")
         state = await service.read_log(lambda reader: summary(reader, config, time.time() - _DAYS * 86400))
         rules = dict.fromkeys([*config.rules, *state.waiting, *state.reviewed])
-        context = {"found": state, "rules": rules, "by": by, "signed_in": request.scope.get(KEY, ""), "days": _DAYS}
+        context = {"summary": state, "rules": rules, "by": by, "signed_in": request.scope.get(KEY, ""), "days": _DAYS}
         return page(service, "review_start.html", **context)
 
     @routes.get("/review/next")
@@ -48,7 +48,7 @@ def router(service: Service) -> APIRouter:
             before = (await service.read_log(lambda reader: items(reader, "id = ?", [last])))[:1] if last else []
         except (LookupError, ValueError) as error:
             return refused(error)
-        context = {"item": item, "one": interaction, "rubric": config.rubric, "by": by, "rule": rule, "keys": _KEYS}
+        context = {"item": item, "turn": interaction, "rubric": config.rubric, "by": by, "rule": rule, "keys": _KEYS}
         return page(service, "review.html", last=before[0] if before else None, **context)
 
     @routes.post("/review/{identifier}")

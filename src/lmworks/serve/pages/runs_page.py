@@ -158,15 +158,15 @@ def router(service: Service) -> APIRouter:
     async def compare(first: str = "", second: str = "", task: str = "", metric: str = "") -> Response:
         try:
             new, old = [await asyncio.to_thread(find_run, service, name) for name in (first, second)]
-            deltas, partly = await asyncio.to_thread(_compared, new, old)
-            names = [(comparison.task, comparison.metric) for comparison in deltas]
+            diffs, partly = await asyncio.to_thread(_compared, new, old)
+            names = [(comparison.task, comparison.metric) for comparison in diffs]
             chosen = (task, metric) if (task, metric) in names else names[0]
             items = await asyncio.to_thread(_differing, new, old, *chosen)
         except (LookupError, OSError, ValueError) as error:
             status, text = 404 if isinstance(error, LookupError) else 400, str(error)
             text = text.replace(f"{runs_folder(service)}/", "")  # names of runs, no paths
             return error_page(service, status, "These runs cannot be compared", text, "/evaluation", "Evaluation")
-        view = {"found": deltas, "partly": partly, "chosen": chosen, "items": items[:SHOWN], "more": len(items) - SHOWN}
+        view = {"diffs": diffs, "partly": partly, "chosen": chosen, "items": items[:SHOWN], "more": len(items) - SHOWN}
         return page(service, "runs.html", new=new, old=old, scores_of=scores_of, **view)
 
     @routes.get("/evaluation/runs/{name}")

@@ -4,14 +4,14 @@ import re
 from bisect import bisect
 
 # An end of a sentence: marks, closing quotes and brackets, then white space.
-_END = re.compile(r"(?<![.!?…])(?P<marks>[.!?…]+)[\"'”’)\]*`]*(?=\s)")
+_END = re.compile(r"(?P<marks>[.!?…](?<![.!?…].)[.!?…]*)[\"'”’)\]*`]*(?=\s)")
 
 # Line breaks that end a sentence by themselves: a blank line; a list item, field or table row on the next line; a colon
 # at the end of a line above a deeper indented one.
 _BREAK = re.compile(
     r"\n[ \t]*\n"
     r"|\n(?=[ \t]*(?:[-*+•][ \t]|\(?(?:\d{1,3}|[a-z])[.)][ \t]|:\w[^:\n]*:[ \t]|[|+]))"
-    r"|(?<=:)[ \t]*\n(?=[ \t])"
+    r"|:[ \t]*\n(?=[ \t])"
 )
 
 # Written with a dot that ends nothing; "etc." and units do end a sentence before a capital letter.
@@ -25,9 +25,9 @@ _STARTER = re.compile(  # the words that sentences begin with, and names do not
     r"\W*(?:A|After|All|An|And|As|At|Before|But|By|For|From|He|Her|His|However|I|If|In|It|Its|On|Our|She|Since|So|Some|"
     r"That|The|Their|Then|There|These|They|This|Those|To|Under|We|What|When|Where|While|With|You)\b"
 )
-_LAST_WORD = re.compile(r"[\w.]*\Z")
+_LAST_WORD = re.compile(r"(?<![\w.])[\w.]*+\Z")
 _NUMBERED_ITEM = re.compile(r"(?:^|\n)[ \t]*(?:\d{1,3}|[A-Za-z])\Z")
-_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)[^\n]{1,200}?(?<!`)\1(?!`)")  # bounded, for time linear in the text
+_CODE_SPAN = re.compile(r"(`(?<!``)`*)(?!`)[^\n]{1,200}?(?<!`)\1(?!`)")  # bounded, for time linear in the text
 
 # What a sentence may start with: no lower-case word, unless it is written like a name of code (`foo()`, a_b, x.y).
 _START = re.compile(
@@ -89,4 +89,4 @@ def _is_end(text: str, start: int, end: int, match: re.Match[str]) -> bool:
         return not following or bool(_STARTER.match(following))
     if len(last) == 1 and last.isalpha() and word and word[0].isupper() and following[:1].isupper():
         return False  # an initial: J. Smith
-    return not _NUMBERED_ITEM.search(before)
+    return len(last) > 3 or not _NUMBERED_ITEM.search(before)

@@ -1,7 +1,9 @@
 """The stage: update from the previous artefact, go on after a kill, and report what was done."""
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +72,26 @@ def test_an_update_embeds_what_changed_and_equals_a_fresh_build(tmp_path: Path, 
     fresh = build_index(CONFIG, context(tmp_path, documents[1:], "fresh"), encoder)
     assert second.digests == fresh.digests
     assert {path.name: path.read_bytes() for path in first.output.iterdir()} == before, "the artefact is not touched"
+
+
+def test_the_vectors_lie_in_one_piece_and_nothing_is_left_of_removed_documents(
+    tmp_path: Path, encoder, document: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmworks.retrieve.index.BATCH_CHUNKS", 2)
+    documents = [document(f"number {n} " + "word " * (15 * n), f"{n}.txt") for n in range(40)]
+    first = context(tmp_path, documents, "first")
+    build_index(CONFIG, first, encoder)
+    second = context(tmp_path, documents[:30], "second", previous=first.output)
+    build_index(CONFIG, second, encoder)
+    for folder in (first.output, second.output):
+        with closing(sqlite3.connect(folder / CATALOGUE)) as connection:
+            assert connection.execute("PRAGMA freelist_count").fetchone() == (0,)
+            try:
+                query = "SELECT pageno FROM dbstat WHERE name = 'vectors' AND pagetype = 'leaf' ORDER BY path"
+                pages = [page for (page,) in connection.execute(query)]
+            except sqlite3.OperationalError:
+                pytest.skip("this SQLite does not show its pages (dbstat)")
+        assert len(pages) > 3 and pages == [*range(pages[0], pages[0] + len(pages))]
 
 
 @for_each("other", ["encoder", "chunks", "damage"])

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -165,9 +164,7 @@ class Index:
     def __enter__(self) -> "Index":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -273,6 +270,10 @@ class Index:
         self.store, record = vector_store.build_store(store, self.folder, self.matrix, self.digest())
         return record
 
+    def write_copy(self, folder: Path) -> None:
+        """Write the catalogue into a folder, each table in one piece: the first question reads all vectors."""
+        self._connection.execute("VACUUM INTO ?", (str(folder / catalogue.CATALOGUE),))
+
     def forget_store(self) -> None:
         """Leave the index without a store, as it is before one is built and after its content changed."""
         if self.store is not None:
@@ -304,10 +305,10 @@ class Index:
     def matrix(self) -> np.ndarray:
         """(n, width) float32: the vectors of all chunks, read when they are first needed."""
         matrix = np.empty((len(self.keys), self.width), np.float32)
-        order = np.argsort(self.keys)  # in the file the vectors lie by key
         rows = self._connection.execute("SELECT vector FROM vectors ORDER BY chunk")
-        for position, (vector,) in zip(order.tolist(), rows, strict=True):
-            matrix[position] = np.frombuffer(vector, "<f4")
+        for positions in np.split(np.argsort(self.keys), range(BATCH_CHUNKS, len(matrix), BATCH_CHUNKS)):  # by key
+            blobs = [vector for (vector,) in rows.fetchmany(BATCH_CHUNKS)]
+            matrix[positions] = np.frombuffer(b"".join(blobs), "<f4").reshape(-1, self.width)
         return matrix
 
     def cosines(self, query: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:

@@ -44,9 +44,10 @@ def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) ->
         digest = working.digest()
         tokens = working.tokens()
         vector_store = working.build_store(config.store)
-        section = _section(working, tokens, config.chunk, vector_store)
         instructions = [*_instructions(working)]
-    files = [name for name in (CATALOGUE, STORE, GRAPH) if (context.work / name).is_file()]
+        sections = (_section(working, tokens, config.chunk, vector_store), *_warning(instructions))
+        working.write_copy(context.output)
+    files = [name for name in (STORE, GRAPH) if (context.work / name).is_file()]
     for name in files:
         shutil.copyfile(context.work / name, context.output / name)
     metrics = {
@@ -65,7 +66,6 @@ def build_index(config: IndexConfig, context: StageContext, encoder: Encoder) ->
     }
     # One digest of what the files mean: their bytes depend on the order in which documents came and went, those of a
     # graph on the order in which threads added to it.
-    sections = (section, *_warning(instructions))
     return StageResult(metrics=metrics, sections=sections, digests=dict.fromkeys(files) | {CATALOGUE: digest})
 
 
@@ -77,8 +77,7 @@ def _start(context: StageContext, chunk: ChunkConfig, encoder: Encoder) -> Index
         (context.work / name).unlink(missing_ok=True)
     if context.previous is not None and (previous := _usable(context.previous, chunk, encoder)) is not None:
         previous.close()
-        shutil.copyfile(context.previous / CATALOGUE, context.work / f"{CATALOGUE}.copy")
-        (context.work / f"{CATALOGUE}.copy").rename(context.work / CATALOGUE)
+        shutil.copyfile(context.previous / CATALOGUE, context.work / "copy.sqlite").rename(context.work / CATALOGUE)
         return Index.open(context.work, encoder.fingerprint, with_store=False)
     return Index.create(context.work, encoder, chunk)
 

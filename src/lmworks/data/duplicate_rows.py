@@ -1,13 +1,14 @@
 """Rows that repeat others: how many, and on which side of a split each is, so that what is held out was not learned."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmworks.artefact import hash_json
-from lmworks.corpus.dedup.kept_duplicates import linked
+from lmworks.corpus.dedup.kept_duplicates import equal_texts, linked
 from lmworks.corpus.dedup.near_duplicates import NearDuplicatesConfig, compare, keys_of_texts
 from lmworks.data.conversations import Dialogue, turns_of
 from lmworks.data.document_tokens import conversation_hash, question_hash
@@ -39,9 +40,9 @@ def find_duplicates(dialogues: Iterable[Dialogue]) -> DuplicateRows:
         hashes.append(conversation_hash(row))
         questions.append(question_hash(row))
     pairs = compare(texts, np.arange(len(texts)), keys_of_texts(texts, _ALIKE), _ALIKE).pairs
-    links = [*zip(pairs.first.tolist(), pairs.second.tolist(), strict=True), *_repeats(hashes)]
-    equal, distinct = len(hashes) - len(set(hashes)), len(set(_groups(len(texts), links)))
-    groups = _groups(len(texts), [*links, *_repeats(questions)])
+    links = (pairs.first, pairs.second), equal_texts(hashes)
+    equal, distinct = len(hashes) - len(set(hashes)), len(set(_groups(len(texts), *links)))
+    groups = _groups(len(texts), *links, equal_texts(questions))
     asked: dict[int, set[str]] = {}
     for group, question in zip(groups, questions, strict=True):
         asked.setdefault(group, set()).add(question)
@@ -52,13 +53,7 @@ def find_duplicates(dialogues: Iterable[Dialogue]) -> DuplicateRows:
     return DuplicateRows(hashes, [sides[group] for group in groups], equal, len(texts) - distinct - equal)
 
 
-def _repeats(values: Sequence[str]) -> list[tuple[int, int]]:
-    """The number of each value behind that of the first one like it."""
-    first: dict[str, int] = {}
-    return [(first.setdefault(value, number), number) for number, value in enumerate(values)]
-
-
-def _groups(rows: int, links: Sequence[tuple[int, int]]) -> list[int]:
+def _groups(rows: int, *links: tuple[NDArray[np.int64], NDArray[np.int64]]) -> list[int]:
     """The number of the group of each row, where linked ones are of one group."""
-    first, second = np.array(links, np.int64).reshape(-1, 2).T
-    return linked(first, second, rows).tolist() if rows else []
+    first, second = np.concatenate(links, axis=1)
+    return linked(first, second, rows).tolist()

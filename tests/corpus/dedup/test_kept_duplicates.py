@@ -3,6 +3,8 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from lmworks.corpus.dedup.kept_duplicates import best_of_groups, linked, priority
 
@@ -43,3 +45,17 @@ def test_priority_is_licence_then_quality_then_length_then_uri(rows, generator):
     columns = [np.array([row[place] for row in documents]) for place in range(3)]
     rank = priority(*columns, [row[3] for row in documents])
     assert [documents[place][3] for place in np.argsort(rank)] == [row[3] for row in expected]
+
+
+@given(st.lists(st.tuples(st.integers(0, NUMBER - 1), st.integers(0, NUMBER - 1)), max_size=12))
+def test_groups_are_connected_components(pairs):
+    first, second = np.array(pairs, np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(NUMBER, NUMBER))
+    components = connected_components(graph, directed=False)[1].tolist()
+    assert linked(first, second, NUMBER).tolist() == [components.index(each) for each in components]
+
+
+def test_long_chains_are_linked_in_few_rounds():
+    order = np.random.default_rng(0).permutation(300_000)
+    assert not linked(order[:-1], order[1:], len(order)).any()
+    assert linked(np.empty(0, np.int64), np.empty(0, np.int64), 3).tolist() == [0, 1, 2]

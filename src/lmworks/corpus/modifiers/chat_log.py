@@ -87,7 +87,7 @@ def _pseudonyms(text: str, log: Sequence[_Line]) -> dict[str, str]:
             nicks.append(changes[-1][1])
     numbers = {nick: number for number, nick in enumerate(dict.fromkeys(nicks))}
     first, second = np.array([(numbers[old], numbers[new]) for old, new in changes], np.int64).reshape(-1, 2).T
-    person = dict(zip(numbers, linked(first, second, len(numbers)).tolist() if numbers else (), strict=True))
+    person = dict(zip(numbers, linked(first, second, len(numbers)).tolist(), strict=True))
     names: dict[int, str] = {}
     counts = Counter[str]()
     for nick in nicks:

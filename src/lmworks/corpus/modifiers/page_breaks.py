@@ -217,7 +217,7 @@ def _recurring(edges: Sequence[_Edge]) -> Iterator[list[_Edge]]:
     ]
     first, second = np.array(pairs, np.int64).reshape(-1, 2).T
     groups: dict[int, list[_Edge]] = {}
-    for edge, label in zip(edges, linked(first, second, len(edges)).tolist() if edges else (), strict=True):
+    for edge, label in zip(edges, linked(first, second, len(edges)).tolist(), strict=True):
         groups.setdefault(label, []).append(edge)
     return (group for group in groups.values() if len({edge.page for edge in group}) >= _FEWEST)
 

@@ -22,9 +22,10 @@ def repair_passages(text: str, words: int = 100) -> list[Edit]:
     `words`: a page has several hundred. What writers repeat on purpose, such as refrains, formulas and letters that
     are read once more, is shorter: 60 words at most in ten classic books.
     """
-    hashes, spans = hash_words([text]).values, word_spans(text).tolist()
+    repeats = [*_repeats(hash_words([text]).values, words)]
+    spans = word_spans(text).tolist() if repeats else []
     edits: list[Edit] = []
-    for first, last in _repeats(hashes, words):
+    for first, last in repeats:
         limit = max(spans[first - 1][1], edits[-1].end if edits else 0)
         start, end = spans[first][0], spans[last - 1][1]
         start -= len(_SPACE.split(text[limit:start])[-1])  # marks before a word, such as a quotation mark

@@ -5,6 +5,7 @@
         [--postgres-limit 100000] [--token-limit 100000] [--distinct 8000] [--vectors FILE] [--data FOLDER]
         [--work FOLDER]
     .venv/bin/python benchmarks/vector_stores.py --filtered 1000000
+    .venv/bin/python benchmarks/vector_stores.py --first 100000
 
 The vectors are those of real chunks (classic books and Python's enhancement proposals, all-MiniLM-L6-v2), resampled up
 to each size: a copy is a chosen chunk's vector plus Gaussian noise, normalised, and the noise is such that two copies
@@ -21,16 +22,21 @@ Up to `--token-limit` chunks, the late leg is timed as well: 180 token vectors a
 SQLite, of which a question of 12 tokens reads those of 60 chunks anywhere in it.
 
 With `--filtered SIZE` nothing of that is done. A catalogue of so many short synthetic chunks, ten a document, is made,
-and questions are asked without filters and, in turns, with filters that were not used before.
+and questions are asked without filters and, in turns, with filters that were not used before. With `--first SIZE` one
+of vectors and token vectors as wide as those of all-MiniLM-L6-v2 is asked by new processes, in turns when none of its
+file is in the memory of the system and when all is: the first question reads all vectors.
 """
 
 import argparse
 import gzip
 import hashlib
 import json
+import os
 import re
 import resource
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -46,6 +52,7 @@ import lmworks
 from lmworks.generate import TextEncoder
 from lmworks.records import Document, Span
 from lmworks.retrieve.bm25 import lexical
+from lmworks.retrieve.catalogue import CATALOGUE
 from lmworks.retrieve.chunk import chunk
 from lmworks.retrieve.config import ChunkConfig
 from lmworks.retrieve.dense import dense
@@ -53,6 +60,8 @@ from lmworks.retrieve.index import EVERYTHING, Filters, Index
 from lmworks.retrieve.late_interaction import STORED_WIDTH, from_int8, late_interaction, project
 from lmworks.retrieve.named import named
 from lmworks.retrieve.pgvector_store import PgvectorStore
+from lmworks.retrieve.query_expansion import Query
+from lmworks.retrieve.search import ranked
 from lmworks.retrieve.usearch_store import GRAPH, UsearchStore
 from lmworks.retrieve.vector_store import VectorStore, cosines, measured_recall, nearest
 
@@ -191,13 +200,14 @@ def measure_tokens(size: int, file: Path) -> None:
 FILTERED_WIDTH, OF_DOCUMENT, WORDS = 64, 10, 5_000
 
 
-def catalogued(size: int, folder: Path) -> Index:
-    """An index of random vectors and of texts of 12 words, which are drawn as often as one divided by their rank."""
+def catalogued(size: int, folder: Path, width: int = FILTERED_WIDTH, tokens: int = 0) -> Index:
+    """An index of random vectors, so many of tokens for each chunk, and of texts of 12 words, which are drawn as often
+    as one divided by their rank."""
     rng = np.random.default_rng(3)
     sample = SimpleNamespace(
         fingerprint="synthetic",
-        width=FILTERED_WIDTH,
-        token_sample=lambda: rng.standard_normal((500, FILTERED_WIDTH)).astype(np.float32),
+        width=width,
+        token_sample=lambda: rng.standard_normal((500, width)).astype(np.float32),
     )
     index = Index.create(folder, sample, ChunkConfig())  # type: ignore[arg-type] - all that is asked of it
     ranks = np.arange(1, WORDS + 1)
@@ -213,7 +223,7 @@ def catalogued(size: int, folder: Path) -> Index:
     )
     for start in range(0, size, BLOCK):
         keys = range(start, min(start + BLOCK, size))
-        vectors = rng.standard_normal((len(keys), FILTERED_WIDTH), dtype=np.float32)
+        vectors = rng.standard_normal((len(keys), width), dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         texts = words[rng.choice(WORDS, (len(keys), 12), p=1 / ranks / (1 / ranks).sum())]
         places = [(key + 1, key // OF_DOCUMENT + 1, str(key), 100 * (key % OF_DOCUMENT)) for key in keys]
@@ -222,8 +232,10 @@ def catalogued(size: int, folder: Path) -> Index:
             "INSERT INTO words (rowid, title, text) VALUES (?, '', ?)",
             [(key + 1, " ".join(text)) for key, text in zip(keys, texts.tolist(), strict=True)],
         )
-        blobs = [(key + 1, vector.tobytes()) for key, vector in zip(keys, vectors, strict=True)]
-        executemany("INSERT INTO vectors VALUES (?, ?)", blobs)
+        of_tokens = [rng.integers(-127, 128, tokens * STORED_WIDTH, np.int8).tobytes() for _ in range(100)]
+        for key, vector in zip(keys, vectors, strict=True):
+            execute("INSERT INTO vectors VALUES (?, ?)", (key + 1, vector.tobytes()))
+            execute("INSERT INTO token_vectors VALUES (?, ?)", (key + 1, of_tokens[key % len(of_tokens)]))
     execute("COMMIT")
     return index
 
@@ -265,6 +277,40 @@ def measure_filtered(size: int, folder: Path, questions: int = 20) -> None:
             print(f"  {kind:25}  dense {near:8.1f} ms   lexical and named {by_words:8.1f} ms", flush=True)
 
 
+def measure_first(size: int, folder: Path, rounds: int = 3) -> None:
+    """Questions to an index of so many chunks, in new processes."""
+    with catalogued(size, folder / "work", 384, tokens=180) as index:
+        index.write_copy(folder)
+    for name in ("from the disk", "from the cache of the system") * rounds:
+        if name == "from the disk":
+            file = os.open(folder / CATALOGUE, os.O_RDONLY)
+            os.fsync(file)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
+        print(f"{size:,} chunks, {name}: ", end="", flush=True)
+        subprocess.run([sys.executable, __file__, "--asked", str(folder)], check=True)
+
+
+def ask(folder: Path, questions: int = 21) -> None:
+    """Time and memory of the first question to an index, and the median time of the others."""
+    rng, took, before, after = np.random.default_rng(5), list[float](), memory(), 0.0
+    with Index.open(folder, "synthetic") as index:
+        for _ in range(questions):
+            text = " ".join(f"word{number}" for number in rng.integers(5, WORDS, 5))
+            vector = rng.standard_normal(index.width).astype(np.float32)
+            tokens = project(rng.standard_normal((12, index.width)).astype(np.float32), index.axes)
+            started = time.perf_counter()
+            ranked(index, [Query(text, vector / np.linalg.norm(vector), tokens)])
+            took.append(time.perf_counter() - started)
+            after = memory() if len(took) == 1 else after
+    print(f"{took[0]:.2f} s, then {1000 * np.median(took[1:]):.0f} ms; {before:.0f} MB before, {after:.0f} MB after it")
+
+
+def memory() -> float:
+    """Resident MB of this process."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize() / 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
@@ -276,7 +322,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--work", type=Path, help="folder for matrix and graph (3 GB at a million vectors)")
     parser.add_argument("--filtered", type=int, metavar="SIZE", help="time filtered questions of so many chunks")
+    parser.add_argument("--first", type=int, metavar="SIZE", help="time the first question to so many chunks")
+    parser.add_argument("--asked", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.asked:
+        ask(arguments.asked)
+        return
+    if arguments.first:
+        with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
+            measure_first(arguments.first, Path(folder))
+        return
     if arguments.filtered:
         with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
             measure_filtered(arguments.filtered, Path(folder))

@@ -109,3 +109,17 @@ def test_places_are_those_of_the_repaired_text(tmp_path):
     assert cuts(tmp_path, judged).keys() == {"s/b"}
     ranges = cuts(tmp_path, judged)["s/b"]
     assert cut_out(texts["s/b"].repaired, ranges).split() == ["Ünter", "It", "ends", "here."]
+
+
+def test_of_texts_with_the_same_words_each_has_its_similarity_to_the_one_that_stays(tmp_path):
+    words = random_text(random.Random(5), 60).split()
+    other = [*words[:-1], "otherwise"]
+    first, second = ({tuple(text[at : at + 5]) for at in range(56)} for text in (words, other))
+    texts = {"s/a": " ".join(words), "s/b": " ".join(other), "s/c": " ".join(other).upper()}
+    write_corpus(
+        tmp_path, [(uri, Given(text, measures={"quality": float(uri == "s/a")})) for uri, text in texts.items()]
+    )
+    run_duplicates(tmp_path, **CONFIG)
+    dropped = gone(tmp_path, decide(tmp_path, NEAR)["alike"])
+    similarity = pytest.approx(len(first & second) / len(first | second))
+    assert dropped == {"s/b": ("s/a", similarity), "s/c": ("s/a", similarity)} and 0.9 < similarity.expected < 1

@@ -205,14 +205,16 @@ def _dropped_duplicates(
             yield document, Reason("repositories", "repositories", *limits, copy.original, uri)
         return
     kept = best_of_groups(groups, documents.rank, there)
-    similarity = np.ones(len(documents))  # to the one that stays; where they were not compared, the highest to any
+    similarity = np.zeros(len(documents))  # to the one that stays; where they were not compared, the highest to any
     if pairs is not None:
         ends, others = np.concatenate((pairs.first, pairs.second)), np.concatenate((pairs.second, pairs.first))
         values = np.tile(pairs.similarity, 2)
-        similarity[ends] = 0
         np.maximum.at(similarity, ends, values)
         compared = kept[ends] == others
         similarity[ends[compared]] = values[compared]
+        # Of those with the same words the best alone was compared with others.
+        same = (values == 1) & ~np.isin(ends, ends[compared]) & np.isin(others, ends[compared])
+        similarity[ends[same]] = similarity[others[same]]
     for document in np.flatnonzero(kept != np.arange(len(kept))).tolist():
-        uri, value = documents.uris[int(kept[document])], float(similarity[document])
+        uri, value = documents.uris[int(kept[document])], float(similarity[document]) or 1.0
         yield document, Reason(kind, kind, value, threshold, kept_duplicate=uri)

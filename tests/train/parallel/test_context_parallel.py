@@ -77,7 +77,7 @@ def _equal_to_one_process() -> None:
         check_same(take_over(mesh, model, objective, shard_sequence(examples, mesh)), expected)
 
 
-@pytest.mark.parametrize("devices", [4, *slow(2)])
+@pytest.mark.parametrize("devices", [2, *slow(4)])
 def test_each_objective_has_the_losses_and_gradients_of_one_process(devices: int) -> None:
     on_ranks(devices, _equal_to_one_process)
 

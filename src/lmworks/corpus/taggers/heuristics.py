@@ -33,8 +33,7 @@ def gopher(text: Text) -> Attributes:
         scores["hash_word_ratio"] = text.text.count("#") / len(words)
         scores["ellipsis_word_ratio"] = sum(map(text.text.count, _ELLIPSES)) / len(words)
     if chunks := text.prose.text.split():
-        # Most are all letters, and that is asked first, in one go.
-        without = sum(not any(map(str.isalpha, chunk)) for chunk in chunks if not chunk.isalpha())
+        without = sum(not any(map(str.isalpha, chunk)) for chunk in chunks if not chunk[0].isalpha())  # few are left
         scores["alphabetic_word_share"] = (len(chunks) - without) / len(chunks)
     if words:
         mean = sum(map(len, words)) / len(words)
@@ -94,7 +93,7 @@ def c4(text: Text) -> Attributes:
     scores: dict[str, float] = {
         "lorem_ipsum": lowered.count(_PLACEHOLDER),
         "curly_brackets": text.text.count("{"),
-        "c4_kept_sentences": sum(len(sentence_ranges(line)) for line in kept),
+        "c4_kept_sentences": len(sentence_ranges("\n\n".join(kept))),
     }
     citations = _CITATION.finditer(text.text) if "[" in text.text else ()
     return Attributes(scores, (*spans, *(TaggedSpan("c4.citation", *match.span()) for match in citations)))

@@ -29,6 +29,7 @@ from lmworks.generate.protocol import (
     ContextLengthError,
     ContrastiveParameters,
     Delta,
+    ParameterError,
     Request,
     Role,
     Score,
@@ -418,11 +419,11 @@ class Engine:
                 f"{checkpoint.config.context_length})"
             )
         vocabulary = checkpoint.config.embedding.vocabulary
-        named = {"the prompt": (*prompt, *source)}
+        named = {"prompt": (*prompt, *source)}
         named |= {name: getattr(sampling, name) for name in ("logit_bias", "banned_tokens", "forced_tokens")}
         for name, tokens in named.items():
             if not all(0 <= token < vocabulary for token in tokens):
-                raise ValueError(f"{name} holds token ids outside [0, {vocabulary})")
+                raise ParameterError(name, f"{name} holds token ids outside [0, {vocabulary})")
         constraint = None if sampling.constraint is None else self.constraints.compile(sampling.constraint).start()
         return RequestState(
             id=request.id or secrets.token_hex(8),

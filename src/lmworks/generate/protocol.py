@@ -37,6 +37,14 @@ class ContextLengthError(ValueError):
     """A text has more tokens than the model takes; the message names both numbers."""
 
 
+class ParameterError(ValueError):
+    """A wrong value of one `parameter`, which a server names to its client."""
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
 class UnsupportedError(RuntimeError):
     """The engine cannot do what was asked; the message names what can."""
 

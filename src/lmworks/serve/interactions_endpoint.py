@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 from starlette.responses import JSONResponse, Response
 
 from lmworks.config import to_mapping
+from lmworks.generate.protocol import ParameterError
 from lmworks.records import Feedback
 from lmworks.serve.openai.errors import ApiError, LargeJson, documented
 from lmworks.serve.openai.request_fields import Strict, Text
@@ -103,13 +104,13 @@ async def give_outcome(body: OutcomeBody, request: Request) -> Response:
         try:
             new = await service.outcome(body.name, body.value, body.interaction, body.unit, body.time)
         except KeyError:
-            raise _unknown(body.interaction) from None
-        except ValueError as error:
-            raise ApiError(400, f"this outcome cannot be kept: {error}") from None
+            raise _unknown(body.interaction, "interaction") from None
+        except ParameterError as error:
+            raise ParameterError(error.parameter, f"this outcome cannot be kept: {error}") from None
         return JSONResponse({"object": "outcome", "new": new})
 
     return await respond(request, work)
 
 
-def _unknown(identifier: str) -> ApiError:
-    return ApiError(404, f"the log holds no interaction {identifier}", None, "interaction_not_found")
+def _unknown(identifier: str, param: str | None = None) -> ApiError:
+    return ApiError(404, f"the log holds no interaction {identifier}", param, "interaction_not_found")

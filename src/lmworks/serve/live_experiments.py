@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmworks.config import to_mapping, unknown
+from lmworks.generate.protocol import ParameterError
 from lmworks.monitor.experiment import ExperimentState, add_event, assign, read_states
 from lmworks.monitor.experiment_results import read_out
 from lmworks.monitor.log import Log, LogFullError
@@ -178,16 +179,19 @@ class LiveExperiments:
     def outcome(self, name: str, value: float, interaction: str, unit: str, at: float | None) -> Outcome:
         """An outcome of the unit of an interaction, or of `unit`; KeyError for an unknown interaction, ValueError for a
         name that no metric can have and a time that is to come."""
-        parse_metric(f"{name}/answer")
+        try:
+            parse_metric(f"{name}/answer")
+        except ValueError as error:
+            raise ParameterError("name", str(error)) from error
         if interaction:
             columns = "unit, conversation"
             if not (rows := self.log.reader.rows("interactions", columns, "id = ?", [interaction])):
                 raise KeyError(interaction)
             unit = rows[0][0] or rows[0][1]
         if not unit:
-            raise ValueError("nobody's: give `interaction`, of a conversation or a unit, or `unit`")
+            raise ParameterError("unit", "nobody's: give `interaction`, of a conversation or a unit, or `unit`")
         if at is not None and at > self.now() + 60:
-            raise ValueError(f"the time {at:g} has not come yet")
+            raise ParameterError("time", f"the time {at:g} has not come yet")
         return Outcome(unit, name, self.now() if at is None else at, value, interaction)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from lmworks.artefact import hash_json
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.engine_worker import EngineWorker
+from lmworks.generate.protocol import ParameterError
 from lmworks.generate.text_embedding import TextEncoder
 from lmworks.serve.events import NotReadyError, UnknownModelError
 from lmworks.serve.grounding import Grounding
@@ -100,10 +101,11 @@ class Models:
             raise UnknownModelError(f"{turn.model!r} is a model of the kind {kind}: it does not complete text")
         last = turn.messages[-1] if turn.messages and turn.messages[-1].role == "user" else None
         if kind == "router" and last is None:
-            raise ValueError(f"{turn.model} routes questions: the last message must be the user's")
+            raise ParameterError("prompt", f"{turn.model} routes questions: the last message must be the user's")
         if kind == "assistant":
             if last is None or not last.content.strip():
-                raise ValueError(f"{ASSISTANT} answers a question: the last message must be the user's, and not empty")
+                message = f"{ASSISTANT} answers a question: the last message must be the user's, and not empty"
+                raise ParameterError("prompt", message)
             if turn.n != 1 or turn.sampling.alternatives:
                 raise ValueError(f"{ASSISTANT} gives one answer and no token probabilities: n must be 1, logprobs off")
 

@@ -3,14 +3,15 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import TemplateError
 from pydantic import BaseModel
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from lmworks.generate.constraint import CompilerBusyError, ConstraintError
-from lmworks.generate.protocol import ContextLengthError, UnsupportedError
+from lmworks.generate.protocol import ContextLengthError, ParameterError, UnsupportedError
 from lmworks.monitor.log import LogFullError
 from lmworks.serve.events import BusyError, DeadlineError, FailedError, NotReadyError, UnknownModelError
 from lmworks.tokenizer.jinja_template import ChatTemplateError
@@ -19,6 +20,7 @@ _LOGGER = logging.getLogger(__name__)
 _PART = 10_000  # numbers that are written at once
 _FEW = 16  # models in a list that may be long themselves, such as choices
 _COMPILING_SECONDS = 5  # that the slowest constraint may take
+CONSTRAINT = "lmworks.constraint"  # where the scope names the parameter that constrains the answer
 _PROMPTS = {
     "/v1/chat/completions": "messages",
     "/v1/completions": "prompt",
@@ -112,11 +114,12 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
-def from_exception(error: Exception, path: str = "") -> ApiError:
-    """The answer to an exception of the service. What is not foreseen is logged, and told without its details.
+def from_exception(error: Exception, scope: Mapping[str, Any] = MappingProxyType({})) -> ApiError:
+    """The answer to an exception of the service. An unexpected one is logged, and its details stay in the log.
 
-    `path` is that of the request, whose parameter a prompt that is too long is.
+    `scope` is that of the request: its path says how the prompt is named there.
     """
+    prompt, constraint = _PROMPTS.get(scope.get("path", "")), scope.get(CONSTRAINT)
     match error:
         case ApiError():
             return error
@@ -134,7 +137,7 @@ def from_exception(error: Exception, path: str = "") -> ApiError:
         case DeadlineError():
             return ApiError(504, str(error), None, "deadline_exceeded")
         case FailedError(__cause__=ConstraintError() as cause):  # it grew too complex where the text had come to
-            return ApiError(400, str(cause), None, "constraint_failed")
+            return ApiError(400, str(cause), constraint, "constraint_failed")
         case FailedError():
             _LOGGER.error("a model failed", exc_info=error)
             return ApiError(500, str(error), None, "model_failed")
@@ -142,9 +145,15 @@ def from_exception(error: Exception, path: str = "") -> ApiError:
             return ApiError(429, str(error), None, "queue_full", {"Retry-After": str(_COMPILING_SECONDS)})
         case ChatTemplateError(__cause__=cause) if cause is not None and type(cause) is not TemplateError:
             _LOGGER.warning("a chat template failed", exc_info=error)  # where it refused, it says itself why
-            return ApiError(400, "the chat template of this model cannot write these messages", "messages")
+            return ApiError(400, "the chat template of this model cannot write these messages", prompt)
+        case ChatTemplateError():
+            return ApiError(400, str(error), prompt, "invalid_value")
         case ContextLengthError():
-            return ApiError(400, str(error), _PROMPTS.get(path), "context_length_exceeded")
+            return ApiError(400, str(error), prompt, "context_length_exceeded")
+        case ConstraintError() if constraint:
+            return ApiError(400, f"{constraint}: {error}", constraint, "invalid_value")
+        case ParameterError(parameter=name):
+            return ApiError(400, str(error), prompt if name == "prompt" else name, "invalid_value")
         case ValueError() | UnsupportedError():
             return ApiError(400, str(error))
     _LOGGER.error("a request failed", exc_info=error)
@@ -170,7 +179,7 @@ def from_validation(errors: Sequence[Any], unsupported: Mapping[str, str], body:
     if name in unsupported:
         return ApiError(400, f"{name} is not supported: {unsupported[name]}", name, "unsupported_parameter")
     if not path and first["type"] == "value_error":
-        return ApiError(400, _sentence(at_path), None, "invalid_value")
+        return ApiError(400, _sentence(at_path), getattr(first["ctx"]["error"], "parameter", None), "invalid_value")
     if not path:
         return ApiError(400, "the body must be a JSON object, sent with Content-Type: application/json")
     if first["type"] in ("missing", "union_tag_not_found"):
@@ -237,7 +246,3 @@ _DESCRIPTIONS = {
     503: "models are still loading, or the server is shutting down",
     504: "not finished before the deadline",
 }
-
-
-def as_response(error: Exception) -> Response:
-    return from_exception(error).response()

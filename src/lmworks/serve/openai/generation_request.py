@@ -16,7 +16,7 @@ from starlette.responses import Response
 from lmworks.generate.constraint import Constraint, FunctionCalls, JsonSchema
 from lmworks.serve.asgi import KEY
 from lmworks.serve.openai import sampling_fields
-from lmworks.serve.openai.errors import ApiError
+from lmworks.serve.openai.errors import CONSTRAINT, ApiError
 from lmworks.serve.openai.request_bodies import ChatRequest, SamplingFields
 from lmworks.serve.openai.request_fields import (
     ChosenName,
@@ -47,9 +47,18 @@ async def reply(
     """The answer as the body asks for it: at once, or as events. Both are made of (service, body, client)."""
     # The model's time is shared among the keys of requests, else among what users call themselves.
     client = request.scope.get(KEY) or body.end_user
+    request.scope[CONSTRAINT] = _constraining_parameter(body)
     if body.stream:
         return EventStream(events(request.app.state.service, body, client))
     return await respond(request, lambda service: answer(service, body, client))
+
+
+def _constraining_parameter(body: SamplingFields) -> str | None:
+    """The parameter that constrains the answer; None where several together do."""
+    text = getattr(body, "text", None)
+    given = {name: getattr(body, name, None) for name in ("tools", "response_format", "structured_outputs")}
+    names = [name for name, value in {**given, "text.format": text and text.format}.items() if value]
+    return names[0] if len(names) == 1 else None
 
 
 def turn_fields(body: SamplingFields, client: str) -> dict[str, Any]:

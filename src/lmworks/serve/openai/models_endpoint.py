@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lmworks.serve.openai.errors import ApiError, Json, as_response, documented
+from lmworks.serve.openai.errors import ApiError, Json, documented, from_exception
 from lmworks.serve.openai.response_bodies import Model, ModelList, body_fields
 from lmworks.serve.served_models import Kind, ServedModel
 from lmworks.serve.service import Service
@@ -25,7 +25,7 @@ async def retrieve_model(name: str, request: Request) -> Response:
     try:
         return Json(body_fields(_model(service.models.named(name))))
     except Exception as error:
-        return as_response(error)
+        return from_exception(error).response()
 
 
 def named_or_only(service: Service, name: str | None, kind: Kind) -> ServedModel:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from lmworks.generate.protocol import ParameterError
 from lmworks.records import Message
 from lmworks.serve.config import PROMPTS
 from lmworks.serve.openai.request_fields import (
@@ -159,9 +160,11 @@ class SamplingFields(Strict):
     seed: Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, BeforeValidator(_seed)] = None
 
     @model_validator(mode="after")
-    def _one_user(self) -> "SamplingFields":
+    def _shared_fields_agree(self) -> "SamplingFields":
+        if getattr(self, "stream_options", None) is not None and not self.stream:
+            raise ParameterError("stream_options", "stream_options needs stream to be true")
         if self.user and self.safety_identifier and self.user != self.safety_identifier:
-            raise ValueError("give safety_identifier or its older name user, not both")
+            raise ParameterError("safety_identifier", "give safety_identifier or its older name user, not both")
         return self
 
     @property
@@ -183,12 +186,6 @@ class CompletionFields(SamplingFields):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     stop: NonEmpty | Annotated[list[NonEmpty], Field(max_length=STOPS)] | None = None
     stream_options: StreamOptions | None = None
-
-    @model_validator(mode="after")
-    def _stream_options_need_a_stream(self) -> "CompletionFields":
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options needs stream to be true")
-        return self
 
 
 class ChatRequest(CompletionFields):
@@ -219,14 +216,16 @@ class ChatRequest(CompletionFields):
     @model_validator(mode="after")
     def _fields_agree(self) -> "ChatRequest":
         if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs to be true")
+            raise ParameterError("top_logprobs", "top_logprobs needs logprobs to be true")
         if self.max_tokens is not None and self.max_completion_tokens is not None:
-            raise ValueError("give max_completion_tokens or its older name max_tokens, not both")
+            message = "give max_completion_tokens or its older name max_tokens, not both"
+            raise ParameterError("max_completion_tokens", message)
         called: set[str] = set()
         for message in self.messages:
             called |= {call.id for call in message.tool_calls or ()}
             if message.tool_call_id is not None and message.tool_call_id not in called:
-                raise ValueError(f"messages: no message before has a tool call with the id {message.tool_call_id!r}")
+                sentence = f"messages: no message before has a tool call with the id {message.tool_call_id!r}"
+                raise ParameterError("messages", sentence)
         return self
 
 
@@ -256,11 +255,14 @@ class CompletionRequest(CompletionFields):
     @model_validator(mode="after")
     def _fields_agree(self) -> "CompletionRequest":
         if self.best_of is not None and self.best_of < (self.n or 1):
-            raise ValueError("best_of must be at least n: so many completions are made, of which n are returned")
+            message = "best_of must be at least n: so many completions are made, of which n are returned"
+            raise ParameterError("best_of", message)
         if self.stream and (self.best_of or 1) > (self.n or 1):
-            raise ValueError("best_of above n cannot be streamed: which are the best is known at their end")
+            message = "best_of above n cannot be streamed: which are the best is known at their end"
+            raise ParameterError("best_of", message)
         if self.max_tokens == 0 and not self.echo:
-            raise ValueError("max_tokens 0 needs echo, which scores the prompt: otherwise there is nothing to answer")
+            message = "max_tokens 0 needs echo, which scores the prompt: otherwise there is nothing to answer"
+            raise ParameterError("max_tokens", message)
         return self
 
 

@@ -73,7 +73,7 @@ async def respond(request: Request, work: Callable[[Service], Awaitable[Response
         try:
             return await work(request.app.state.service)
         except Exception as error:
-            return from_exception(error, request.url.path).response()
+            return from_exception(error, request.scope).response()
 
     try:
         return await while_connected(request.receive, *_limits(request.scope), run())
@@ -121,7 +121,7 @@ class EventStream(Response):
             try:
                 first = await anext(events)
             except Exception as error:
-                await from_exception(error, scope["path"]).response()(scope, receive, send)
+                await from_exception(error, scope).response()(scope, receive, send)
                 return
             self._started = True
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -130,7 +130,7 @@ class EventStream(Response):
                 async for chunk in events:
                     await send(_body(chunk))
             except Exception as error:
-                await send(_body(event(from_exception(error).body)))
+                await send(_body(event(from_exception(error, scope).body)))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 from starlette.responses import Response
 
+from lmworks.generate.protocol import ParameterError
 from lmworks.generate.request_state import TokenTexts
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.serve.openai.errors import ApiError, Json, documented
@@ -41,11 +42,13 @@ class TokenizeRequest(Strict):
     @model_validator(mode="after")
     def _one(self) -> "TokenizeRequest":
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give either prompt or messages")
+            raise ParameterError("prompt", "give either prompt or messages")
         if self.messages is None and (self.tools or self.add_generation_prompt is not None):
-            raise ValueError("tools and add_generation_prompt belong to messages")
+            name = "tools" if self.tools else "add_generation_prompt"
+            raise ParameterError(name, f"{name} belongs to messages: give them instead of prompt")
         if self.prompt is None and self.add_special_tokens is not None:
-            raise ValueError("add_special_tokens belongs to prompt: the template of a chat has its own")
+            message = "add_special_tokens belongs to prompt: the template of a chat has its own"
+            raise ParameterError("add_special_tokens", message)
         return self
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
-from lmworks.generate.protocol import MOST_ALTERNATIVES
+from lmworks.generate.protocol import MOST_ALTERNATIVES, ParameterError
 from lmworks.serve.openai.request_bodies import CacheKey, SamplingFields
 from lmworks.serve.openai.request_fields import (
     TOKENS,
@@ -281,9 +281,8 @@ class ResponseRequest(SamplingFields):
     @model_validator(mode="after")
     def _fields_agree(self) -> "ResponseRequest":
         if self.top_logprobs is not None and not self.include:
-            raise ValueError('top_logprobs needs include to hold "message.output_text.logprobs"')
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options needs stream to be true")
+            message = 'top_logprobs needs include to hold "message.output_text.logprobs"'
+            raise ParameterError("top_logprobs", message)
         return self
 
 

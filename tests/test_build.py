@@ -18,10 +18,11 @@ from rich.console import Console
 import toy_stages
 from lmworks import build as builds
 from lmworks import recipe as recipes
-from lmworks.artefact import DamagedError, LockedError, lock, read_manifest, verify
+from lmworks.artefact import DamagedError, LockedError, lock, read_manifest, verify, write_manifest
 from lmworks.build import build, run_alone
 from lmworks.config import ConfigError
 from lmworks.recipe import load
+from lmworks.stages import _RENAMED
 from lmworks.workspace import artefact_of, read_current
 from slow_cases import slow
 
@@ -193,6 +194,24 @@ def test_a_stage_refuses_an_input_that_was_changed_and_leaves_nothing(toy, monke
     with pytest.raises(DamagedError, match=r"numbers\.txt is not what it was"):
         run_alone("toy.total", toy / "sum", [made.folder], [], [])
     assert sorted(toy.iterdir()) == before
+
+
+def test_an_input_in_the_format_of_another_version_is_named_and_left(toy, monkeypatch):
+    monkeypatch.chdir(toy)
+    (toy / "old").mkdir()
+    (toy / "old/numbers.json").write_text("[1, 2]")
+    write_manifest(toy / "old", "older.numbers", 0, {}, {})
+    monkeypatch.setitem(_RENAMED, "older.numbers", "toy.numbers")
+    monkeypatch.setattr(toy_stages, "total", lambda config, context: json.loads("[1, 2]")["numbers"])
+    for version in (0, 1):  # of one version it is a defect of the stage, and no fault of the artefact
+        monkeypatch.setitem(
+            toy_stages.STAGES, "toy.numbers", replace(toy_stages.STAGES["toy.numbers"], version=version)
+        )
+        with pytest.raises(
+            ValueError if version else TypeError, match="old is of version 0 of toy.numbers" if version else "indices"
+        ):
+            run_alone("toy.total", toy / "sum", [toy / "old"], [], [])
+    assert not (toy / "sum").exists()
 
 
 def test_a_build_refuses_a_cached_input_that_was_changed(toy):

@@ -307,7 +307,12 @@ def _make(
             base=around.base,
             progress=progress,
         )
-        result = run_stage(stage.run, spec.config, context)
+        try:
+            result = run_stage(stage.run, spec.config, context)
+        except (AttributeError, ConfigError, LookupError, TypeError) as error:
+            for name in spec.inputs:
+                _check_version(done[name], error)
+            raise
         parents = {name: done[name].manifest.content_hash for name in spec.inputs} | dict(result.parents)
         write_json(output / SECTIONS, result.sections)
         lead = f"{stage.purpose[:1].upper()}{stage.purpose[1:]}."
@@ -322,6 +327,16 @@ def _make(
         )
     around.console.print(f"{label}  done in {manifest.seconds:.1f} s", highlight=False)
     return StageOutcome(spec.name, folder, manifest, cached=False)
+
+
+def _check_version(made: StageOutcome, error: Exception) -> None:
+    """ValueError where a stage could not read an artefact that another version of lmworks made."""
+    manifest, use = made.manifest, stage_name(made.manifest.stage)
+    if use in STAGES and manifest.version != (now := STAGES[use].version):
+        raise ValueError(
+            f"{made.folder} is of version {manifest.version} of {use}, which is at version {now}, and cannot be read "
+            f"here: run {use} again, into a new folder"
+        ) from error
 
 
 def _cache_key(spec: StageSpec, around: _Surroundings) -> str:

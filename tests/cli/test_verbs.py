@@ -44,6 +44,9 @@ DESCRIBED = {
 }
 
 
+SETTINGS = {path for path, command in COMMANDS.items() if re.search("^- `", command.epilog or "", re.MULTILINE)}
+
+
 def letters(text: str) -> str:
     """What is to be found in any layout: without spaces, borders, marks of a list and the signs of Markdown."""
     return re.sub(r"[\s│╭╮╰╯─•`*]", "", text)
@@ -57,7 +60,8 @@ def words(text: str) -> list[str]:
 def test_every_word_of_a_command_and_its_options_is_shown(path, monkeypatch):
     """Markdown takes `<unk>` for HTML and `[x]` for a link, and nothing would say so."""
     monkeypatch.setenv("COLUMNS", "200")
-    output, command = letters(lmworks(*path, "--help").stdout), COMMANDS[path]
+    whole = "--help-all" if path in SETTINGS else "--help"
+    output, command = letters(lmworks(*path, whole).stdout), COMMANDS[path]
     options = [parameter for parameter in command.params if getattr(parameter, "help", None)]
     metavars = [parameter.metavar for parameter in command.params if isinstance(parameter.metavar, str)]
     for text in (command.help or "", *(parameter.help for parameter in options), *metavars):
@@ -65,6 +69,17 @@ def test_every_word_of_a_command_and_its_options_is_shown(path, monkeypatch):
     for config in DESCRIBED.get(path, ()):
         for name, (default, sentence) in described(config).items():
             assert letters(f"{name}={default}: {sentence}") in output
+
+
+def listed(*arguments: str) -> list[str]:
+    return re.findall(r"^ *• ([\w.]+)=", lmworks(*arguments).stdout, re.MULTILINE)
+
+
+@for_each("path", [*sorted(SETTINGS), ("compress",), ("compress", "--method", "distil")])
+def test_help_lists_the_settings_used_most_and_ends_with_how_to_list_all(path):
+    some, every = listed(*path, "--help"), listed(*path, "--help-all")
+    assert 4 <= len(some) <= 16 and set(some) < set(every) or some == every and len(every) <= 12
+    assert "--help-all" in lmworks(*path, "--help").stdout.strip().splitlines()[-1] or some == every
 
 
 def test_the_overview_lists_every_verb_and_each_has_an_example():

@@ -7,7 +7,7 @@ import typer
 
 from lmworks.cli.options import SettingsOption
 from lmworks.cli.output import new_console, say, say_rejected, show_sections
-from lmworks.cli.verb_settings import TAKES, settings_help, with_settings
+from lmworks.cli.verb_settings import TAKES, VerbCommand, settings_help, with_settings
 from lmworks.config import assigned, from_mapping
 from lmworks.corpus.taggers.config import ClassifierConfig
 from lmworks.progress import stage_progress
@@ -104,4 +104,6 @@ def _reading(kind: str, text: str) -> "ReadConfig":
 
 def add_to(app: typer.Typer) -> None:
     """Make the verb one of `lmworks data`, with its settings."""
-    app.command(epilog=settings_help(TAKES, ClassifierConfig))(with_settings(classifier, ClassifierConfig))
+    app.command(cls=VerbCommand, epilog=settings_help(TAKES, ClassifierConfig))(
+        with_settings(classifier, ClassifierConfig)
+    )

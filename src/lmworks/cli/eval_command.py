@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from lmworks.artefact import check_new, write_text
 from lmworks.cli.options import SettingsOption, WorkspaceOption, resolve_workspace
 from lmworks.cli.output import say, show_sections, show_table
-from lmworks.cli.verb_settings import TAKES, settings_help, with_settings
+from lmworks.cli.verb_settings import TAKES, VerbCommand, settings_help, with_settings
 from lmworks.commands import evaluate as commands
 from lmworks.config import to_mapping
 from lmworks.evaluate.config import SuiteConfig
@@ -62,7 +62,9 @@ def run(
 
 
 run.__doc__ = (commands.evaluate.__doc__ or "").partition("In Python,")[0]
-app.command(epilog=settings_help(TAKES, SuiteConfig, SuiteConfig(("NAME",))))(with_settings(run, SuiteConfig))
+app.command(cls=VerbCommand, epilog=settings_help(TAKES, SuiteConfig, SuiteConfig(("NAME",))))(
+    with_settings(run, SuiteConfig)
+)
 
 
 @app.command("compare")

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from lmworks.cli import (
     ask_command,
@@ -34,7 +34,7 @@ from lmworks.cli import (
     vectors_command,
     version_command,
 )
-from lmworks.cli.verb_settings import TAKES, settings_help, with_settings
+from lmworks.cli.verb_settings import TAKES, VerbCommand, settings_help, with_settings
 from lmworks.serve.config import ServeConfig
 from lmworks.train.config import CrossEncoderConfig
 from lmworks.train.planning.plan import PlanConfig
@@ -71,19 +71,6 @@ class Verbs(TyperGroup):
         if near and near[0] in _SUGGESTIONS:
             ctx.fail(f"there is no verb {args[0]}: {_SUGGESTIONS[near[0]]}")
         return super().resolve_command(ctx, args)
-
-
-class Verb(TyperCommand):
-    """A verb; an option that it lacks may be one of its settings."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        options = {option for parameter in self.params for option in (*parameter.opts, *parameter.secondary_opts)}
-        options |= {"--help", "--"}
-        unknown = next((arg for arg in args if arg.startswith("--") and arg.partition("=")[0] not in options), None)
-        if unknown is not None and "--set" in options and not get_close_matches(unknown, options):
-            name = unknown.partition("=")[0].lstrip("-").replace("-", "_")
-            ctx.fail(f"No such option: {unknown}. A setting is given as --set {name}=VALUE; --help lists them")
-        return super().parse_args(ctx, args)
 
 
 def _print_version(asked: bool) -> None:
@@ -139,12 +126,12 @@ _SET: list[tuple[Callable, str, type]] = [  # and those with the settings of a c
     (cross_encoder_command.train, TAKES, CrossEncoderConfig),
 ]
 for verb in _PLAIN:
-    app.command(cls=Verb)(verb)
+    app.command(cls=VerbCommand)(verb)
 for verb, lead, config in _SET:
     asks = verb is cross_encoder_command.train
-    app.command(cls=Verb, epilog=settings_help(lead, config), no_args_is_help=asks)(with_settings(verb, config))
-app.command(cls=Verb, epilog=model_folder_commands.FINETUNE_SETTINGS)(model_folder_commands.FINETUNE)
-app.command(cls=Verb, epilog=model_folder_commands.ALIGN_SETTINGS)(model_folder_commands.ALIGN)
+    app.command(cls=VerbCommand, epilog=settings_help(lead, config), no_args_is_help=asks)(with_settings(verb, config))
+app.command(cls=VerbCommand, epilog=model_folder_commands.FINETUNE_SETTINGS)(model_folder_commands.FINETUNE)
+app.command(cls=VerbCommand, epilog=model_folder_commands.ALIGN_SETTINGS)(model_folder_commands.ALIGN)
 app.command(cls=model_folder_commands.CompressCommand)(model_folder_commands.COMPRESS)
 app.command(cls=build_command.StageCommand)(build_command.stage)
 app.add_typer(eval_command.app, name="eval")

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from lmworks.adapt.config import LoraConfig
 from lmworks.align.config import OfflineConfig
 from lmworks.cli.options import BaseArgument, RowsOption, SettingsOption
 from lmworks.cli.output import say, show_sections
-from lmworks.cli.verb_settings import settings_help, verb_of, with_settings
+from lmworks.cli.verb_settings import VerbCommand, settings_help, verb_of, with_settings
 from lmworks.commands import align, compress, finetune
 from lmworks.commands.outcome import Outcome
 from lmworks.compress.config import CompareConfig
@@ -116,7 +115,7 @@ COMPRESS = verb_of(
 )
 
 
-class CompressCommand(TyperCommand):
+class CompressCommand(VerbCommand):
     """The verb, whose help lists the settings of the method that it is given: `lmworks compress --method prune
     --help`."""
 
@@ -127,7 +126,7 @@ class CompressCommand(TyperCommand):
         if method == "prune":
             table["method"] |= compress.PRUNED
         lead = (
-            f"What `--set` takes, with the defaults of `--method {method}`; `--method NAME --help` lists those of "
+            f"What `--set` takes, with the defaults of `--method {method}`; `--method NAME --help-all` lists those of "
             f"another. With several methods it is of all of them, and `{method}.key=value` of one:"
         )
         config: Any = resolve(STAGES[use].config)

@@ -34,7 +34,7 @@ SetOption = Annotated[
     typer.Option("--set", metavar="NAME.key=value", help="Override a value of the recipe; may be repeated."),
 ]
 SettingsOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="key=value", help="A setting, listed below; repeatable.")
+    list[str] | None, typer.Option("--set", metavar="key=value", help="A setting; --help-all lists all. Repeatable.")
 ]
 RowsOption = Annotated[
     list[str], typer.Option(help="Rows: .jsonl, .json, .parquet, .csv or .tsv files, folders or globs; repeatable.")

@@ -11,7 +11,7 @@ from lmworks.cli.options import TOKENIZER_FORMS, SettingsOption, TextsArgument
 from lmworks.cli.output import check_choice, new_console, say, say_rejected, show_sections, show_table
 from lmworks.cli.tokenizer_preview_command import preview
 from lmworks.cli.tokenizer_report_command import report
-from lmworks.cli.verb_settings import settings_help, with_settings
+from lmworks.cli.verb_settings import VerbCommand, settings_help, with_settings
 from lmworks.config import assigned, from_mapping
 from lmworks.progress import stage_progress
 from lmworks.records import RejectedRecord, Scored
@@ -264,7 +264,7 @@ _SETTINGS = [
     settings_help(f"What `--set NAME=VALUE` takes for {kind}, or `--NAME VALUE`, with the defaults:", config)
     for kind, config in KINDS.items()
 ]
-app.command(epilog="\n\n".join(_SETTINGS))(with_settings(train, *KINDS.values()))
+app.command(cls=VerbCommand, epilog="\n\n".join(_SETTINGS))(with_settings(train, *KINDS.values()))
 app.command()(extend)
 app.command()(explain)
 app.command()(report)

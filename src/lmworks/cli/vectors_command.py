@@ -8,7 +8,7 @@ import typer
 from lmworks.artefact import check_new
 from lmworks.cli.options import SettingsOption, TextsArgument
 from lmworks.cli.output import check_choice, new_console, say, say_rejected, show_sections
-from lmworks.cli.verb_settings import settings_help, with_settings
+from lmworks.cli.verb_settings import VerbCommand, settings_help, with_settings
 from lmworks.config import assigned, from_mapping
 from lmworks.embeddings.config import GloveConfig, Subwords, WordVectorsConfig
 from lmworks.progress import stage_progress
@@ -186,11 +186,12 @@ def map_(
 
 
 app.command(
+    cls=VerbCommand,
     epilog="\n\n".join(
         settings_help(f"What `--set NAME=VALUE` takes for {name}, or `--NAME VALUE`, with the defaults:", config)
         for name, config in (("skip-gram and cbow", WordVectorsConfig), ("glove", GloveConfig))
     )
-    + settings_help("\n\nWhat `subwords` takes, of which `subwords={}` takes the defaults:", Subwords)
+    + settings_help("\n\nWhat `subwords` takes, of which `subwords={}` takes the defaults:", Subwords),
 )(with_settings(train, WordVectorsConfig, GloveConfig))
 
 

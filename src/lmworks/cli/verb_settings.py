@@ -10,15 +10,53 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from lmworks.config import described
 
 TAKES = "What `--set NAME=VALUE` takes, or `--NAME VALUE`, with the defaults:"
 Verb = Callable[..., Any]
+MOST_USED = frozenset(
+    "algorithm.beta allow_code allowed_hosts batch budget cache_dtype calibration.length calibration.sequences "
+    "context_length critique device dimensions embedding epochs family flops format grid.bits grid.symmetric held_out "
+    "host hours judge keys largest law layers layout.data layout.zero length limit longest loss.beta merge "
+    "method.heads method.layers method.neurons method.r min_count minutes model neftune objective params port price "
+    "rate reward shortest shots sizes slots smallest special_tokens subwords suites task tokens train.precision "
+    'train.recompute vocabulary vocabulary_size weights="auto" window words'.split()
+)
+
+
+class VerbCommand(TyperCommand):
+    """A verb: `--help` lists its settings in MOST_USED where there are many, `--help-all` all of them. An option that
+    it lacks may be a setting."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = {option for parameter in self.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        options |= {"--help", "--help-all", "--"}
+        unknown = next((arg for arg in args if arg.startswith("--") and arg.partition("=")[0] not in options), None)
+        if unknown is not None and "--set" in options and not get_close_matches(unknown, options):
+            name = unknown.partition("=")[0].lstrip("-").replace("-", "_")
+            ctx.fail(f"No such option: {unknown}. A setting is given as --set {name}=VALUE; --help-all lists them")
+        ctx.meta["all"] = "--help-all" in args
+        return super().parse_args(ctx, ["--help" if arg == "--help-all" else arg for arg in args])
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        whole = self.epilog
+        paragraphs = (whole or "").split("\n\n")
+        settings = {text: text[3:].partition("`")[0] for text in paragraphs if text.startswith("- `")}
+        if len(settings) > 12 and not ctx.meta["all"]:
+            used = MOST_USED - {parameter.name for parameter in self.params if not getattr(parameter, "hidden", False)}
+            rest = {text for text, name in settings.items() if not {name, name.partition("=")[0]} & used}
+            shown = [text for text in paragraphs if text not in rest and not text.startswith("**`")]
+            more = f"`{ctx.command_path} --help-all` lists these and {len(rest)} more."
+            self.epilog = "\n\n".join([*shown, "", more])
+        super().format_help(ctx, formatter)
+        self.epilog = whole
 
 
 def with_settings(verb: Verb, *configs: type) -> Verb:

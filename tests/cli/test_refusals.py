@@ -6,6 +6,9 @@ import pytest
 
 from command_line import refused
 from kit.tables import for_each
+from lmworks.config import to_mapping
+from lmworks.ground.config import WritingConfig
+from lmworks.workspace import Current
 
 WORDS = ("dog", "cat", "sun", "red", "leave", "tree", "ship", "moon", "bread", "glass", "paper", "stone")
 NEW = ("--out", "new.npz")
@@ -15,6 +18,8 @@ TRAIN = ("tokenizer", "train", "nowhere", "--out", "v")
 LEARN = ("vectors", "train", "nowhere", "--out", "v")
 ALIGN = ("align", "no-model", "--data")
 PREVIEW = ("tokenizer", "preview", "smollm2-135m-instruct")
+WRITING = {"endpoint": "http://localhost:1/v1", "model": "m", "key": "NO_SUCH_KEY"}
+WRITER = [part for name, value in WRITING.items() for part in ("--set", f"writing.{name}={value}")]
 REFUSED = [  # what is asked, and what the message has to name
     (("build", "nowhere.toml"), "nowhere.toml"),
     (("build", "assistent"), '"assistant"'),
@@ -26,8 +31,11 @@ REFUSED = [  # what is asked, and what the message has to name
     (("log", "show"), "lmworks up"),
     (("log", "show", "--workspace", "nowhere"), "nowhere"),
     (("serve",), "lmworks up"),
-    (("serve", "--model", "gpt-5", "--adapter", "=x"), "NAME=FOLDER"),
+    (("serve", "--model", "gpt-5", "--adapter", " =x"), "NAME=FOLDER"),
     (("serve", "--workspace", "nowhere"), "nowhere"),
+    (("serve", "--workspace", "built", "--port", "0"), "export NO_SUCH_KEY"),
+    (("serve", "--workspace", "built", "--port", "0", "--keys", "nope.json"), "nope.json"),
+    (("up", "--port", "0", *WRITER), "export NO_SUCH_KEY"),
     (("serve", "--model", "gpt-5", "--port", "0"), "all-minilm-l6-v2"),
     (("pull", "gpt-5"), "all-minilm-l6-v2"),
     (("bench", "--weights", "float8"), "float32, bfloat16, int8, int4, auto"),
@@ -126,6 +134,8 @@ def place(tmp_path_factory, tiny, minilm, smollm2):
         "adapter/adapter_config.json": '{"peft_type": "LORA"}', "adapter/weights.bin": "\x1f",
         **{f"good/{number}.txt": f"A proof of lemma {number} by induction." for number in range(5)},
     }  # fmt: skip
+    current = Current("r", "", {"assistant": "model"}, {}, {}, {}, writing=WritingConfig(**WRITING))
+    texts["built/current.json"] = json.dumps(to_mapping(current))
     for name, text in texts.items():
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_text(text)

@@ -53,7 +53,8 @@ def up(
 
     checked, folder = checked_recipe(recipe, docs, overrides, workspace)
     config = serve_config(checked.serve, {} if port is None else {"port": port})
-    check_address(config)  # a taken port is an error before the build, not after it
+    check_address(config)  # a taken port or a key that is not set is an error before the build, not after it
+    checked.writing.api_key()
     from lmworks.serve.served_models import check_adapters, served_names
 
     paths = {

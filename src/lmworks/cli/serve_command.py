@@ -67,7 +67,7 @@ def _named_folders(adapters: list[str]) -> dict[str, str]:
     folders: dict[str, str] = {}
     for adapter in adapters:
         name, _, folder = adapter.partition("=")
-        if not (name and folder):
+        if not (name.strip() and folder):
             raise ConfigError(("adapters",), f"--adapter is NAME=FOLDER, got {adapter!r}")
         if name in folders:
             raise ConfigError(("adapters",), f"--adapter gives {name!r} twice: give one of them another name")

@@ -1,5 +1,6 @@
 """Configuration of grounded answers: questions, calibration, evaluation, refusals."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -63,6 +64,12 @@ class WritingConfig:
             raise ValueError(f"floor must lie in [0, 1], got {self.floor}")
         if self.endpoint and not self.model:
             raise ValueError("an endpoint serves several models: say which one writes, model")
+
+    def api_key(self) -> str | None:
+        """The value of the environment variable `key`; ValueError where it is not set."""
+        if self.key and self.key not in os.environ:
+            raise ValueError(f"writing.key names the environment variable {self.key}, not set: export {self.key}=...")
+        return os.environ[self.key] if self.key else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ Attributed answers, as Bohnet et al. (2022, "Attributed question answering") and
 language models to generate text with citations") measure them.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -301,8 +300,7 @@ def open_writer(
         if verifier is None:
             raise ValueError('what an endpoint writes needs a verifier: [models] verifier = "minilm-verifier"')
         logits = CrossEncoder(load(RERANKER)).relevance
-        key = os.environ[config.key] if config.key else None
-        remote = RemoteEngine(config.endpoint, config.model, key, config.extensions)
+        remote = RemoteEngine(config.endpoint, config.model, config.api_key(), config.extensions)
         return Writer(config, lambda: remote, verifier, logits, hash_json([config.endpoint, config.model]), prompts)
     path = models.get("assistant")
     if config.write == "always" and path is None:

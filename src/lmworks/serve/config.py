@@ -87,7 +87,7 @@ class ServeConfig:
             raise ValueError("drain_seconds must be at least 0 and finite")
         if self.max_body_bytes < 1 or self.requests_per_minute < 0:
             raise ValueError("max_body_bytes must be positive and requests_per_minute at least 0")
-        if not all(name and folder for name, folder in self.adapters.items()):
+        if not all(name.strip() and folder for name, folder in self.adapters.items()):
             raise ValueError(f"an adapter has a name and a folder, name = folder, got {dict(self.adapters)}")
         for host in self.allowed_hosts:
             _check_host(host)

@@ -60,6 +60,8 @@ class Service:
             raise FileNotFoundError(
                 f"{workspace} has no model to serve; `lmworks up --docs {workspace}` builds answers from its documents"
             )
+        if current:
+            current.writing.api_key()  # one that is not set is an error before the log is made
         self.remaining: RemainingStages | None = None  # what makes the stages that are not made yet
         # A workspace's log has its policy, also when other models than its own are served from it.
         self.log = open_log(workspace)

@@ -123,7 +123,7 @@ def test_what_stages_will_have_found_can_be_gone_by(tmp_path):
 
 def test_before_any_stage_runs_a_policy_that_cannot_be_used_is_refused(tmp_path: Path):
     path = tmp_path / "policy.toml"
-    for text in ("[[steps]\n", '[[steps]]\nname = "s"\nlimit = {}\n'):
+    for text in ("alarm = 0.3", "[[steps]\n", '[[steps]]\nname = "s"\nlimit = {}\n'):
         path.write_text(text)
         with pytest.raises(ConfigError, match=r"policy\.toml"):
             CleanConfig("policy.toml").read(tmp_path)

@@ -231,7 +231,10 @@ def read_policy(path: Path) -> Policy:
         mapping = tomllib.loads(path.read_text("utf-8-sig"))  # some editors write a byte-order mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError((str(path),), f"not TOML: {error}") from error
-    return from_mapping(Policy, mapping, (str(path),))
+    policy = from_mapping(Policy, mapping, (str(path),))
+    if not policy.steps:
+        raise ConfigError((str(path), "steps"), "there are none, so nothing would be decided: give it [[steps]]")
+    return policy
 
 
 def default_policy() -> Policy:

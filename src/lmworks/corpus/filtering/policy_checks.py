@@ -24,10 +24,7 @@ _NAMED = 10  # documents in a message
 
 
 def check_policy(policy: Policy) -> None:
-    """ConfigError for a policy without steps, or one whose order lets documents go for the sake of one that is dropped
-    afterwards."""
-    if not policy.steps:
-        raise ConfigError(("steps",), "the policy has none, so nothing would be decided: give it [[steps]]")
+    """ConfigError for a policy whose order lets documents go for the sake of one that is dropped afterwards."""
     for earlier, later in combinations(policy.steps, 2):
         choices = any(choice.allow or choice.deny or choice.unknown == "drop" for choice in later.labels.values())
         spans = any(found.action == "drop" for found in later.marks.values())

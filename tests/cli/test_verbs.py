@@ -78,7 +78,7 @@ def listed(*arguments: str) -> list[str]:
 @for_each("path", [*sorted(SETTINGS), ("compress",), ("compress", "--method", "distil")])
 def test_help_lists_the_settings_used_most_and_ends_with_how_to_list_all(path):
     some, every = listed(*path, "--help"), listed(*path, "--help-all")
-    assert 4 <= len(some) <= 16 and set(some) < set(every) or some == every and len(every) <= 12
+    assert (4 <= len(some) <= 16 and set(some) < set(every)) or (some == every and len(every) <= 12)
     assert "--help-all" in lmworks(*path, "--help").stdout.strip().splitlines()[-1] or some == every
 
 

@@ -95,6 +95,19 @@ def test_a_held_out_loss_that_rises_again_is_an_alarm(losses, says, tmp_path):
     assert bool(section.alarms) is says and all("over-fitted" in alarm for alarm in section.alarms)
 
 
+@for_each(
+    ("loss", "unit", "says"), [(0.0004, "nats per target", True), (0.004, "nats per target", False), (0.0, "", False)]
+)
+def test_a_training_loss_of_nothing_is_an_alarm(loss, unit, says, tmp_path):
+    """But not where 0 is no perfect prediction: the loss of GRPO lies about 0."""
+    log = tmp_path / "log.jsonl"
+    log.write_text(
+        json.dumps({"kind": "step", "step": 1, "loss": loss, "seconds": 1.0, "tokens_per_second": 1.0}) + "\n"
+    )
+    section, _ = curve_section(log, unit)
+    assert [alarm.startswith("nothing was left to learn") for alarm in section.alarms] == [True] * says
+
+
 def test_the_rank_holds_the_tokens_to_learn(tiny):
     ranks = [settings.with_rank(LoraConfig(), tiny, learned) for learned in (100, 30_000, 10**9)]
     each = trained_parameters(tiny, LoraConfig(r=1))

@@ -16,6 +16,7 @@ from lmworks.train.held_out import CONTINUED, TEMPERATURE
 from lmworks.train.run_log import read_log
 
 _RISE = 0.02  # nats of held-out loss above its best that are over-fitting
+_NOTHING = 0.0005  # nats of training loss below which three digits show 0
 FEW_STEPS = 20  # fewer move a model hardly anywhere
 NOT_HELD_OUT = "nothing is held out: whether more was learned than these rows by heart is not measured; add rows"
 TARGETS = ("minutes", "parameters", "tokens")
@@ -59,8 +60,13 @@ def curve_section(log: Path, unit: str = "nats per target") -> tuple[Section, di
         tables.append(_samples(kinds["sample"]))
     if kinds["experts"]:
         tables.append(_experts(kinds["experts"]))
-    alarms = _rise(validations)
     steps = kinds["step"]
+    alarms = _rise(validations)
+    if unit and steps and steps[-1]["loss"] < _NOTHING:
+        alarms += (
+            f"nothing was left to learn: the training loss is {steps[-1]['loss']:.3f} at the last step, so the rows "
+            "are known by heart or give their targets away; train for fewer epochs, or on more rows that differ",
+        )
     figures = (Figure(_draw(steps, validations, unit), _caption(steps, validations, unit)),) if steps else ()
     return Section("Training", "", tuple(tables), figures, alarms=alarms), metrics
 

@@ -153,7 +153,8 @@ def _finished(work: Work[P], parts: Iterator[Part[P]], execution: ExecutionConfi
                     running[workers.submit(work, part)] = part
                 if not running:
                     return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                # Not for longer: Python sees a Ctrl-C that comes just before it waits only afterwards.
+                for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
                     part = running.pop(future)
                     future.result()
                     yield part

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+INTEGERS = ("int8", "int4")  # weights that compiled parts multiply, on the CPU alone
+
 
 def library_path(package: str, name: str) -> Path | None:
     """The shared library `liblmworks_NAME.so` of a package, or None where it was not built.
@@ -39,6 +41,24 @@ def warn_of_missing(consequence: str) -> None:
 def cores() -> int:
     """The processor cores that this process may use; macOS does not tell them from the others."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(name: str = "auto", weights: str = "auto") -> "torch.device":
+    """The device of a name such as "cpu", "cuda" or "cuda:1"; of "auto" a GPU of its own where the machine has one for
+    each of its processes, and else, or where `weights` are `INTEGERS`, the CPU. ValueError for a device that is not
+    there, or not for these weights."""
+    import torch
+
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    count = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = ["cpu", *(f"cuda:{gpu}" for gpu in range(gpus)), *(["mps"] if torch.backends.mps.is_available() else [])]
+    auto = f"cuda:{local}" if gpus >= count and weights not in INTEGERS else "cpu"
+    if (chosen := {"auto": auto, "cuda": f"cuda:{local}"}.get(name, name)) not in there:
+        raise ValueError(f"no device {name!r}: PyTorch {torch.__version__} finds {', '.join(there)}; set device=auto")
+    if weights in INTEGERS and chosen != "cpu":
+        raise ValueError(f"weights={weights} run on the CPU alone, not on {name}: set device=cpu, or weights=auto")
+    return torch.device(chosen)
 
 
 def free_memory(device: "torch.device") -> int:

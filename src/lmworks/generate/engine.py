@@ -68,6 +68,7 @@ class Engine:
                     fused kernels it never changes a token; "auto" looks up with these, and is off for modules, where a
                     check rounds differently.
     lowered         False: run the model's own modules, even where fused kernels know them.
+    device          of a language model, as `choose_device` takes it, such as "auto"; default: the checkpoint's.
 
     The checkpoint's own model is never changed.
     """
@@ -83,6 +84,7 @@ class Engine:
         prefill_tokens: int = 256,
         speculation: Speculation = "auto",
         lowered: bool = True,
+        device: str | None = None,
     ) -> None:
         config = checkpoint.config
         self.checkpoint = checkpoint
@@ -109,7 +111,7 @@ class Engine:
                 )
             pages = -(-cache_tokens // PAGE) + slots
             positions = min(config.context_length, pages * PAGE)  # of scores, which may be longer than requests
-            runner = build_runner(checkpoint, weights, pages, cache_dtype, positions, lowered)
+            runner = build_runner(checkpoint, weights, pages, cache_dtype, positions, lowered, device)
             cache = PagedCache(runner.windows, pages, runner.copy_page, runner.grid or PAGE)
             self._speculation = speculation
             proposer = build_proposer(speculation, runner, pages)

@@ -70,11 +70,12 @@ def _log_sum(logits: Tensor, largest: Tensor) -> Tensor:
     """ln Σ exp(logits) of each row, float32: (rows, vocabulary), their maxima (rows, 1) -> (rows,).
 
     A sum over one long row would be cut among the threads and one over many rows not, and they would round differently.
-    So blocks of a fixed length are summed, and the few sums of a row in their order, in float64.
+    So blocks of a fixed length are summed, and the few sums of a row in their order, in float64, which MPS lacks.
     """
+    wide = torch.float32 if logits.device.type == "mps" else torch.float64
     weights = F.pad(logits - largest, (0, -logits.shape[1] % _BLOCK), value=-torch.inf).exp_()
     sums = weights.unflatten(1, (-1, _BLOCK)).sum(-1)  # (rows, blocks)
-    return (sums.cumsum(-1, dtype=torch.float64)[:, -1].log() + largest.squeeze(1)).float()
+    return (sums.cumsum(-1, dtype=wide)[:, -1].log() + largest.squeeze(1)).float()
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lmworks.compiled import INTEGERS, choose_device
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.lowering import (
     FormatOf,
@@ -40,20 +41,24 @@ def build_runner(
     cache_dtype: CacheDtype | None,
     positions: int,
     lowered: bool = True,
+    device: str | None = None,
 ) -> Runner:
-    """A runner with `pages` pages for sequences of up to `positions` tokens.
+    """A runner with `pages` pages for sequences of up to `positions` tokens, on the device that `choose_device` gives,
+    or where the checkpoint is.
 
     On the CPU a decoder whose blocks the kernels know is lowered, if the kernels were compiled for this machine; the
     token embedding, and with it a tied head, of "int4" is kept as int8, because logits suffer most. Everything else
     runs its own modules, in which "int8" and "int4" are quantised projections. A function gives each parameter its
     format. ValueError for a GGUF file's checkpoint whose model was trained in place.
     """
-    fused = lowered and torch.device(checkpoint.device).type == "cpu" and unsupported_reason(checkpoint.config) is None
+    target = None if device is None else choose_device(device, "int8" if callable(weights) else weights)
+    fused = lowered and (target or torch.device(checkpoint.device)).type == "cpu"
     stored = isinstance(checkpoint.weights, GgufWeights | QuantisedWeights)
+    fused = fused and unsupported_reason(checkpoint.config) is None
     fused = fused and (stored or not has_adapter(checkpoint.model) or prefix_pages(checkpoint.model) is not None)
     if fused and weights != "float16" and library.load() is not None:
         return _fused(checkpoint, weights, pages, cache_dtype, positions)
-    return ModuleRunner(as_modules(checkpoint, weights), pages, cache_dtype)
+    return ModuleRunner(as_modules(checkpoint, weights, target), pages, cache_dtype)
 
 
 def format_rule(checkpoint: Checkpoint, weights: WeightFormat) -> FormatOf:
@@ -112,24 +117,27 @@ def _stored_weights(checkpoint: Checkpoint) -> Mapping[str, Tensor | Quantised]:
     return weights.stored if isinstance(weights, QuantisedWeights) else weights
 
 
-def as_modules(checkpoint: Checkpoint, weights: WeightFormat | FormatOf) -> Transformer:
-    """A copy of the model with its weights in this format; "auto": in the dtype that is multiplied fastest."""
+def as_modules(
+    checkpoint: Checkpoint, weights: WeightFormat | FormatOf, device: torch.device | None = None
+) -> Transformer:
+    """A copy of the model with its weights in this format; "auto": in the dtype that is multiplied fastest. On
+    `device`, or where the model is."""
     model = sharing_copy(checkpoint.model).eval()  # one in training stays in its mode
-    if callable(weights) or weights in ("int8", "int4"):
+    if callable(weights) or weights in INTEGERS:
         return quantise_projections(model, weights if callable(weights) else format_rule(checkpoint, weights))
-    automatic = default_dtype(torch.device(checkpoint.device))
-    return convert(model, automatic if weights == "auto" else getattr(torch, weights))
+    automatic = default_dtype(device or torch.device(checkpoint.device))
+    return convert(model, automatic if weights == "auto" else getattr(torch, weights), device or model.tokens.device)
 
 
-def convert(model: Transformer, dtype: torch.dtype) -> Transformer:
-    """A copy in another dtype, each tensor converted as it is copied: twice the memory is never in use. The same model
-    where it has the dtype already."""
-    if next(model.parameters()).dtype == dtype:
+def convert(model: Transformer, dtype: torch.dtype, device: torch.device) -> Transformer:
+    """A copy in another dtype or on another device, each tensor converted as it is copied: twice the memory is never in
+    use. The same model where it has both already."""
+    if model.tokens.dtype == dtype and model.tokens.device == device:
         return model
 
     def converted(tensor: Tensor) -> Tensor:
         if isinstance(tensor, nn.Parameter):
-            return nn.Parameter(tensor.detach().to(dtype), requires_grad=tensor.requires_grad)
-        return tensor.to(dtype) if tensor.is_floating_point() else tensor.clone()
+            return nn.Parameter(tensor.detach().to(device, dtype), requires_grad=tensor.requires_grad)
+        return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
 
     return sharing_copy(model, converted)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from lmworks.compiled import choose_device
 from lmworks.train.parallel.config import ParallelConfig
 
 _PATIENCE = timedelta(days=1)  # of those that wait in a collective for what one does alone, such as an evaluation
@@ -169,8 +170,4 @@ def of_expert(name: str) -> bool:
 
 def device_of_rank() -> torch.device:
     """A GPU of its own where the machine has one for each of its processes, else the CPU."""
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    count = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
-    if torch.cuda.is_available() and torch.cuda.device_count() >= count:
-        return torch.device("cuda", local)
-    return torch.device("cpu")
+    return choose_device()

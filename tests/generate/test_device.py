@@ -4,14 +4,19 @@ import pytest
 import torch
 from engine_cases import tiny_llama, tiny_mistral
 
+from command_line import lmworks
 from kit.tables import for_each
 from lmworks.compiled import choose_device
-from lmworks.generate import runner_choice
+from lmworks.generate import benchmark, runner_choice
 from lmworks.generate.engine import Engine
 from lmworks.generate.fused_runner import FusedRunner
 from lmworks.generate.module_runner import ModuleRunner
+from lmworks.generate.remote_engine import open_engine
 from lmworks.generate.runner import Work
+from lmworks.ground.written_answer import Engines
 from lmworks.kernels import library
+from lmworks.serve.config import ServeConfig
+from lmworks.serve.served_models import load_models
 
 
 @pytest.fixture
@@ -34,6 +39,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(runner_choice, "choose_device", choose)
     return names
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_llama().save(tmp_path_factory.mktemp("device") / "tiny"))
 
 
 @for_each(
@@ -83,3 +93,26 @@ def test_without_a_device_or_with_integers_an_engine_is_where_its_checkpoint_is(
         assert isinstance(engine.batcher.runner, kind) and engine.batcher.runner.device.type == "cpu"
     with pytest.raises(ValueError, match="device=cpu"):
         Engine(tiny_llama(), 1, weights="int8", device="cuda")
+
+
+def test_what_serves_writes_judges_and_measures_asks_for_a_device(folder, asked, monkeypatch) -> None:
+    loaded = load_models({"tiny": folder}, ServeConfig(device="cpu"))
+    loaded.languages["tiny"].close()
+    open_engine(folder), Engines()[folder]
+    settings = benchmark.Settings(folder, (benchmark.Workload(20, 1, 2),), 1, 1, "cpu")
+    benchmark.measure_format(settings, "float32", 0.0)
+    assert asked == ["cpu", "auto", "auto", "cpu"]
+
+
+@for_each("verb", [("serve",), ("bench",), ("eval", "run")])
+def test_a_device_that_is_not_there_is_refused_before_a_model_is_loaded(verb, folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for module in ("adapt.adapter", "serve.served_models", "generate.benchmark"):
+        monkeypatch.setattr(f"lmworks.{module}.load", None)
+    task = 'name = "t"\npurpose = "p"\nsource = "s"\nfiles = ["r.jsonl"]\nrequest = "generation"\nprompt = "{q}"\n'
+    (tmp_path / "t.toml").write_text(task + 'id = "id"\nmetrics = ["exact-match"]\n', "utf-8")
+    (tmp_path / "r.jsonl").write_text('{"id": "1", "q": "one", "answer": "two"}\n', "utf-8")
+    more = ("--suite", "t.toml", "--data", ".") if verb[-1] == "run" else ()
+    result = lmworks(*verb, folder, *more, "--device", "cuda:1")
+    assert result.returncode != 0 and "no device 'cuda:1'" in result.stderr

@@ -29,6 +29,9 @@ def bench(
     prompt: Annotated[int, typer.Option(help="Tokens of the long prompt.")] = 512,
     new: Annotated[int, typer.Option(help="Tokens generated for each sequence.")] = 64,
     rounds: Annotated[int, typer.Option(help="How often everything is measured, after one round to warm up.")] = 3,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps; auto: a CUDA GPU, but the CPU for int8 and int4.")
+    ] = "auto",
     threads: Annotated[int, typer.Option(help="Processors to compute on; 0: all that there are.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was measured as JSON.")] = False,
 ) -> None:
@@ -59,21 +62,23 @@ def bench(
 
         locate(model)  # a model that is not there is an error before anything is loaded or measured
 
-    from lmworks.compiled import cores
+    from lmworks.compiled import INTEGERS, choose_device, cores
     from lmworks.generate import benchmark
 
     many = [benchmark.Workload(_SHORT_PROMPT, sequences, new) for sequences in _SEQUENCES]
     workloads = (benchmark.Workload(prompt, 1, new), *many)
-    settings = benchmark.Settings(model, workloads, rounds, threads or cores())
-    typer.echo("measuring the limits of the machine", err=True)
-    limits = benchmark.in_a_process(settings.threads, benchmark.measure_limits)
+    where = choose_device(device, next((name for name in weights or () if name in INTEGERS), "auto"))
+    on_cpu = where.type == "cpu"
+    settings = benchmark.Settings(model, workloads, rounds, threads or cores(), str(where))
+    typer.echo("measuring the limits of the machine" if on_cpu else f"on {where}", err=True)
+    limits = benchmark.in_a_process(settings.threads, benchmark.measure_limits) if on_cpu else None
     reports = []
-    for name in weights or FORMATS:
+    for name in weights or [name for name in FORMATS if on_cpu or name not in INTEGERS]:
         typer.echo(f"measuring {name}", err=True)
         measured = (benchmark.measure_format, settings, name, time.monotonic())
         reports.append(benchmark.in_a_process(settings.threads, *measured))
     # Once more: a machine that was busy at first would have shares above the whole.
-    again = benchmark.in_a_process(settings.threads, benchmark.measure_limits)
+    again = benchmark.in_a_process(settings.threads, benchmark.measure_limits) if limits else None
     limits = limits.higher(again) if limits and again else None
     if as_json:
         _print_json(settings, limits, reports)
@@ -95,7 +100,7 @@ def _print_json(settings: "Settings", limits: "Limits | None", reports: "list[Fo
 
 def _print_tables(settings: "Settings", limits: "Limits | None", reports: "list[FormatReport]") -> None:
     if limits is None:
-        say("limits: unknown, since there are no compiled kernels to measure them with")
+        say("limits: unknown, as the compiled kernels measure them, on the CPU")
     else:
         rates = f"{limits.bandwidth / 1e9:.1f} GB/s read, {limits.operations / 1e9:,.0f} GOP/s multiplied"
         say(f"limits: {rates}\n({limits.method})")

@@ -55,6 +55,7 @@ def up(
     config = serve_config(checked.serve, {} if port is None else {"port": port})
     check_address(config)  # a taken port or a key that is not set is an error before the build, not after it
     checked.writing.api_key()
+    from lmworks.compiled import choose_device
     from lmworks.serve.served_models import check_adapters, served_names
 
     paths = {
@@ -62,6 +63,7 @@ def up(
         for role, source in checked.models.items()
     }
     check_adapters(served_names(paths, checked.models), config.adapters)
+    choose_device(config.device, config.weights)
     build_recipe(checked, folder, show_report=False, answers_first=True)
     given = [*(["--docs", str(docs)] if docs else []), *(part for one in overrides or [] for part in ("--set", one))]
     building = [sys.executable, "-m", "lmworks", "build", recipe, *given, "--workspace", str(folder)]

@@ -47,20 +47,18 @@ def serve(
     from lmworks.workspace import read_current
 
     given = {"adapters": _named_folders(adapters)} if adapters else {}
-    if models := [*(names or []), *(models or [])]:
-        config = serve_config({}, given, settings)
-        check_address(config)  # before torch is imported
+    models, served = [*(names or []), *(models or [])], None
+    folder = None if models else resolve_workspace(workspace)
+    config = serve_config({} if folder is None else read_current(folder).serve, given, settings)
+    check_address(config)  # before torch is imported
+    if folder is None:
         from lmworks.model.download import locate
         from lmworks.serve.served_models import served_names
 
         paths = {name: str(Path(name) if Path(name).exists() else locate(name)) for name in models}
         served = served_names(paths, {name: name for name in models})
-        serve_workspace(resolve_workspace(workspace, WORKSPACES / next(iter(served))), config, served)
-        return
-    folder = resolve_workspace(workspace)
-    config = serve_config(read_current(folder).serve, given, settings)
-    check_address(config)
-    serve_workspace(folder, config)
+        folder = resolve_workspace(workspace, WORKSPACES / next(iter(served)))
+    serve_workspace(folder, config, served)
 
 
 def _named_folders(adapters: list[str]) -> dict[str, str]:

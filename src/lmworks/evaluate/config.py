@@ -37,6 +37,8 @@ class SuiteConfig(MetricModels):
     shots           solved rows before each prompt, instead of what the tasks say.
     seed            of shots that are drawn at random.
     weights         how the model's weights are held, as `Engine` takes it; "float32" for parity with other tools.
+    device          of the model: auto, cpu, cuda, cuda:1 or mps. auto is a CUDA GPU where there is one, but the CPU for
+                    int8 and int4, which run there alone.
     context_length  most tokens of a prompt and its generation; 0: what the model takes, and of whole texts 2,048.
     slots           generations at a time.
     allow_code      run what a model wrote, for the tasks that check it so.
@@ -53,6 +55,7 @@ class SuiteConfig(MetricModels):
     shots: int | None = None
     seed: int = 0
     weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
+    device: str = "auto"
     context_length: int = 0
     slots: int = 16
     allow_code: bool = False
@@ -61,9 +64,9 @@ class SuiteConfig(MetricModels):
     endpoint: str = ""
 
     def __post_init__(self) -> None:
-        if self.endpoint and (self.weights != "auto" or self.context_length):
+        if self.endpoint and ((self.weights, self.device) != ("auto", "auto") or self.context_length):
             raise ValueError(
-                "an endpoint holds its model itself: leave out weights and context_length, or set them there"
+                "an endpoint holds its model itself: leave out weights, device and context_length, or set them there"
             )
 
     @property

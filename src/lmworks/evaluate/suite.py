@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from lmworks.artefact import StageContext, StageResult, hash_json, read_json, write_json
+from lmworks.compiled import choose_device
 from lmworks.config import from_mapping, to_mapping
 from lmworks.evaluate.config import SuiteConfig
 from lmworks.evaluate.critique import Respond, critique, responder
@@ -22,13 +23,10 @@ from lmworks.evaluate.registry import metric
 from lmworks.evaluate.results import Result, TaskScore, task_score, write_results
 from lmworks.evaluate.suite_report import sections
 from lmworks.evaluate.task import Example, Task, data_digest, examples, read_tasks
-from lmworks.generate.protocol import UnsupportedError
+from lmworks.generate.protocol import EngineProtocol, UnsupportedError
 from lmworks.generate.remote_engine import open_engine
 from lmworks.model.download import digest_of_model
 from lmworks.records import Unscored
-
-if TYPE_CHECKING:
-    from lmworks.generate.protocol import EngineProtocol
 
 WINDOW = 2048  # tokens of a text whose ln p is asked, at most, unless the config says
 CACHE_TOKENS = 16_384  # or the longest item: what items share is found again, and the memory is bounded
@@ -71,7 +69,8 @@ def evaluate(config: SuiteConfig, context: StageContext) -> StageResult:
         names = [example.item.id for example in one.examples]
         ids[one.task.name] = dict(zip(names, pairs, strict=True))
         longest = max([longest, *(len(a) + (len(b) or one.task.max_tokens) for each in pairs for a, b in each)])
-    engine = Engine(checkpoint, config.slots, longest, config.weights, cache_tokens=max(CACHE_TOKENS, longest))
+    cached = max(CACHE_TOKENS, longest)
+    engine = Engine(checkpoint, config.slots, longest, config.weights, cache_tokens=cached, device=config.device)
 
     def answers(task: Task, asked: Sequence[Example]) -> Iterator[tuple[int, Response]]:
         return model_responses(engine, task, asked, ids[task.name])
@@ -94,8 +93,10 @@ def read(config: SuiteConfig, base: Path = Path(), data: Path | None = None) -> 
 
     Errors of `read_tasks` and `examples`, for missing files where they may not be skipped or no task is left;
     LookupError for a metric that is unknown, ValueError for one whose model neither the config nor its task names, for
-    an item without what a metric needs, and for a task that runs code that was not allowed.
+    an item without what a metric needs, for a task that runs code that was not allowed, and as of `choose_device`.
     """
+    if config.device != "auto":  # which is always there, and takes no import of torch
+        choose_device(config.device, config.weights)
     made, data = [], data or base / (config.data or "")
     for task in read_tasks(config.suite, base):
         if task.runs_code and not config.allow_code:
@@ -131,7 +132,7 @@ def run(
     answers: Answers,
     signature: object,
     respond: Respond,
-    engine: "EngineProtocol | None" = None,
+    engine: EngineProtocol | None = None,
 ) -> StageResult:
     """Write the run (`write_run`), and make its report, with the criticism where it is asked for."""
     results, scores = write_run(config, context, tasks, answers, signature)

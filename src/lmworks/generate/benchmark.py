@@ -75,12 +75,13 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The benchmark: a model as `load` takes it, the workloads, how often, on how many threads."""
+    """The benchmark: a model as `load` takes it, the workloads, how often, on how many threads, on which device."""
 
     model: str
     workloads: tuple[Workload, ...]
     rounds: int
     threads: int
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +256,9 @@ def measure_format(settings: Settings, weights: WeightFormat, started: float) ->
     processes of a machine share). Raises what the engine raises for a format or model that it cannot run."""
     imported = _status("VmRSS")
     checkpoint = load(settings.model)
-    engine = Engine(
-        checkpoint,
-        slots=max(workload.sequences for workload in settings.workloads),
-        context_length=max(workload.length for workload in settings.workloads),
-        weights=weights,
-    )
+    slots = max(workload.sequences for workload in settings.workloads)
+    length = max(workload.length for workload in settings.workloads)
+    engine = Engine(checkpoint, slots, length, weights, device=settings.device)
     config = checkpoint.config
     vocabulary = config.embedding.vocabulary
     short = Workload(_SHORT_PROMPT, sequences=1, new=2)

@@ -382,7 +382,7 @@ def open_engine(source: str, concurrency: int = 8) -> EngineProtocol:
     from lmworks.generate.engine import Engine
 
     name, _, form = source.partition("@")
-    return Engine(load(name), weights=form or "auto")  # type: ignore[arg-type] - it refuses what is no format
+    return Engine(load(name), weights=form or "auto", device="auto")  # type: ignore[arg-type] - it refuses others
 
 
 @dataclass(slots=True)

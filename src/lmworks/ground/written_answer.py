@@ -279,7 +279,7 @@ class Engines(dict[str, EngineProtocol]):
     def __missing__(self, path: str) -> EngineProtocol:
         from lmworks.generate.engine import Engine  # and what it needs: most answers are quotes
 
-        self[path] = engine = Engine(load(path), slots=1)
+        self[path] = engine = Engine(load(path), slots=1, device="auto")
         return engine
 
 

@@ -21,6 +21,8 @@ class ServeConfig:
     context_length       tokens of prompt and completion, 0: all that the model has. As far as half of the free memory
                          holds them. At least 16.
     weights              auto, float32, bfloat16, float16, int8 or int4. How language models are held, see `Engine`.
+    device               of language models: auto, cpu, cuda, cuda:1 or mps. auto is a CUDA GPU where there is one, but
+                         the CPU for int8 and int4, which run there alone; encoders stay on the CPU.
     cache_dtype          of keys and values: auto, float32, bfloat16 or int8. See `Engine`.
     cache_tokens         that the cache of a model holds, 0: slots x context_length. Of all requests together; as far as
                          half of the free memory holds them.
@@ -48,6 +50,7 @@ class ServeConfig:
     slots: int = 8
     context_length: int = 0
     weights: Literal["auto", "float32", "bfloat16", "float16", "int8", "int4"] = "auto"
+    device: str = "auto"
     cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     cache_tokens: int = 0
     speculation: Literal["auto", "lookup", "off"] = "auto"

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from lmworks.adapt import AdapterIndex, Lora, load, read_lora, with_lora
-from lmworks.compiled import free_memory
+from lmworks.compiled import choose_device, free_memory
 from lmworks.generate.cross_encoder import CrossEncoder
 from lmworks.generate.engine import Engine
 from lmworks.generate.engine_worker import EngineWorker
@@ -19,7 +19,7 @@ from lmworks.generate.text_embedding import TextEncoder
 from lmworks.model.checkpoint import Checkpoint, is_gguf, read_document
 from lmworks.model.config import ClassificationHead, LanguageModelHead, ModelConfig, PoolHead, UnsupportedModel
 from lmworks.model.download import base_of_adapter, weights_path
-from lmworks.model.model_costs import kv_bytes_per_token
+from lmworks.model.model_costs import count_parameters, kv_bytes_per_token
 from lmworks.model.transformer import empty_model
 from lmworks.serve.config import ServeConfig
 from lmworks.tokenizer.tokenizer_folder import read_chat_template
@@ -73,18 +73,20 @@ def served_names(models: Mapping[str, str], names: Mapping[str, str]) -> dict[st
 
 def load_models(paths: Mapping[str, str], config: ServeConfig) -> LoadedModels:
     """Load models (name -> path), two at a time; heads that answer no request, such as a reader's, are left out."""
+    device = choose_device(config.device, config.weights)
     with ThreadPoolExecutor(2, thread_name_prefix="load") as threads:
         checkpoints = dict(zip(paths, threads.map(load, paths.values()), strict=True))
     kinds = {name: _kind(checkpoint.config) for name, checkpoint in checkpoints.items()}
     bases = {name: checkpoint for name, checkpoint in checkpoints.items() if kinds[name] == "language"}
-    room = free_memory(torch.device("cpu")) // (2 * max(len(bases) + len(config.adapters), 1))
+    number = default_dtype(device) if config.weights in _BY_MACHINE else getattr(torch, config.weights)
+    to_come = sum(count_parameters(one.config) for one in bases.values() if device.type != "cpu") * number.itemsize
+    room = max(free_memory(device) - to_come, 0) // (2 * max(len(bases) + len(config.adapters), 1))
     languages = {name: _worker(checkpoint, config, room) for name, checkpoint in bases.items()}
     encoders = {n: TextEncoder(c) for n, c in checkpoints.items() if kinds[n] == "embedding"}
     cross_encoders = {n: CrossEncoder(c) for n, c in checkpoints.items() if kinds[n] in ("reranker", "verifier")}
     try:
         adapters: dict[str, str] = {}
         # Models around a prefix or bottlenecks share these weights, in the numbers that engines compute in.
-        number = default_dtype(torch.device("cpu")) if config.weights in _BY_MACHINE else getattr(torch, config.weights)
         bases = {name: replace(checkpoint, dtype=number) for name, checkpoint in bases.items()}
         for name, folder in config.adapters.items():
             language, adapter = _fitting(name, folder, bases, {*checkpoints, *languages})
@@ -114,15 +116,9 @@ def _kind(config: ModelConfig) -> Kind | None:
 
 def _worker(checkpoint: Checkpoint, config: ServeConfig, room: int) -> EngineWorker:
     context, tokens = _cache_size(checkpoint.config, config, room)
-    engine = Engine(
-        checkpoint,
-        slots=config.slots,
-        context_length=context,
-        weights=config.weights,
-        cache_dtype=None if config.cache_dtype == "auto" else config.cache_dtype,
-        cache_tokens=tokens,
-        speculation=None if config.speculation == "off" else config.speculation,
-    )
+    cache = None if config.cache_dtype == "auto" else config.cache_dtype
+    more = {"speculation": None if config.speculation == "off" else config.speculation, "device": config.device}
+    engine = Engine(checkpoint, config.slots, context, config.weights, cache, tokens, **more)
     return EngineWorker(engine, config.max_waiting, config.events_per_second or None)
 
 

@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from lmworks.compiled import choose_device
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.http_protocol import timed_protocol
@@ -41,6 +42,7 @@ def run(
     taken, what `check_sources`, `check_adapters` and `Service` raise; later what `Service.load` raises.
     """
     check_exposure(config)
+    choose_device(config.device, config.weights)
     check_sources(models or {})
     if config.adapters:
         check_adapters(_paths(workspace, models), config.adapters)

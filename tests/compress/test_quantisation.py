@@ -19,8 +19,10 @@ from lmworks.compress.config import (
     QuantiseConfig,
     RoundConfig,
     SmoothQuantConfig,
+    Sparsity,
 )
 from lmworks.compress.quantisation import float_copy, quantise
+from lmworks.compress.sparsity import sparsify
 from lmworks.compress.stage import file_bytes
 from lmworks.compress.survival import total
 from lmworks.generate.engine import Engine
@@ -127,6 +129,23 @@ def test_quantised_weights_and_adapters_are_refused_with_what_is_possible(tiny_t
     assert lmworks.load(save_gguf(checkpoint, tmp_path / "f16.gguf")) and compressed(checkpoint, "rtn")
     with pytest.raises(ValueError, match="no calibration text"):
         quantise(checkpoint, QuantiseConfig())
+
+
+@for_each("bits", [2, 3, 4])
+@for_each("symmetric", [False, True])
+def test_floats_that_lie_on_levels_are_refused_as_quantised_with_their_bits(bits, symmetric, tiny_tokenizer, tmp_path):
+    """Written as floats, by `save` of a quantised model or by format=float; the levels are counted, group by group."""
+    checkpoint = random_checkpoint(CONFIGS["llama"], tiny_tokenizer)
+    grid = GridConfig(bits, symmetric, group=32 if bits < 4 else 64)
+    rounded = quantise(checkpoint, QuantiseConfig(method=RoundConfig(), grid=grid, format="float")).checkpoint
+    for dtype in ("stored", torch.bfloat16):
+        floats = lmworks.load(rounded.save(tmp_path / f"{bits}{symmetric}{dtype}"), dtype)
+        for method in METHODS:
+            with pytest.raises(ValueError, match=rf"quantised already \({bits} bits\).*requantise=true"):
+                compressed(floats, method)
+        assert compressed(floats, "rtn", requantise=True).errors
+    sparse = sparsify(checkpoint, Sparsity(0.75, kind="magnitude"))
+    assert compressed(sparse, "rtn").errors  # few values in each group, but not few levels
 
 
 def test_a_fine_tune_of_a_quantised_base_is_not_rounded_away_unasked(tiny_tokenizer, tmp_path):

@@ -29,7 +29,7 @@ from lmworks.compress.config import (
 )
 from lmworks.compress.gptq import gptq_matrix
 from lmworks.compress.survival import Share, base_weights, check_survival, survival
-from lmworks.compress.weight_grid import fit_grid, round_to_nearest
+from lmworks.compress.weight_grid import bits_of_levels, fit_grid, round_to_nearest
 from lmworks.kernels.weight_formats import Quantised, dequantise
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.quantised_linear import has_adapter
@@ -175,6 +175,9 @@ def check_floats(checkpoint: Checkpoint, requantise: bool | None = None) -> None
     kinds = {block[0] for name in checkpoint.weights if (block := blocks(name))} if blocks else set[str]()
     if isinstance(checkpoint.weights, QuantisedWeights):
         kinds = {value.format for value in checkpoint.weights.quantised.values()}
+    elif not kinds and requantise is False:
+        bits = [bits_of_levels(layer.weight) for layer in linears(checkpoint.model).values()]
+        kinds = {f"{max(bits)} bits"} if bits and all(bits) else kinds
     if kinds and not requantise:
         instead = "let it teach a new student, by distillation with parameters=NUMBER"
         instead = instead if requantise is None else "set requantise=true"

@@ -150,3 +150,13 @@ def _half(scales: Tensor, minimums: Tensor, config: GridConfig) -> tuple[Tensor,
     if not (minimums.half().isfinite().all() and scales.isfinite().all()):
         raise ValueError("a group of weights is not finite, or too large for a float16 scale: keep them as bfloat16")
     return scales, minimums.half().float()
+
+
+def bits_of_levels(weight: Tensor) -> int:
+    """Bits of the levels, 16 at most, that a matrix of floats lies on, as one that was quantised does, by the different
+    values in the groups of its first rows; 0 where it lies on none, or has few values because most are 0."""
+    groups = weight.detach()[:64].unfold(1, min(GROUP, weight.shape[1]), GROUP).sort(-1).values  # (rows, groups, GROUP)
+    counts = (groups.diff() != 0).sum(-1) + 1  # (rows, groups)
+    if counts.max() > 16 or counts.sum() > 0.75 * groups.count_nonzero():
+        return 0
+    return (int(counts.max()) - 1).bit_length()

@@ -98,7 +98,8 @@ def test_without_a_device_or_with_integers_an_engine_is_where_its_checkpoint_is(
 def test_what_serves_writes_judges_and_measures_asks_for_a_device(folder, asked, monkeypatch) -> None:
     loaded = load_models({"tiny": folder}, ServeConfig(device="cpu"))
     loaded.languages["tiny"].close()
-    open_engine(folder), Engines()[folder]
+    for engine in (open_engine(folder), Engines()[folder]):
+        assert engine.capabilities.generate
     settings = benchmark.Settings(folder, (benchmark.Workload(20, 1, 2),), 1, 1, "cpu")
     benchmark.measure_format(settings, "float32", 0.0)
     assert asked == ["cpu", "auto", "auto", "cpu"]

@@ -90,11 +90,7 @@ def _print_json(settings: "Settings", limits: "Limits | None", reports: "list[Fo
     import json
     from dataclasses import asdict
 
-    everything = {
-        "settings": asdict(settings),
-        "limits": asdict(limits) if limits else None,
-        "formats": [asdict(report) for report in reports],
-    }
+    everything = {"settings": asdict(settings), "limits": limits and asdict(limits), "formats": [*map(asdict, reports)]}
     typer.echo(json.dumps(everything, indent=1))
 
 

@@ -9,11 +9,10 @@ from lmworks.cli.output import say, show_sections
 from lmworks.config import assigned, from_mapping, to_mapping
 from lmworks.progress import stage_progress
 from lmworks.report import Section, Table
-from lmworks.train.planning.plan import PlanConfig
+from lmworks.train.planning.plan import Plan, PlanConfig
 
 if TYPE_CHECKING:
     from lmworks.model.config import ModelConfig
-    from lmworks.train.planning.plan import Plan
 
 _A_MONTH = 720  # hours; what takes longer, nobody begins on one machine
 _LARGE = 1e9  # parameters of a model that is not measured in seconds: its blocks take long to make and to run

@@ -12,13 +12,12 @@ from lmworks.cli.verb_settings import VerbCommand, settings_help, with_settings
 from lmworks.config import assigned, from_mapping
 from lmworks.embeddings.config import GloveConfig, Subwords, WordVectorsConfig
 from lmworks.progress import stage_progress
-from lmworks.records import RejectedRecord
+from lmworks.records import RejectedRecord, Score
 from lmworks.report import Section, Table
 
 if TYPE_CHECKING:
     from lmworks.embeddings.analogy_evaluation import Result
     from lmworks.embeddings.word_vectors import Neighbour, WordVectors
-    from lmworks.records import Score
 
 KINDS = {"skip-gram": WordVectorsConfig, "cbow": WordVectorsConfig, "glove": GloveConfig}
 FILES = (".bin", ".txt", ".vec")  # of word2vec's program; anything else is a folder

@@ -150,10 +150,8 @@ def metric(name: str, **roles: Any) -> Metric:
         raise LookupError(f"no metric is called {name!r}; {hint}There are {', '.join(METRICS)}")
     if k and not (k.isdecimal() and int(k)):
         raise LookupError(f"{name!r}: the number after @ must be a whole number from 1, such as {base}@5")
-    entry, given = (
-        METRICS[key],
-        {"verifier": "minilm-verifier", **{n: one for n, one in roles.items() if one not in (None, "")}},
-    )
+    entry = METRICS[key]
+    given = {"verifier": "minilm-verifier", **{n: one for n, one in roles.items() if one not in (None, "")}}
     if missing := [role for role in entry.roles if role not in given]:
         raise ValueError(f"{name} needs a model in the role {missing[0]}: metric({name!r}, {missing[0]}=...)")
     models = {role: given[role] for role in entry.roles}

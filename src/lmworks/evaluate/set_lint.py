@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmworks.artefact import hash_file
-from lmworks.corpus.dedup.decontamination import EvaluationItem, read_items
+from lmworks.corpus.dedup.decontamination import EvaluationItem, Overlap, read_items
 from lmworks.corpus.dedup.hashes import words
 from lmworks.corpus.documents import DocumentStore
 from lmworks.evaluate.question_set import GoldQuestion, find_quote, read_gold
@@ -28,7 +28,6 @@ from lmworks.report import Figure, Section, Table, histogram
 from lmworks.statistics.intervals import wilson_interval
 
 if TYPE_CHECKING:
-    from lmworks.corpus.dedup.decontamination import Overlap
     from lmworks.generate.text_embedding import TextEncoder
 
 NEAR_WORDS = 0.8  # Jaccard similarity of the words of two questions that are nearly the same

@@ -43,8 +43,7 @@ def build_runner(
     lowered: bool = True,
     device: str | None = None,
 ) -> Runner:
-    """A runner with `pages` pages for sequences of up to `positions` tokens, on the device that `choose_device` gives,
-    or where the checkpoint is.
+    """A runner with `pages` pages for sequences of up to `positions` tokens; without `device` where the checkpoint is.
 
     On the CPU a decoder whose blocks the kernels know is lowered, if the kernels were compiled for this machine; the
     token embedding, and with it a tied head, of "int4" is kept as int8, because logits suffer most. Everything else
@@ -117,16 +116,13 @@ def _stored_weights(checkpoint: Checkpoint) -> Mapping[str, Tensor | Quantised]:
     return weights.stored if isinstance(weights, QuantisedWeights) else weights
 
 
-def as_modules(
-    checkpoint: Checkpoint, weights: WeightFormat | FormatOf, device: torch.device | None = None
-) -> Transformer:
-    """A copy of the model with its weights in this format; "auto": in the dtype that is multiplied fastest. On
-    `device`, or where the model is."""
+def as_modules(checkpoint: Checkpoint, weights: WeightFormat | FormatOf, on: torch.device | None = None) -> Transformer:
+    """A copy of the model, there or `on` a device, in this format; "auto": in the dtype that is multiplied fastest."""
     model = sharing_copy(checkpoint.model).eval()  # one in training stays in its mode
     if callable(weights) or weights in INTEGERS:
         return quantise_projections(model, weights if callable(weights) else format_rule(checkpoint, weights))
-    automatic = default_dtype(device or torch.device(checkpoint.device))
-    return convert(model, automatic if weights == "auto" else getattr(torch, weights), device or model.tokens.device)
+    automatic = default_dtype(on or torch.device(checkpoint.device))
+    return convert(model, automatic if weights == "auto" else getattr(torch, weights), on or model.tokens.device)
 
 
 def convert(model: Transformer, dtype: torch.dtype, device: torch.device) -> Transformer:
@@ -136,8 +132,7 @@ def convert(model: Transformer, dtype: torch.dtype, device: torch.device) -> Tra
         return model
 
     def converted(tensor: Tensor) -> Tensor:
-        if isinstance(tensor, nn.Parameter):
-            return nn.Parameter(tensor.detach().to(device, dtype), requires_grad=tensor.requires_grad)
-        return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+        new = tensor.detach().to(device, dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+        return nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
 
     return sharing_copy(model, converted)

@@ -44,8 +44,7 @@ def run(
     check_exposure(config)
     choose_device(config.device, config.weights)
     check_sources(models or {})
-    if config.adapters:
-        check_adapters(_paths(workspace, models), config.adapters)
+    check_adapters(_paths(workspace, models), config.adapters)
     listener = listen(config)
     try:
         service = Service(workspace, config, models)

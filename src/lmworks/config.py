@@ -391,10 +391,16 @@ def within(lowest: float, highest: float, **values: float | None) -> None:
             raise ValueError(f"{name} must lie between {lowest:,} and {highest:,}, got {value!r}")
 
 
-def positive(**values: float | None) -> None:
+def at_least(lowest: float, **values: float | None) -> None:
     for name, value in values.items():
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} must be above 0, got {value:g}")
+        if value is not None and not value >= lowest:
+            raise ValueError(f"{name} must be {lowest:,} or more, got {value!r}")
+
+
+def positive(up_to: float = math.inf, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not (0 < value <= up_to and value < math.inf):
+            raise ValueError(f"{name} must be above 0{f' and at most {up_to:g}' * (up_to < math.inf)}, got {value:g}")
 
 
 def below_one(**values: float) -> None:

@@ -23,6 +23,8 @@ from threading import Lock, Thread
 from types import ModuleType
 from typing import Any, TypeVar
 
+from lmworks.config import at_least, positive
+
 A = TypeVar("A")
 R = TypeVar("R")
 Mark = Callable[[int, int], None]  # notes where a stream is, by two numbers, and restarts its time limit
@@ -50,8 +52,8 @@ class SandboxConfig:
     megabytes: int = 2048
 
     def __post_init__(self) -> None:
-        if not self.seconds > 0 or self.megabytes < 512:
-            raise ValueError("a sandbox needs seconds above 0 and at least 512 megabytes")
+        positive(seconds=self.seconds)
+        at_least(512, megabytes=self.megabytes)
 
 
 DEFAULT = SandboxConfig()

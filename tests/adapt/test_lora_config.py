@@ -97,8 +97,8 @@ def test_fields_that_change_nothing_are_passed_over():
     ("fields", "message"),
     [
         ({"r": "8"}, r"adapter_config\.json\.r: expected a whole number"),
-        ({"r": 0}, "a rank is 1 or more, got r = 0"),
-        ({"rank_pattern": {"q_proj": 0}}, "got q_proj = 0"),
+        ({"r": 0}, "r must be 1 or more, got 0"),
+        ({"rank_pattern": {"q_proj": 0}}, "q_proj must be 1 or more"),
         ({"target_modules": "("}, "not a regular expression"),
         ({"lora_dropout": 1.5}, "lora_dropout"),
     ],

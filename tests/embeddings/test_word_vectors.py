@@ -81,7 +81,7 @@ def test_what_is_not_there_is_said(ours):
         ours.analogy("w1", "w2", "w3", "divide")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one word"):
         ours.combined([], ["w1"])
-    with pytest.raises(ValueError, match="number must be at least 1"):
+    with pytest.raises(ValueError, match="number must be 1 or more"):
         ours.neighbours("w1", 0)
 
 

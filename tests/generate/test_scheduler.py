@@ -449,7 +449,7 @@ def test_of_one_client_the_earlier_deadline_goes_first() -> None:
 def test_a_scheduler_needs_slots_and_a_budget() -> None:
     cache = PagedCache((None,), 4, lambda *_: None)
     for slots, tokens in ((0, 1), (1, 0)):
-        with pytest.raises(ValueError, match="must be positive"):
+        with pytest.raises(ValueError, match="must be above 0"):
             Scheduler(cache, slots, tokens, lambda _: None, lambda _: None, lambda *_: None)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeVar
 
-from lmworks.config import positive
+from lmworks.config import at_least, below_one, positive
 from lmworks.limited_regex import compile_pattern, find_all, finds
 
 T = TypeVar("T")
@@ -55,14 +55,11 @@ class LoraConfig:
     kind: Literal["lora"] = "lora"
 
     def __post_init__(self) -> None:
-        for name, rank in {"r": RANK if self.r is None else self.r, **self.rank_pattern}.items():
-            if rank < 1:
-                raise ValueError(f"a rank is 1 or more, got {name} = {rank}")
+        at_least(1, **{"r": self.r, **self.rank_pattern})
         for name, alpha in {"lora_alpha": self.lora_alpha, **self.alpha_pattern}.items():
             if not math.isfinite(alpha):
                 raise ValueError(f"an alpha is a finite number, got {name} = {alpha}")
-        if not 0 <= self.lora_dropout < 1:
-            raise ValueError(f"lora_dropout is a probability below 1, got {self.lora_dropout}")
+        below_one(lora_dropout=self.lora_dropout)
         patterns = [*self.rank_pattern, *self.alpha_pattern, *self.layers_pattern]
         patterns += [names for names in (self.target_modules, self.exclude_modules) if isinstance(names, str)]
         _check_patterns(patterns)

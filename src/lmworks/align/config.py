@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from lmworks.adapt.config import FullConfig, LoraConfig
-from lmworks.config import below_one, positive, within
+from lmworks.config import at_least, below_one, positive, within
 from lmworks.evaluate.config import WithSuites
 from lmworks.stage import FILE, MODEL, ROWS
 from lmworks.train.config import TrainConfig
@@ -103,8 +103,7 @@ class RewardConfig:
     kind: Literal["reward"] = "reward"
 
     def __post_init__(self) -> None:
-        if self.margin < 0 or self.center_rewards_coefficient < 0:
-            raise ValueError("margin and center_rewards_coefficient are at least 0")
+        at_least(0, margin=self.margin, center_rewards_coefficient=self.center_rewards_coefficient)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,12 @@
 """The configs of online alignment, free of torch: policy gradients, PPO, online DPO, and what their runs need."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from lmworks.adapt.config import LoraConfig
 from lmworks.align.config import AlignConfig, DPOConfig
-from lmworks.config import below_one, positive, within
+from lmworks.config import at_least, below_one, positive, within
 from lmworks.stage import MODEL, ROWS
 from lmworks.train.config import TrainConfig
 from lmworks.train.optimizer_config import AdamW, Linear
@@ -104,7 +103,7 @@ class GRPOConfig(UpdatesConfig):
     def __post_init__(self) -> None:
         UpdatesConfig.__post_init__(self)
         within(2, 2**20, group_size=self.group_size)  # to compare completions
-        within(0, math.inf, beta=self.beta)
+        at_least(0, beta=self.beta)
         if self.updates > 1 and self._part("ratio") == "none" and self._part("advantage") != "best":
             raise ValueError(
                 f"{self.name} has no ratio, so that it takes one step with each batch of rollouts: set "

@@ -19,6 +19,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from lmworks.artefact import publish
 from lmworks.compiled import cores
+from lmworks.config import within
 from lmworks.progress import Report, no_report
 from lmworks.sandbox import Mark, Sandbox, SandboxError
 
@@ -40,8 +41,7 @@ class ExecutionConfig:
     on: Literal["processes", "ray"] = "processes"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.workers <= 4096:
-            raise ValueError(f"workers must lie between 0 and 4096, got {self.workers}")
+        within(0, 4096, workers=self.workers)
 
     @property
     def count(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lmworks.config import positive, within
+from lmworks.config import below_one, positive, within
 from lmworks.stage import ROWS, TOKENIZER
 
 PackingMode = Literal["pack", "concatenate"]
@@ -53,8 +53,7 @@ class TokenizeConfig:
     shard_tokens: int = 2**27
 
     def __post_init__(self) -> None:
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out is a share between 0 and 1, such as 0.05, got {self.held_out}")
+        below_one(held_out=self.held_out)
         if self.part == "held_out" and not self.held_out:
             raise ValueError("nothing is held out: set held_out to a share such as 0.05, as in the training part")
         within(1, LARGEST, shard_tokens=self.shard_tokens)

@@ -1,10 +1,9 @@
 """Configuration of static word vectors: skip-gram, CBOW, GloVe, subwords."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from lmworks.config import positive, within
+from lmworks.config import at_least, positive, within
 
 Objective = Literal["skip-gram", "cbow"]
 OBJECTIVES = get_args(Objective)
@@ -51,7 +50,7 @@ class VocabularyConfig:
 
     def __post_init__(self) -> None:
         positive(dimensions=self.dimensions, min_count=self.min_count)
-        within(0, math.inf, max_words=self.max_words, seed=self.seed, threads=self.threads)
+        at_least(0, max_words=self.max_words, seed=self.seed, threads=self.threads)
         for threshold in self.phrases:
             positive(phrases=threshold)
 
@@ -85,7 +84,7 @@ class WordVectorsConfig(VocabularyConfig):
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
         positive(window=self.window, negative=self.negative, epochs=self.epochs, learning_rate=self.learning_rate)
-        within(0, math.inf, subsample=self.subsample, noise_power=self.noise_power)
+        at_least(0, subsample=self.subsample, noise_power=self.noise_power)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +108,4 @@ class GloveConfig(VocabularyConfig):
         VocabularyConfig.__post_init__(self)
         positive(window=self.window, epochs=self.epochs, learning_rate=self.learning_rate)
         positive(count_limit=self.count_limit)
-        within(0, math.inf, weight_power=self.weight_power)
+        at_least(0, weight_power=self.weight_power)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from lmworks.config import at_least
 from lmworks.embeddings.subwords import NGrams
 
 Method = Literal["add", "multiply"]
@@ -134,8 +135,7 @@ class WordVectors:
         return self._best(scores, number, [*positive, *negative])
 
     def _best(self, scores: np.ndarray, number: int, without: Sequence[str]) -> list[Neighbour]:
-        if number < 1:
-            raise ValueError(f"number must be at least 1, got {number}")
+        at_least(1, number=number)
         hidden = [row for word in without if (row := self.index.get(word)) is not None and row < len(scores)]
         scores = scores.copy()
         scores[hidden] = -np.inf

@@ -3,6 +3,7 @@
 import secrets
 from dataclasses import replace
 
+from lmworks.config import at_least
 from lmworks.generate.protocol import Completion, EngineProtocol, Request
 
 
@@ -15,8 +16,7 @@ def best_of(engine: EngineProtocol, request: Request, count: int) -> list[Comple
     ValueError for a greedy request, whose completions would all be the same; UnsupportedError for an engine without
     log-probabilities.
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
+    at_least(1, count=count)
     if count > 1 and request.sampling.temperature == 0:
         raise ValueError("greedy completions are all the same: give the request a temperature")
     engine.capabilities.require("log_probabilities")

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lmworks.config import at_least
+
 if TYPE_CHECKING:
     from lmworks.tokenizer.tool_calls import ToolForm
 
@@ -101,8 +103,7 @@ class CitedText:
 
     def __post_init__(self) -> None:
         _check_passages(self.passages)
-        if self.lines < 1:
-            raise ValueError(f"lines must be at least 1, got {self.lines}")
+        at_least(1, lines=self.lines)
 
 
 @dataclass(frozen=True, slots=True)

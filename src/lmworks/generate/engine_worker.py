@@ -17,6 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
+from lmworks.config import at_least
 from lmworks.generate.engine import Engine
 from lmworks.generate.protocol import (
     BeamParameters,
@@ -62,8 +63,7 @@ class EngineWorker:
     """
 
     def __init__(self, engine: Engine, max_waiting: int = 64, deltas_per_second: float | None = None) -> None:
-        if max_waiting < 0:
-            raise ValueError(f"max_waiting must be 0 or more, got {max_waiting}")
+        at_least(0, max_waiting=max_waiting)
         if deltas_per_second is not None and not deltas_per_second > 0:
             raise ValueError(f"deltas_per_second must be above 0, or None for no limit, got {deltas_per_second}")
         self._pause = 0.0 if deltas_per_second is None else 1 / deltas_per_second  # seconds, for each request

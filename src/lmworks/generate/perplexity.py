@@ -16,7 +16,7 @@ import numpy as np
 
 from lmworks.adapt.adapter import load
 from lmworks.artefact import StageContext, StageResult
-from lmworks.config import unknown
+from lmworks.config import unknown, within
 from lmworks.corpus.attributes import (
     ATTRIBUTES,
     Attributes,
@@ -53,8 +53,7 @@ def rolling_windows(
     lm-evaluation-harness (`get_rolling_token_windows`, `make_disjoint_window`). ValueError for a context outside
     [1, length].
     """
-    if not 1 <= context <= length:
-        raise ValueError(f"context is 1 to {length} tokens, the length of a window, got {context}")
+    within(1, length, context=context)
     end = min(length, len(ids))
     if end:
         yield (start,), ids[:end]

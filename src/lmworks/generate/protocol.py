@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from lmworks.config import at_least, below_one, within
 from lmworks.generate.constraint import Constraint
 from lmworks.records import Message
 
@@ -100,8 +101,7 @@ class SamplingParameters:
 
     def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must lie in [{least:g}, {most:g}], got {getattr(self, name)}")
+            within(least, most, **{name: getattr(self, name)})
         if self.temperature != 0 and not 1e-3 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be 0 (greedy) or at least 0.001 and finite, got {self.temperature}")
         if self.seed is not None and not 0 <= self.seed < 2**64:
@@ -171,10 +171,8 @@ class ContrastiveParameters:
     penalty: float = 0.6
 
     def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise ValueError(f"candidates must be at least 1, got {self.candidates}")
-        if not 0 <= self.penalty < 1:
-            raise ValueError(f"penalty must lie in [0, 1), got {self.penalty}")
+        at_least(1, candidates=self.candidates)
+        below_one(penalty=self.penalty)
 
 
 def require_no_draws(sampling: SamplingParameters) -> None:

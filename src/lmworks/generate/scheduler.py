@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from lmworks.config import positive
 from lmworks.generate.paged_cache import OutOfPagesError, PagedCache
 from lmworks.generate.request_state import RequestState
 
@@ -84,8 +85,7 @@ class Scheduler:
         fail: Callable[[RequestState, Exception], None],
         grid: int | None = None,
     ) -> None:
-        if slots < 1 or prefill_tokens < 1:
-            raise ValueError(f"slots and prefill_tokens must be positive, got {slots} and {prefill_tokens}")
+        positive(slots=slots, prefill_tokens=prefill_tokens)
         self.slots, self.prefill_tokens, self.grid = slots, prefill_tokens, grid
         self.running: list[RequestState] = []
         self.waiting = WaitingLine()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lmworks.config import at_least, below_one, positive, within
 from lmworks.retrieve.config import SearchConfig
 from lmworks.stage import FILE
 
@@ -25,8 +26,7 @@ class AnswerConfig:
     repeated: float = 0.6
 
     def __post_init__(self) -> None:
-        if not 0 < self.repeated <= 1:
-            raise ValueError(f"repeated must lie in (0, 1], got {self.repeated}")
+        positive(up_to=1, repeated=self.repeated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,8 @@ class WritingConfig:
     extensions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("statements", "passages", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.floor <= 1:
-            raise ValueError(f"floor must lie in [0, 1], got {self.floor}")
+        at_least(1, statements=self.statements, passages=self.passages, max_tokens=self.max_tokens)
+        within(0, 1, floor=self.floor)
         if self.endpoint and not self.model:
             raise ValueError("an endpoint serves several models: say which one writes, model")
 
@@ -87,8 +84,7 @@ class QuestionsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.automatic < 0:
-            raise ValueError(f"automatic must be 0 or positive, got {self.automatic}")
+        at_least(0, automatic=self.automatic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +106,7 @@ class CalibrationConfig:
     sentence_cost: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.maximum_sentences < 1:
-            raise ValueError(f"maximum_sentences must be at least 1, got {self.maximum_sentences}")
+        at_least(1, maximum_sentences=self.maximum_sentences)
         for name in ("alpha", "delta", "sentence_cost"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
@@ -154,7 +149,6 @@ class RefusalsConfig:
     held_out: float = 0.3
 
     def __post_init__(self) -> None:
-        if not 0 <= self.refusals < 1:
-            raise ValueError(f"refusals is a share of the rows below 1, such as 0.3, got {self.refusals}")
+        below_one(refusals=self.refusals)
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is a share between 0 and 1, such as 0.3, got {self.held_out}")

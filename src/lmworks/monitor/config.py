@@ -67,8 +67,7 @@ class ReviewRule:
     kind: Literal["filter", "disagreement", "novelty"] = "filter"
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate <= 1:
-            raise ValueError(f"rate is a share above 0, up to 1, got {self.rate}")
+        positive(up_to=1, rate=self.rate)
 
 
 _RULES = {

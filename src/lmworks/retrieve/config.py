@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
+from lmworks.config import at_least, positive
+
 EXACT, USEARCH = "exact", "usearch"
 EXPANSION = 512  # candidates that a search of a graph keeps open: questions are farther from chunks than chunks are
 
@@ -82,14 +84,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if self.k < 1 or self.candidates < self.k:
             raise ValueError(f"expected 1 <= k <= candidates, got k={self.k}, candidates={self.candidates}")
-        if not 0 < self.near_duplicate <= 1:
-            raise ValueError(f"near_duplicate must lie in (0, 1], got {self.near_duplicate}")
-        if self.budget_tokens < 0:
-            raise ValueError(f"budget_tokens must be at least 0, got {self.budget_tokens}")
-        if self.rerank < 0:
-            raise ValueError(f"rerank must be at least 0, got {self.rerank}")
-        if self.rewrites < 0:
-            raise ValueError(f"rewrites must be at least 1, or 0 for none, got {self.rewrites}")
+        positive(up_to=1, near_duplicate=self.near_duplicate)
+        at_least(0, budget_tokens=self.budget_tokens, rerank=self.rerank, rewrites=self.rewrites)
 
     @property
     def expands(self) -> bool:

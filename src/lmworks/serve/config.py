@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from lmworks.config import at_least, positive, within
+
 PROMPTS = 128  # of one text completion, all of which may be scored
 _MOST_SLOTS = 1024
 _LEAST_CONTEXT = 16  # tokens: less holds no rendered message
@@ -70,11 +72,8 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port < 2**16:
             raise ValueError(f"port must lie in [0, 65535] (0 takes a free one), got {self.port}")
-        if not 1 <= self.slots <= _MOST_SLOTS or self.max_waiting < 0:
-            raise ValueError(
-                f"slots must lie in [1, {_MOST_SLOTS}] and max_waiting be at least 0, got {self.slots} and "
-                f"{self.max_waiting}"
-            )
+        within(1, _MOST_SLOTS, slots=self.slots)
+        at_least(0, max_waiting=self.max_waiting, requests_per_minute=self.requests_per_minute)
         if self.context_length != 0 and self.context_length < _LEAST_CONTEXT:
             raise ValueError(
                 f"context_length must be at least {_LEAST_CONTEXT} tokens, or 0 for the model's own, got "
@@ -84,12 +83,10 @@ class ServeConfig:
             raise ValueError(f"events_per_second must be 0 (no limit) or positive, got {self.events_per_second}")
         if self.cache_tokens < 0:
             raise ValueError(f"cache_tokens must be 0 (the default) or positive, got {self.cache_tokens}")
-        if not all(0 < seconds < float("inf") for seconds in (self.deadline_seconds, self.receive_seconds)):
-            raise ValueError("deadline_seconds and receive_seconds must be positive and finite")
+        positive(deadline_seconds=self.deadline_seconds, receive_seconds=self.receive_seconds)
+        positive(max_body_bytes=self.max_body_bytes)
         if not 0 <= self.drain_seconds < float("inf"):
             raise ValueError("drain_seconds must be at least 0 and finite")
-        if self.max_body_bytes < 1 or self.requests_per_minute < 0:
-            raise ValueError("max_body_bytes must be positive and requests_per_minute at least 0")
         if not all(name.strip() and folder for name, folder in self.adapters.items()):
             raise ValueError(f"an adapter has a name and a folder, name = folder, got {dict(self.adapters)}")
         for host in self.allowed_hosts:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from lmworks.artefact import hash_json
-from lmworks.config import to_mapping
+from lmworks.config import at_least, to_mapping
 from lmworks.generate.protocol import Completion, SamplingParameters
 from lmworks.model.checkpoint import Checkpoint
 from lmworks.monitor.log import Log, LogFullError
@@ -63,8 +63,7 @@ class Turn:
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.prompt_ids):
             raise ValueError("a request needs either messages or a prompt, and they must not be empty")
-        if self.n < 1:
-            raise ValueError(f"n must be at least 1, got {self.n}")
+        at_least(1, n=self.n)
 
 
 def choice_id(identifier: str, choice: int) -> str:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from lmworks.config import within
+from lmworks.config import positive, within
 
 Rule = Literal["none", "gpt2", "gpt4", "metaspace"]
 Digits = Literal["run", "one", "three"]
@@ -142,8 +142,7 @@ def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _check_coverage(coverage: float) -> None:
-    if not 0 < coverage <= 1:
-        raise ValueError(f"coverage is a share above 0, at most 1; got {coverage}")
+    positive(up_to=1, coverage=coverage)
 
 
 def _check_least(config: object, **least: int) -> None:

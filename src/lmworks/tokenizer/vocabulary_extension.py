@@ -20,6 +20,7 @@ from itertools import pairwise
 import tokenizers
 from tokenizers import AddedToken
 
+from lmworks.config import at_least
 from lmworks.progress import Report, no_report
 from lmworks.tokenizer.fertility import Text
 from lmworks.tokenizer.pre_tokenizer import SPACE
@@ -61,8 +62,7 @@ def extend_for_texts(
     (Sennrich et al. 2016). Fewer tokens where the texts hold no more; ValueError where they hold none, and for another
     kind of vocabulary. `progress` counts characters read, then of merges.
     """
-    if count < 1 or least < 1:
-        raise ValueError(f"the number of tokens and `least` must be 1 or more, got {count} and {least}")
+    at_least(1, count=count, least=least)
     if isinstance(texts, str):
         raise ValueError("texts are several: give a list of strings, or [text] for a single one")
     if (reason := why_no_pieces(tokenizer)) is not None:

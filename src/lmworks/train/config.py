@@ -1,12 +1,11 @@
 """The configs of the training loop and its stages, free of torch."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from lmworks.adapt.config import BaseFormat, BottleneckConfig, FullConfig, LoraConfig, Method, PrefixConfig
-from lmworks.config import below_one, positive, within
+from lmworks.config import at_least, below_one, positive, within
 from lmworks.stage import MODEL, PAIRS, TOKENIZER
 from lmworks.train.objective_config import Causal, ObjectiveConfig, check_stacks
 from lmworks.train.optimizer_config import AdamW, Cosine, Linear, Optimizer, Schedule
@@ -40,8 +39,8 @@ class GuardConfig:
     memory: int = 50
 
     def __post_init__(self) -> None:
-        within(0, math.inf, deviations=self.deviations, least=self.least)
-        within(1, math.inf, memory=self.memory)
+        at_least(0, deviations=self.deviations, least=self.least)
+        at_least(1, memory=self.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         positive(micro_batch=self.micro_batch, clip=self.clip, validate=self.validate, log=self.log)
         within(0, 1, average=self.average)
-        within(0, math.inf, balance=self.balance, router_z=self.router_z)
+        at_least(0, balance=self.balance, router_z=self.router_z)
         if not all(self.samples):
             raise ValueError("samples are beginnings of texts, and one of them is empty: give it a word")
         if self.samples and self.validate is None:

@@ -1,10 +1,9 @@
 """Settings of optimizers, and of the schedules that their learning rates are multiplied with."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lmworks.config import below_one, positive, within
+from lmworks.config import at_least, below_one, positive, within
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Schedules: what the learning rate is multiplied with. A warm-up that is left out follows from the run where one is
@@ -24,7 +23,7 @@ class Cosine:
     kind: Literal["cosine"] = "cosine"
 
     def __post_init__(self) -> None:
-        within(0, math.inf, warmup=self.warmup)
+        at_least(0, warmup=self.warmup)
         within(0, 1, final=self.final)
 
 
@@ -41,7 +40,7 @@ class Linear:
     kind: Literal["linear"] = "linear"
 
     def __post_init__(self) -> None:
-        within(0, math.inf, warmup=self.warmup)
+        at_least(0, warmup=self.warmup)
         within(0, 1, final=self.final)
 
 
@@ -63,7 +62,7 @@ class WarmupStableDecay:
     kind: Literal["wsd"] = "wsd"
 
     def __post_init__(self) -> None:
-        within(0, math.inf, warmup=self.warmup)
+        at_least(0, warmup=self.warmup)
         within(0, 1, decay=self.decay, final=self.final)
 
 
@@ -78,7 +77,7 @@ class InverseSqrt:
     kind: Literal["inverse_sqrt"] = "inverse_sqrt"
 
     def __post_init__(self) -> None:
-        within(1, math.inf, warmup=self.warmup)
+        at_least(1, warmup=self.warmup)
 
 
 Schedule = Cosine | Linear | WarmupStableDecay | InverseSqrt
@@ -112,7 +111,7 @@ class Sgd:
     def __post_init__(self) -> None:
         positive(rate=self.rate)
         below_one(momentum=self.momentum)
-        within(0, math.inf, decay=self.decay)
+        at_least(0, decay=self.decay)
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov looks ahead by the momentum, which is 0: set momentum above 0, or leave it out")
 
@@ -139,7 +138,7 @@ class AdamW:
     def __post_init__(self) -> None:
         positive(rate=self.rate, epsilon=self.epsilon)
         within(0, 1 - 1e-9, beta1=self.beta1, beta2=self.beta2)
-        within(0, math.inf, decay=self.decay)
+        at_least(0, decay=self.decay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +160,7 @@ class Lion:
     def __post_init__(self) -> None:
         positive(rate=self.rate)
         within(0, 1 - 1e-9, beta1=self.beta1, beta2=self.beta2)
-        within(0, math.inf, decay=self.decay)
+        at_least(0, decay=self.decay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +187,7 @@ class Muon:
     def __post_init__(self) -> None:
         positive(rate=self.rate, steps=self.steps)
         below_one(momentum=self.momentum)
-        within(0, math.inf, decay=self.decay)
+        at_least(0, decay=self.decay)
 
 
 Optimizer = Sgd | AdamW | Lion | Muon

@@ -161,7 +161,7 @@ def test_what_cannot_be_is_refused(tmp_path):
         OBJECTIVE.losses(new_checkpoint().model, batch)
     with pytest.raises(ValueError, match="2 further tokens, not 3"):
         MultiTokenPrediction(3).losses(a_model("llama"), batch)
-    with pytest.raises(ValueError, match="depth is 1 or more"):
+    with pytest.raises(ValueError, match="depth must be above 0"):
         MultiTokenPrediction(0)
     with pytest.raises(TypeError, match="by a decoder"):
         with_further_tokens(bert(257, 32, 1, 2, 64))

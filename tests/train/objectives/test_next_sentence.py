@@ -163,7 +163,7 @@ def test_what_cannot_be_is_refused(objective_and_batch, tmp_path):
         objective.losses(new_model(bert(260, 32, 1, 2, 64, 16, head=HEAD), "bert"), examples)
     with pytest.raises(ValueError, match="one document"):
         case(tmp_path / "one", some_documents((9,)))
-    with pytest.raises(ValueError, match="no share"):
+    with pytest.raises(ValueError, match="other must lie between 0 and 1"):
         replace(objective, other=2.0)
     with pytest.raises(ValueError, match="special tokens"):
         replace(objective, cls=5)

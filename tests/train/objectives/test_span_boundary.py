@@ -160,9 +160,9 @@ def test_it_learns(text_dataset, tmp_path):
 
 
 def test_what_cannot_be_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="a word and a place"):
+    with pytest.raises(ValueError, match="max_span must be 1 or more"):
         SpanBoundary(VOCABULARY, max_span=0)
-    with pytest.raises(ValueError, match="p lies above 0"):
+    with pytest.raises(ValueError, match="p must be above 0"):
         SpanBoundary(VOCABULARY, p=0)
     examples = OBJECTIVE.examples(a_batch(tmp_path / "d"), 0)
     with pytest.raises(TypeError, match="SpanBERT's head"):

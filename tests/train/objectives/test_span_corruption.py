@@ -165,7 +165,7 @@ def test_what_cannot_be_is_refused(tmp_path):
     for rate in (0.0, 15.0):
         with pytest.raises(ValueError, match="between 0 and 1"):
             SpanCorruption(SENTINELS, END, rate=rate)
-    with pytest.raises(ValueError, match="at least one token"):
+    with pytest.raises(ValueError, match="mean_span must be 1 or more"):
         SpanCorruption(SENTINELS, END, mean_span=0.5)
     with pytest.raises(TypeError, match="needs both stacks"):
         OBJECTIVE.losses(new_checkpoint().model, OBJECTIVE.examples(batch, 0))

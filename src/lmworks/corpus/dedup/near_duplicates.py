@@ -8,6 +8,7 @@ from itertools import accumulate, groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from lmworks.config import positive, within
 from lmworks.corpus.dedup.hashes import PERMUTATIONS, WORDS, HashRows
 from lmworks.corpus.dedup.library import hash_words, shingle_sets, signatures
 from lmworks.corpus.dedup.match_tables import Pairs
@@ -33,10 +34,8 @@ class NearDuplicatesConfig:
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold:g}: exact duplicates have 1")
-        if self.words < 1:
-            raise ValueError(f"words must be positive, got {self.words}")
-        if not 1 <= self.permutations <= 1024:
-            raise ValueError(f"permutations must lie between 1 and 1,024, got {self.permutations}")
+        positive(words=self.words)
+        within(1, 1024, permutations=self.permutations)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from lmworks.artefact import StageContext, StageResult, read_rows, write_json
-from lmworks.config import SHAPES_NOTHING
+from lmworks.config import SHAPES_NOTHING, positive
 from lmworks.corpus.attributes import AttributeTable, CorpusTexts, open_corpus, read_attributes
 from lmworks.corpus.dedup.kept_duplicates import RANKED_BY, rank_corpus
 from lmworks.corpus.dedup.match_tables import CORPUS, Method, Places, write_matches, write_repositories
@@ -57,15 +57,12 @@ class DuplicatesConfig:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
 
     def __post_init__(self) -> None:
-        if self.paragraph < 1:
-            raise ValueError(f"paragraph must be positive, got {self.paragraph}")
+        positive(paragraph=self.paragraph, passage_bytes=self.passage_bytes, repository=self.repository)
         if self.passages and not 20 <= self.passages <= 100_000:
             raise ValueError(
                 f"passages must lie between 20 and 100,000 characters, or be 0 for none, got {self.passages}: shorter "
                 "ones are phrases that people share"
             )
-        if self.passage_bytes < 1 or self.repository < 1:
-            raise ValueError("passage_bytes and repository must be positive")
 
 
 def duplicates(config: DuplicatesConfig, context: StageContext) -> StageResult:

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lmworks.config import ConfigError, from_mapping
+from lmworks.config import ConfigError, from_mapping, positive, within
 from lmworks.corpus.attributes import AttributeTable
 from lmworks.corpus.documents import Kind
 from lmworks.corpus.languages import DECLARED, MEASURED, check_language
@@ -99,8 +99,7 @@ class OnSpan:
     at_least: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.at_least <= 1:
-            raise ValueError(f"at_least is a score from 0 to 1, got {self.at_least:g}")
+        within(0, 1, at_least=self.at_least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +136,7 @@ class Step:
             raise ValueError(f"the name of a step is letters, digits and _, got {self.name!r}")
         if self.name in RESERVED:
             raise ValueError(f"{self.name} is what the ledger calls a step of its own: give this one another name")
-        if not 0 < self.similarity <= 1:
-            raise ValueError(f"similarity must be above 0 and at most 1, got {self.similarity:g}")
+        positive(up_to=1, similarity=self.similarity)
         if not (self.preset or self.limits or self.labels or self.marks or self.duplicates):
             raise ValueError(f"the step {self.name} decides nothing: give it limits, labels, marks or duplicates")
         if self.similarity != SIMILARITY and self.duplicates not in ("near", "repositories"):
@@ -216,8 +214,7 @@ class Policy:
         names = [step.name for step in self.steps]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two steps are called {', '.join(twice)}: give each step its own name")
-        if not 0 < self.alarm <= 1:
-            raise ValueError(f"alarm is a share above 0 and at most 1, got {self.alarm:g}")
+        positive(up_to=1, alarm=self.alarm)
 
     @property
     def names(self) -> tuple[str, ...]:

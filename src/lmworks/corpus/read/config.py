@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lmworks.config import SHAPES_NOTHING
+from lmworks.config import SHAPES_NOTHING, positive
 from lmworks.corpus.work_parts import ExecutionConfig
 from lmworks.sandbox import SandboxConfig
 
@@ -77,5 +77,4 @@ class ReadConfig:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig, metadata=SHAPES_NOTHING)
 
     def __post_init__(self) -> None:
-        if self.max_bytes < 1:
-            raise ValueError(f"max_bytes must be positive, got {self.max_bytes}")
+        positive(max_bytes=self.max_bytes)

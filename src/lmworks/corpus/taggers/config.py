@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lmworks.config import SHAPES_NOTHING
+from lmworks.config import SHAPES_NOTHING, at_least, positive, within
 from lmworks.corpus.work_parts import ExecutionConfig
 from lmworks.stage import FILE, MODEL
 
@@ -68,12 +68,9 @@ class ClassifierConfig:
     held_out: float = 0.15
 
     def __post_init__(self) -> None:
-        if not 1 <= self.order <= 5:
-            raise ValueError(f"order must be between 1 and 5 tokens, got {self.order}")
-        if not 8 <= self.bits <= 26:
-            raise ValueError(f"bits must be between 8 and 26 (of 2^bits buckets), got {self.bits}")
-        if not self.strength > 0:
-            raise ValueError(f"strength must be above 0, got {self.strength:g}")
+        within(1, 5, order=self.order)
+        within(8, 26, bits=self.bits)
+        positive(strength=self.strength)
         if not 0 < self.held_out < 0.5:
             raise ValueError(f"held_out must be above 0 and below 0.5, got {self.held_out:g}")
 
@@ -92,10 +89,8 @@ class NgramConfig:
     held_out: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.vocabulary < 1:
-            raise ValueError(f"vocabulary must be positive, got {self.vocabulary}")
-        if self.order < 2:
-            raise ValueError(f"order must be 2 at least, got {self.order}")
+        positive(vocabulary=self.vocabulary)
+        at_least(2, order=self.order)
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be above 0 and below 1, got {self.held_out:g}")
 
@@ -125,7 +120,6 @@ class ModelPerplexityConfig:
             raise ValueError(
                 "a perplexity is of a checkpoint or of the n-grams of learn_from: leave out one of the two"
             )
-        if self.window < 1:
-            raise ValueError(f"window must be 1 token at least, got {self.window}")
+        at_least(1, window=self.window)
         if not self.score.isidentifier():
             raise ValueError(f"the name of a score is letters, digits and _, got {self.score!r}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lmworks.config import positive
 from lmworks.data.batches import Batch
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.objectives.sequence_to_sequence import Rewriting, Rewritings, rewritings, texts_of
@@ -28,8 +29,7 @@ class TextInfilling:
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
             raise ValueError(f"rate, the share of tokens that are hidden, lies between 0 and 1, got {self.rate:g}")
-        if self.mean_span <= 0:
-            raise ValueError(f"mean_span must be above 0, got {self.mean_span:g}")
+        positive(mean_span=self.mean_span)
 
     def __call__(self, ids: Ids, mask: int, generator: np.random.Generator) -> Ids:
         hidden = math.ceil(self.rate * len(ids))

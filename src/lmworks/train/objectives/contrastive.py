@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from lmworks.config import at_least, positive
 from lmworks.data.token_groups import GroupBatch
 from lmworks.model.heads import PoolHead
 from lmworks.model.transformer import Transformer
@@ -57,10 +58,8 @@ class Contrastive(Objective[ContrastiveExamples]):
     chunk: int | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature:g}")
-        if self.chunk is not None and self.chunk < 1:
-            raise ValueError(f"chunk is 1 or more, or None for all texts at once; got {self.chunk}")
+        positive(temperature=self.temperature)
+        at_least(1, chunk=self.chunk)
 
     def examples(self, batch: GroupBatch, seed: int) -> ContrastiveExamples:
         """The examples of groups of a query, its document and perhaps negatives. ValueError for a group without a

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from lmworks.config import positive
 from lmworks.data.batches import PADDING, Batch
 from lmworks.model.heads import MultiTokenHead
 from lmworks.model.transformer import Transformer
@@ -41,8 +42,7 @@ class MultiTokenPrediction(OnHiddenStates[Batch]):
     z_loss: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.depth < 1 or self.weight <= 0:
-            raise ValueError(f"depth is 1 or more and weight above 0, got {self.depth} and {self.weight:g}")
+        positive(depth=self.depth, weight=self.weight)
 
     def counts(self, examples: Batch) -> Mapping[str, int]:
         return {name: int(self._asked(examples, k).sum()) for k, name in enumerate(self._names())}

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lmworks.config import within
 from lmworks.data.batches import PADDING, Batch
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.heads import NextSentenceHead
@@ -58,8 +59,7 @@ class NextSentence(OnHiddenStates[TextPairs]):
     other: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.other <= 1:
-            raise ValueError(f"other, the share of pairs in which B does not follow, is no share: {self.other:g}")
+        within(0, 1, other=self.other)
         for dataset in self.datasets:
             if dataset.documents < 2:
                 raise ValueError(f"{dataset.folder} has one document: there is no other from which B could be")

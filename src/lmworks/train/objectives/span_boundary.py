@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lmworks.config import at_least, positive
 from lmworks.data.batches import Batch
 from lmworks.model.heads import SpanBoundaryHead
 from lmworks.model.transformer import Transformer
@@ -64,10 +65,8 @@ class SpanBoundary(TokenPrediction[MaskedSpans]):
 
     def __post_init__(self) -> None:
         check_rates(self.rate, self.masked, self.random)
-        if not 0 < self.p <= 1:
-            raise ValueError(f"p lies above 0 and up to 1, got {self.p:g}")
-        if min(self.max_span, self.places) < 1:
-            raise ValueError(f"a span has a word and a place, got max_span {self.max_span} and places {self.places}")
+        positive(up_to=1, p=self.p)
+        at_least(1, max_span=self.max_span, places=self.places)
 
     def examples(self, batch: Batch, seed: int) -> MaskedSpans:
         ids = batch.ids.numpy().copy()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lmworks.config import at_least
 from lmworks.data.batches import Batch
 from lmworks.tokenizer.tokenizer import Tokenizer
 from lmworks.train.objectives.sequence_to_sequence import Rewriting, Rewritings, rewritings, texts_of
@@ -46,8 +47,7 @@ class SpanCorruption(Rewriting):
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
             raise ValueError(f"rate, the share of tokens that are missing, lies between 0 and 1, got {self.rate:g}")
-        if self.mean_span < 1:
-            raise ValueError(f"a span has at least one token, got a mean_span of {self.mean_span:g}")
+        at_least(1, mean_span=self.mean_span)
         if len(set(self.sentinels)) < len(self.sentinels) or self.eos in self.sentinels:
             raise ValueError("sentinels are tokens of their own, each another, and none ends a text")
 

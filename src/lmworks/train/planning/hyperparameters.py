@@ -10,6 +10,7 @@ tokens buy little.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lmworks.config import positive
 from lmworks.train.planning.scaling_laws import training_flops
 
 
@@ -54,6 +55,5 @@ _KAPLAN_TOKENS, _KAPLAN_EXPONENT = 2e8, 0.21
 def critical_batch_tokens(loss: float) -> float:
     """Tokens, from the loss in nats per token (Kaplan et al. 2020, equation 1.4). It grows as the loss falls, and does
     not depend on the size of the model."""
-    if loss <= 0:
-        raise ValueError(f"a loss in nats per token is above 0, got {loss}")
+    positive(loss=loss)
     return _KAPLAN_TOKENS / loss ** (1 / _KAPLAN_EXPONENT)

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from typing import Any
 
+from lmworks.config import positive
 from lmworks.model import presets
 from lmworks.model.config import MaskedLanguageModelHead, ModelConfig, Norm
 from lmworks.model.model_costs import count_parameters
@@ -113,8 +114,7 @@ def explain_shape(
     """`choose_shape` with the numbers and their reasons."""
     if family not in FAMILIES:
         raise LookupError(f"there is no rule for the family {family!r}; choose one of {', '.join(FAMILIES)}")
-    if not 0 < parameters < math.inf or min(vocabulary, context_length) < 1:
-        raise ValueError(f"parameters, vocabulary and context length are above 0, got {parameters}, {vocabulary}")
+    positive(parameters=parameters, vocabulary=vocabulary, context_length=context_length)
     rule, preferred = FAMILIES[family], preferred_aspect(parameters)
     candidates = []
     for dimensions, count in _candidates(rule, parameters, vocabulary, context_length):

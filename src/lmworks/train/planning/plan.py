@@ -83,8 +83,7 @@ class PlanConfig:
             raise ValueError("flops, hours and budget all say how much to spend: give one of them")
         if self.budget is not None and self.price is None:
             raise ValueError("a budget buys hours of devices: give a price too, what one device costs for an hour")
-        if not 0 < self.utilisation <= 1:
-            raise ValueError(f"utilisation is a share above 0 and at most 1, got {self.utilisation}")
+        positive(up_to=1, utilisation=self.utilisation)
         if self.numbers not in NUMBERS:
             raise ValueError(f"numbers is one of {', '.join(NUMBERS)}, got {self.numbers!r}")
 

@@ -6,6 +6,7 @@ Geifman & El-Yaniv 2017 (the curve for a confidence score).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -82,30 +83,20 @@ def proposes_right(item: Item, response: Response) -> bool:
     return any(is_right(span, item.gold) for span in response.proposed or response.citations)
 
 
-def abstention_precision() -> Metric:
-    """Items abstained from that have no answer, of all abstained from."""
-    counts = each(lambda item, one: (float(one.abstained and not item.gold), float(one.abstained)))
-    return Metric("abstention-precision", counts, proportion=True)
+_count = partial(Metric, proportion=True)
+_due = each(lambda item, one: (float(one.abstained and not item.gold), float(one.abstained)))
+_unanswerable = each(lambda item, one: (float(one.abstained and not item.gold), float(not item.gold)))
+_wrong = each(lambda item, one: (float(not (one.abstained or proposes_right(item, one))), float(not one.abstained)))
 
-
-def abstention_recall() -> Metric:
-    """Items without an answer that were abstained from, of all without one."""
-    counts = each(lambda item, one: (float(one.abstained and not item.gold), float(not item.gold)))
-    return Metric("abstention-recall", counts, proportion=True)
-
-
-def answered() -> Metric:
-    """Share that is answered: the coverage."""
-    return Metric("answered", each(lambda _, one: float(not one.abstained)), higher_is_better=None, proportion=True)
-
-
-def selective_risk() -> Metric:
-    """Wrong ones among those answered."""
-    counts = each(lambda item, one: (float(not (one.abstained or proposes_right(item, one))), float(not one.abstained)))
-    return Metric("selective-risk", counts, higher_is_better=False, proportion=True)
+abstention_precision = partial(_count, "abstention-precision", _due)  # of all abstained from, those without an answer
+abstention_recall = partial(
+    _count, "abstention-recall", _unanswerable
+)  # of all without an answer, those abstained from
+answered = partial(_count, "answered", each(lambda _, one: float(not one.abstained)), higher_is_better=None)  # coverage
+selective_risk = partial(_count, "selective-risk", _wrong, higher_is_better=False)  # wrong ones among those answered
 
 
 def calibration_error() -> Metric:
     """ECE of the stated confidence, as the probability that what is cited, or would be, points to a gold span."""
-    right = Metric("right proposal", each(lambda item, one: float(proposes_right(item, one))), proportion=True)
+    right = _count("right proposal", each(lambda item, one: float(proposes_right(item, one))))
     return replace(ece_metric(correct=right), name="calibration-error")

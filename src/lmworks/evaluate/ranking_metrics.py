@@ -40,38 +40,29 @@ def passage_gains(item: Item, response: Response) -> tuple[list[float], list[flo
     return gains, [gain for gain in gains if gain] + [grade for _, grade in left]
 
 
-def _over_spans(name: str, measure: Callable[[list[float], list[float]], float]) -> Metric:
-    return of_gold(name, lambda item, response: measure(*passage_gains(item, response)))
+def _over_spans(name: str, measure: Callable[[list[float], list[float], int], float], k: int = 0) -> Metric:
+    """`measure` takes the gains of the first k passages, or of all; the gold that exists; and k."""
+
+    def value(item: Item, response: Response) -> float:
+        gains, existing = passage_gains(item, response)
+        return measure(gains[: k or None], existing, k)
+
+    return of_gold(f"{name}@{k}" if k else name, value)
 
 
-def recall(k: int) -> Metric:
-    return _over_spans(f"recall@{k}", lambda gains, existing: sum(map(bool, gains[:k])) / len(existing))
-
-
-def precision(k: int) -> Metric:
-    """Relevant passages among the first k, over k, however few were retrieved."""
-    return _over_spans(f"precision@{k}", lambda gains, _: sum(map(bool, gains[:k])) / k)
-
-
-def success(k: int) -> Metric:
-    """Whether one of the first k passages points to a gold span: where any one of them answers, this is enough."""
-    return _over_spans(f"success@{k}", lambda gains, _: float(any(gains[:k])))
-
-
-def ndcg(k: int) -> Metric:
-    return _over_spans(f"ndcg@{k}", lambda gains, existing: ndcg_at_k(gains, existing, k))
-
-
-def mean_reciprocal_rank() -> Metric:
-    return _over_spans("mrr", lambda gains, _: next((1 / rank for rank, gain in enumerate(gains, 1) if gain), 0.0))
-
-
-def average_precision(gains: list[float], existing: list[float]) -> float:
+def average_precision(gains: list[float], existing: list[float], _: int = 0) -> float:
     """Precision at the rank of each relevant passage that was retrieved, over the number of those that exist."""
     ranks = [rank for rank, gain in enumerate(gains, start=1) if gain]
     return sum(found / rank for found, rank in enumerate(ranks, start=1)) / len(existing)
 
 
+recall = partial(_over_spans, "recall", lambda gains, existing, _: sum(map(bool, gains)) / len(existing))
+precision = partial(_over_spans, "precision", lambda gains, _, k: sum(map(bool, gains)) / k)  # however few there are
+success = partial(_over_spans, "success", lambda gains, *_: float(any(gains)))  # enough where any one of them answers
+ndcg = partial(_over_spans, "ndcg", ndcg_at_k)
+mean_reciprocal_rank = partial(
+    _over_spans, "mrr", lambda gains, *_: next((1 / rank for rank, gain in enumerate(gains, 1) if gain), 0.0)
+)
 mean_average_precision = partial(_over_spans, "map", average_precision)
 context_precision = partial(_over_spans, "context-precision", average_precision)  # of the passages an answer was given
 

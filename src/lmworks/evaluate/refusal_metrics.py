@@ -6,6 +6,7 @@ Sources: Zhang et al. 2024, "R-Tuning", section 4 (known and unknown questions);
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -55,7 +56,8 @@ def answer_confidence(response: Response) -> float:
 def _share(
     name: str, part: Callable[[bool, bool], bool], whole: Callable[[bool, bool], bool], higher_is_better: bool = True
 ) -> Metric:
-    """The metric of one share: both functions take whether the item is known and whether the response refuses."""
+    """The metric of what is `part`, of all that is `whole`: both functions take whether the item is known and whether
+    the response refuses."""
 
     def measure(item: Item, response: Response) -> Value:
         known = item.fields.get("known")
@@ -67,31 +69,14 @@ def _share(
     return Metric(name, each(measure), higher_is_better=higher_is_better, proportion=True)
 
 
-def refusal_precision_metric() -> Metric:
-    """Refusals of what is not known, of all refusals."""
-    return _share("refusal-precision", lambda known, _: not known, lambda _, refused: refused)
+_given = each(lambda _, one: float(not is_refusal(one.text)))
+_right = each(lambda item, one: (float(is_right(item, one)), float(not is_refusal(one.text))))
 
-
-def refusal_recall_metric() -> Metric:
-    """Refusals of what is not known, of all that is not known."""
-    return _share("refusal-recall", lambda _, refused: refused, lambda known, _: not known)
-
-
-def over_refusal_metric() -> Metric:
-    """Refusals of what is known, of all that is known."""
-    return _share("over-refusal", lambda _, refused: refused, lambda known, _: known, higher_is_better=False)
-
-
-def coverage_metric() -> Metric:
-    """Responses that are no refusals."""
-    given = each(lambda _, response: float(not is_refusal(response.text)))
-    return Metric("coverage", given, higher_is_better=None, proportion=True)
-
-
-def selective_accuracy_metric() -> Metric:
-    """Right ones among the responses that are no refusals."""
-    right = each(lambda item, one: (float(is_right(item, one)), float(not is_refusal(one.text))))
-    return Metric("selective-accuracy", right, ("references",), proportion=True)
+refusal_precision_metric = partial(_share, "refusal-precision", lambda known, _: not known, lambda _, refused: refused)
+refusal_recall_metric = partial(_share, "refusal-recall", lambda _, refused: refused, lambda known, _: not known)
+over_refusal_metric = partial(_share, "over-refusal", lambda _, refused: refused, lambda known, _: known, False)
+coverage_metric = partial(Metric, "coverage", _given, higher_is_better=None, proportion=True)
+selective_accuracy_metric = partial(Metric, "selective-accuracy", _right, ("references",), proportion=True)
 
 
 def aurc_metric() -> Metric:

@@ -81,18 +81,11 @@ def of_gold(name: str, measure: Callable[[Item, Response], float]) -> Metric:
 
 
 span_f1_metric = partial(of_gold, "span-f1", lambda item, response: span_f1(response.citations, item.gold))
-
-
-def citation_precision() -> Metric:
-    """Citations that point to a gold span, of all citations; none does where nothing answers."""
-    counts = each(lambda item, one: (sum(is_right(s, item.gold) for s in one.citations), len(one.citations)))
-    return Metric("citation-precision", counts, proportion=True)
-
-
-def cited_characters() -> Metric:
-    """Cited characters that belong to a gold span, of all cited characters."""
-    counts = each(lambda item, one: gold_characters(one.citations, item.gold))
-    return Metric("citation-precision-characters", counts, proportion=True)
-
-
 citation_recall = partial(of_gold, "citation-recall", lambda item, one: float(is_found(one.citations, item.gold)))
+
+# Of all citations those that point to a gold span, of all cited characters those that belong to one: none where nothing
+# answers.
+_pointing = each(lambda item, one: (sum(is_right(s, item.gold) for s in one.citations), len(one.citations)))
+_inside = each(lambda item, one: gold_characters(one.citations, item.gold))
+citation_precision = partial(Metric, "citation-precision", _pointing, proportion=True)
+cited_characters = partial(Metric, "citation-precision-characters", _inside, proportion=True)

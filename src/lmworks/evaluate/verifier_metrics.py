@@ -45,23 +45,6 @@ def program_of(text: str) -> str:
     return (_FENCED.findall(text) or [text])[-1]
 
 
-def final_answer_metric() -> Metric:
-    """1 where the final answer is a reference, letter by letter."""
-    return _verifier("final-answer", lambda text, reference: final_answer(text) == reference.strip())
-
-
-def regex() -> Metric:
-    """1 where a reference, a regular expression of `re`, is found in the response; `^` and `$` are those of the whole
-    text. Unscored where that takes longer than `limited_regex.SECONDS`."""
-    return _verifier("regex", lambda text, pattern: finds(pattern, text))
-
-
-def json_schema() -> Metric:
-    """1 where the response, or its last fenced block, is JSON that a reference, a JSON schema, accepts: 2020-12 unless
-    it names another draft, formats asserted. References to other documents are not followed."""
-    return _verifier("json-schema", _accepts)
-
-
 def _accepts(text: str, schema: str) -> bool:
     from jsonschema import Draft202012Validator
     from jsonschema.validators import validator_for
@@ -74,17 +57,33 @@ def _accepts(text: str, schema: str) -> bool:
     return any(check.is_valid(value) for value in _json_values(text))
 
 
-def json_text() -> Metric:
-    """1 where the response, or its last fenced block, is JSON."""
-    return Metric("json", each(lambda _, one: float(bool(_json_values(one.text)))), proportion=True)
-
-
 def _json_values(text: str) -> list[Any]:
     """The one value of a JSON text; none where it is no JSON."""
     try:
         return [json.loads(program_of(text), parse_constant=int)]  # which refuses NaN and Infinity
     except (ValueError, RecursionError):
         return []
+
+
+def _verifier(name: str, holds: Callable[[str, str], bool]) -> Metric:
+    return Metric(name, best_reference(lambda text, one: float(holds(text, one))), ("references",), proportion=True)
+
+
+final_answer_metric = partial(_verifier, "final-answer", lambda text, one: final_answer(text) == one.strip())
+# A reference, an expression of `re`, is found in the response; `^` and `$` are those of the whole text. Unscored where
+# that takes longer than `limited_regex.SECONDS`.
+regex = partial(_verifier, "regex", lambda text, pattern: finds(pattern, text))
+# The response, or its last fenced block, is JSON that a reference, a JSON schema, accepts: 2020-12 unless it names
+# another draft, formats asserted. References to other documents are not followed.
+json_schema = partial(_verifier, "json-schema", _accepts)
+json_text = partial(Metric, "json", each(lambda _, one: float(bool(_json_values(one.text)))), proportion=True)
+_reasons = each(lambda _, one: float(bool(_REASONED.fullmatch(one.text))))
+reasoning_format = partial(Metric, "format", _reasons, proportion=True)
+
+
+def length() -> Metric:
+    """Words of the response: with a weight below 0, a price for each."""
+    return Metric("length", each(lambda _, one: float(word_count(one.text))), higher_is_better=None)
 
 
 def unit_tests() -> Metric:
@@ -125,21 +124,6 @@ def pass_at_k(k: int) -> Metric:
         return [unbiased_pass_at_k(n, passed, k) if n >= k else few for n, passed in counts]
 
     return Metric(f"pass@{k}", measure, proportion=True, signature=_LIMITS)
-
-
-def reasoning_format() -> Metric:
-    """1 where the response is `<think>`, reasoning, `</think>`, a line `Answer: ` with something behind it, and no
-    more."""
-    return Metric("format", each(lambda _, one: float(bool(_REASONED.fullmatch(one.text)))), proportion=True)
-
-
-def length() -> Metric:
-    """Words of the response: with a weight below 0, a price for each."""
-    return Metric("length", each(lambda _, one: float(word_count(one.text))), higher_is_better=None)
-
-
-def _verifier(name: str, holds: Callable[[str, str], bool]) -> Metric:
-    return Metric(name, best_reference(lambda text, one: float(holds(text, one))), ("references",), proportion=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

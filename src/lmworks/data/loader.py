@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,7 +30,7 @@ from lmworks.report import Section, Table
 _STREAM = ("length", "batch", "mode", "document_mask", "temperature", "seed")
 
 
-class Loader:
+class Loader(AbstractContextManager["Loader"]):
     """Iterates over the batches of a run, from `state` on, as rank `rank` of `world_size`.
 
         with Loader(config) as loader:
@@ -139,9 +140,6 @@ class Loader:
         for future in self._ahead:
             future.cancel()
         self._ahead.clear()
-
-    def __enter__(self) -> "Loader":
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()

@@ -6,6 +6,7 @@
 import json
 from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +43,7 @@ class Index:
     shards: tuple[ShardEntry, ...]
 
 
-class TokenWriter:
+class TokenWriter(AbstractContextManager["TokenWriter"]):
     """Writes documents of token ids into a folder of shards; a context manager that writes the index at its good end.
 
         with TokenWriter(folder, tokenizer.hash, tokenizer.vocabulary_size) as writer:
@@ -98,9 +99,6 @@ class TokenWriter:
         if self._waiting:
             self._write()
         write_json(self.folder / INDEX, Index(self._vocabulary, self._vocabulary_size, tuple(self._entries)))
-
-    def __enter__(self) -> "TokenWriter":
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ ORDER BY time {order}, id {order} LIMIT 1
 """
 
 
-class Reader:
+class Reader(AbstractContextManager["Reader"]):
     """Reads a log; thread-safe, unable to write. `Log.reader` is one; `Reader.open` needs no log that is open.
 
     Units, conversations and annotators are asked for by the names that clients gave: the policy, `redactor`, says what
@@ -185,9 +186,6 @@ class Reader:
     def close(self) -> None:
         self._rows.close()
 
-    def __enter__(self) -> "Reader":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -224,7 +222,7 @@ def _and_before(where: str, values: list[Any], before: tuple[float, str] | None)
     return (f"{where} AND (time, id) < (?, ?)", [*values, *before]) if before else (where, values)
 
 
-class Log:
+class Log(AbstractContextManager["Log"]):
     """A log that is open for recording: the store, the policy, and one thread that writes. All that is written passes
     the policy here.
 
@@ -289,9 +287,6 @@ class Log:
         """Write what is pending, then end the thread and close the files. Closing again does nothing."""
         self.reader.close()  # first: the last connection that can write puts everything into one file
         self._writer.close()
-
-    def __enter__(self) -> "Log":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

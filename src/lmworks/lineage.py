@@ -26,7 +26,7 @@ from lmworks.corpus.read.stage import read_from
 from lmworks.corpus.sources.files import without_password
 from lmworks.ground.answer_record import to_answer
 from lmworks.monitor.review import ReviewItem
-from lmworks.records import Answer, Interaction, Span, Verdict
+from lmworks.records import Answer, Span
 from lmworks.report import shown
 from lmworks.versions import promotions
 from lmworks.workspace import VERSION, Current, read_current, read_interaction
@@ -52,7 +52,13 @@ def trace(workspace: Path | None, target: str) -> Tree:
     if re.fullmatch(r"((chat)?cmpl-|resp_)?[0-9a-f]{16}(-\d+)?", target):
         interaction = read_interaction(workspace, target)
         if interaction.confidence is None:
-            return _completion_tree(interaction)
+            # The hashes of a completion that a model made alone, as far as the log has them.
+            tree = Tree(f"[bold]{interaction.operation} {interaction.id}[/bold] by {shown(interaction.route)}")
+            tree.add(shown(interaction.error) or "no documents took part")
+            for name, digest in {"prompt": interaction.prompt, **interaction.lineage}.items():
+                if digest:
+                    tree.add(f"{shown(name)} [dim]{digest[:12]}[/dim]")
+            return tree
     current = read_current(workspace)
     artefacts, warnings = _known(workspace)
     if target in current.stages:
@@ -84,16 +90,6 @@ def _with_warnings(tree: Tree, warnings: Sequence[str]) -> Tree:
     return tree
 
 
-def _completion_tree(interaction: Interaction) -> Tree:
-    """The hashes of a completion that a model made alone, as far as the log has them."""
-    tree = Tree(f"[bold]{interaction.operation} {interaction.id}[/bold] by {shown(interaction.route)}")
-    tree.add(shown(interaction.error) or "no documents took part")
-    for name, digest in {"prompt": interaction.prompt, **interaction.lineage}.items():
-        if digest:
-            tree.add(f"{shown(name)} [dim]{digest[:12]}[/dim]")
-    return tree
-
-
 def _answer_tree(workspace: Path, current: Current, answer: Answer, artefacts: Mapping[str, Path]) -> Tree:
     tree = Tree(f"[bold]answer {answer.id}[/bold] {shown(answer.question)}")
     tree.add(f"{'abstained' if answer.abstained else 'answered'}, confidence {answer.confidence:.2f}")
@@ -106,7 +102,17 @@ def _answer_tree(workspace: Path, current: Current, answer: Answer, artefacts: M
         if corpus is None:
             node.add("the documents it was made from are no longer in the workspace")
         else:
-            _citation_tree(node, citation, corpus, artefacts)
+            span = citation.evidence
+            documents = DocumentStore(corpus)
+            node.add(f"span {span.start}-{span.end}, relevance {citation.relevance:.3f}, support {citation.support}")
+            document = documents.get(span.document)
+            source = node.add(f"document {shown(document.uri)} [dim]text {document.hash[:12]}[/dim]")
+            source.add(f"source bytes {document.source_hash[:12]}, {shown(document.media_type)}")
+            licence = shown(document.licence or "unknown")
+            source.add(f"extractor {document.extractor} {document.extractor_version}, licence {licence}")
+            same = "still says so" if document.quote(span) == citation.text else "stands there in other words"
+            source.add(f"the text at the span {same}")
+            _cleaning_tree(source, span, corpus, artefacts)
     made_by = tree.add("made by")
     for name, digest in answer.lineage.items():
         if digest in artefacts:
@@ -144,21 +150,6 @@ def _parents(folder: Path | None, artefacts: Mapping[str, Path]) -> Iterator[Pat
     if folder is not None:
         known = (artefacts.get(digest) for digest in read_manifest(folder).parents.values())
         yield from (parent for parent in known if parent is not None and (parent / DOCUMENTS).is_dir())
-
-
-def _citation_tree(node: Tree, citation: Verdict, corpus: Path, artefacts: Mapping[str, Path]) -> None:
-    span = citation.evidence
-    documents = DocumentStore(corpus)
-    node.add(f"span {span.start}-{span.end}, relevance {citation.relevance:.3f}, support {citation.support}")
-    document = documents.get(span.document)
-    source = node.add(f"document {shown(document.uri)} [dim]text {document.hash[:12]}[/dim]")
-    source.add(f"source bytes {document.source_hash[:12]}, {shown(document.media_type)}")
-    source.add(
-        f"extractor {document.extractor} {document.extractor_version}, licence {shown(document.licence or 'unknown')}"
-    )
-    same = "still says so" if document.quote(span) == citation.text else "stands there in other words"
-    source.add(f"the text at the span {same}")
-    _cleaning_tree(source, span, corpus, artefacts)
 
 
 def _cleaning_tree(node: Tree, span: Span, folder: Path, artefacts: Mapping[str, Path]) -> None:

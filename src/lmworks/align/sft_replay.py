@@ -14,19 +14,12 @@ from lmworks.align.log_probabilities import Sequences, completion_log_probabilit
 from lmworks.data.conversations import conversation_files, read_dialogues, turns_of
 from lmworks.data.shuffle import Permutation
 from lmworks.data.token_groups import TokenGroups
-from lmworks.data.training_rows import group_completions
-from lmworks.model.checkpoint import Checkpoint
 from lmworks.model.transformer import Transformer
 from lmworks.records import PromptCompletion
 from lmworks.train.losses import Loss
 from lmworks.train.objectives.objective import Objective, select_rows
 
 _REPLAYED = "replayed"  # column: whether a sequence is one of these
-
-
-def sft_groups(files: Sequence[str], length: int, checkpoint: Checkpoint, base: Path) -> TokenGroups:
-    """Prompts with one completion each. The errors are those of `read_demonstrations` and `group_completions`."""
-    return group_completions(read_demonstrations(files, base), checkpoint.chat, length, [])
 
 
 def read_demonstrations(files: Sequence[str], base: Path) -> list[PromptCompletion]:

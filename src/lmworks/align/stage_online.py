@@ -28,12 +28,12 @@ from lmworks.align.reward_report import held_out_section
 from lmworks.align.rewards import RewardSum, items_of
 from lmworks.align.rollout_loader import RolloutLoader
 from lmworks.align.rollout_report import rollouts_section
-from lmworks.align.sft_replay import WithReplay, read_demonstrations, sft_groups
+from lmworks.align.sft_replay import WithReplay, read_demonstrations
 from lmworks.align.stage_offline import METHODS, RATES, SHOWN, load_policy
 from lmworks.artefact import StageContext, StageResult, hash_json
 from lmworks.config import to_mapping
 from lmworks.data.conversations import as_messages, conversation_files
-from lmworks.data.training_rows import read_preference_rows, split_rows
+from lmworks.data.training_rows import group_completions, read_preference_rows, split_rows
 from lmworks.evaluate.metric import Metric
 from lmworks.evaluate.model_rewards import ensemble, process_model, reward_model
 from lmworks.evaluate.suite_comparison import run_suites
@@ -194,7 +194,7 @@ def objective_of(config: OnlineConfig, checkpoint: Checkpoint, base: Path, ranks
     objective = PolicyOptimization(config.algorithm, config.max_completion_length, config.temperature)
     if not config.replay:
         return objective
-    groups = sft_groups(config.replay, config.length, checkpoint, base)
+    groups = group_completions(read_demonstrations(config.replay, base), checkpoint.chat, config.length, [])
     return WithReplay(objective, groups, config.replay_rows, config.replay_weight, ranks.rows)
 
 

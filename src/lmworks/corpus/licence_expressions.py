@@ -113,11 +113,6 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def without_groups(entries: Sequence[str]) -> tuple[str, ...]:
-    """The entries of a list of licences, with the members of a group in the place of its name."""
-    return tuple(glob for entry in entries for glob in GROUPS.get(entry, (entry,)))
-
-
 def verdict(expression: str, allow: Sequence[str], deny: Sequence[str]) -> Verdict:
     """The verdict of lists of names, `NAME WITH EXCEPTION`, globs such as "CC-BY-NC-*" and groups on an expression.
 
@@ -159,7 +154,7 @@ def _of_licence(name: str, allow: Sequence[str], deny: Sequence[str]) -> Verdict
 def _is_listed(name: str, entries: Sequence[str]) -> bool:
     """A glob that names no exception says nothing of a licence with one."""
     name = name.casefold()
-    globs = (_as_named_today(glob).casefold() for glob in without_groups(entries))
+    globs = (_as_named_today(glob).casefold() for entry in entries for glob in GROUPS.get(entry, (entry,)))
     return any((" with " in glob) == (" with " in name) and fnmatchcase(name, glob) for glob in globs)
 
 

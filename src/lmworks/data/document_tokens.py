@@ -147,11 +147,6 @@ def conversation_hash(row: Dialogue) -> str:
     return hash_json({"messages": messages, "tools": tools} if tools else messages)
 
 
-def question_hash(row: Dialogue) -> str:
-    """SHA-256 of the first message of the user, by which all answers to a question are on one side."""
-    return hash_json(next((message.content for message in turns_of(row)[0] if message.role == "user"), ""))
-
-
 def _grouped(documents: Iterable[Document]) -> Iterator[list[Document]]:
     """Runs of documents of `TOGETHER` characters and a little more."""
     group: list[Document] = []

@@ -11,7 +11,7 @@ from lmworks.artefact import hash_json
 from lmworks.corpus.dedup.kept_duplicates import equal_texts, linked
 from lmworks.corpus.dedup.near_duplicates import NearDuplicatesConfig, compare, keys_of_texts
 from lmworks.data.conversations import Dialogue, turns_of
-from lmworks.data.document_tokens import conversation_hash, question_hash
+from lmworks.data.document_tokens import conversation_hash
 
 _ALIKE = NearDuplicatesConfig(threshold=0.8, words=3)  # shorter shingles than documents', as rows are short
 _NEVER = "f" * 64  # the hash that no share holds out
@@ -36,9 +36,11 @@ class DuplicateRows:
 def find_duplicates(dialogues: Iterable[Dialogue]) -> DuplicateRows:
     texts, hashes, questions = list[str](), list[str](), list[str]()
     for row in dialogues:
-        texts.append("\n".join(message.content for message in turns_of(row)[0]))
+        messages = turns_of(row)[0]
+        texts.append("\n".join(message.content for message in messages))
         hashes.append(conversation_hash(row))
-        questions.append(question_hash(row))
+        # By the first message of the user all answers to a question are on one side.
+        questions.append(hash_json(next((message.content for message in messages if message.role == "user"), "")))
     pairs = compare(texts, np.arange(len(texts)), keys_of_texts(texts, _ALIKE), _ALIKE).pairs
     links = (pairs.first, pairs.second), equal_texts(hashes)
     equal, distinct = len(hashes) - len(set(hashes)), len(set(_groups(len(texts), *links)))

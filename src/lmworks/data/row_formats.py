@@ -65,21 +65,17 @@ def trl_columns(row: dict[str, Any], where: str, formats: Counter[str] | None = 
         return _from_sharegpt(row, where)
     if "instruction" in row and "prompt" not in row and row.keys() & _ANSWERS.keys():
         formats[ALPACA] += 1
-        return _from_alpaca(row)
+        made = {name: row[name] for name in row if name not in ("instruction", "input", *_ANSWERS)}
+        if row.get("output") and row["output"] in made.get("text", ""):
+            del made["text"]  # the three columns again, in the template of a base model
+        question = "\n\n".join(filter(None, (row["instruction"], row.get("input"))))
+        return {**made, "prompt": question, **{_ANSWERS[name]: row[name] for name in _ANSWERS if name in row}}
     return row
 
 
 def formats_read(formats: Mapping[str, int]) -> list[str]:
     """The formats that `trl_columns` read, in words."""
     return [f"read as {name} (rows: {count:,})" for name, count in formats.items()]
-
-
-def _from_alpaca(row: Mapping[str, Any]) -> dict[str, Any]:
-    made = {name: row[name] for name in row if name not in ("instruction", "input", *_ANSWERS)}
-    if row.get("output") and row["output"] in made.get("text", ""):
-        del made["text"]  # the three columns again, in the template of a base model
-    question = "\n\n".join(filter(None, (row["instruction"], row.get("input"))))
-    return {**made, "prompt": question, **{_ANSWERS[name]: row[name] for name in _ANSWERS if name in row}}
 
 
 def _from_sharegpt(row: Mapping[str, Any], where: str) -> dict[str, Any]:

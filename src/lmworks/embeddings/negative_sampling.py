@@ -180,18 +180,13 @@ def _learn_word(model: Model, sentence: np.ndarray, position: int, rate: np.floa
     predicted = around if model.skip_gram else sentence[position : position + 1]
     given = sentence[position : position + 1] if model.skip_gram else around
     inputs = np.concatenate([model.rows_of(int(word)) for word in given])
-    targets, labels = _with_noise(model, predicted, random)
-    step(model, inputs, targets, labels, rate)
-
-
-def _with_noise(model: Model, predicted: np.ndarray, random: Random) -> tuple[np.ndarray, np.ndarray]:
-    """(targets,) words and their labels: each predicted word with the noise behind it."""
+    # (targets,) words and their labels: each predicted word with the noise behind it.
     drawn = model.noise.draw(random.draw(len(predicted) * model.negative)).reshape(len(predicted), model.negative)
     targets = np.concatenate([predicted[:, None], drawn], axis=1)
     labels = np.zeros(targets.shape, np.float32)
     labels[:, 0] = 1
     chosen = (labels == 1) | (targets != predicted[:, None])
-    return targets[chosen], labels[chosen]
+    step(model, inputs, targets[chosen], labels[chosen], rate)
 
 
 def step(model: Model, inputs: np.ndarray, targets: np.ndarray, labels: np.ndarray, rate: np.float32) -> None:

@@ -50,27 +50,23 @@ def symbolic_items(count: int = 10, seed: int = 0) -> list[Item]:
     for kind, size in product(SYMBOLIC, SIZES):
         drawn = random.Random(f"{seed} {kind} {size}")
         for number in range(count):
-            prompt, answer = _symbolic(kind, size, drawn)
+            numbers = [drawn.randrange(10 ** (size - 1), 10**size) for _ in range(2)]
+            words = drawn.sample(WORDS, size)
+            several = drawn.sample(range(10, 100), size)
+            listed = ", ".join(map(str, several))
+            letters = "".join(drawn.choice("abcdefg") for _ in range(size))
+            wanted = drawn.choice("abcdefg")
+            prompt, answer = {
+                "addition": (f"What is {numbers[0]} + {numbers[1]}?", str(sum(numbers))),
+                "copy": (f"Repeat these words: {' '.join(words)}", " ".join(words)),
+                "reversal": (f"Write these words in the opposite order: {' '.join(words)}", " ".join(reversed(words))),
+                "letters": (f'How often does the letter "{wanted}" occur in "{letters}"?', str(letters.count(wanted))),
+                "sorting": (f"Sort these numbers, the smallest first: {listed}", ", ".join(map(str, sorted(several)))),
+                "largest": (f"Which is the largest of these numbers? {listed}", str(max(several))),
+            }[kind]
             text, fields = f"{prompt} Answer with the result alone.", {"kind": kind, "size": size}
             made.append(Item(f"{kind}-{size}-{number}", text, (answer,), fields=fields))
     return made
-
-
-def _symbolic(kind: str, size: int, drawn: random.Random) -> tuple[str, str]:
-    numbers = [drawn.randrange(10 ** (size - 1), 10**size) for _ in range(2)]
-    words = drawn.sample(WORDS, size)
-    several = drawn.sample(range(10, 100), size)
-    listed = ", ".join(map(str, several))
-    letters = "".join(drawn.choice("abcdefg") for _ in range(size))
-    wanted = drawn.choice("abcdefg")
-    return {
-        "addition": (f"What is {numbers[0]} + {numbers[1]}?", str(sum(numbers))),
-        "copy": (f"Repeat these words: {' '.join(words)}", " ".join(words)),
-        "reversal": (f"Write these words in the opposite order: {' '.join(words)}", " ".join(reversed(words))),
-        "letters": (f'How often does the letter "{wanted}" occur in "{letters}"?', str(letters.count(wanted))),
-        "sorting": (f"Sort these numbers, the smallest first: {listed}", ", ".join(map(str, sorted(several)))),
-        "largest": (f"Which is the largest of these numbers? {listed}", str(max(several))),
-    }[kind]
 
 
 def consistency_items(count: int = 12, seed: int = 0) -> list[Item]:

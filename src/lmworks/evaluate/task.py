@@ -333,7 +333,12 @@ def _item(task: Task, name: str, row: Row, where: str) -> Item:
     references: tuple[str, ...] = ()
     used = {*_COLUMN.findall(task.prompt), task.answer, task.choices if isinstance(task.choices, str) else ""}
     if task.request == "choices":
-        choices = _choices(task, row, where)
+        if isinstance(task.choices, str):
+            choices = _texts_of(_cell(row, task.choices, where))
+        else:
+            choices = tuple(fill(template, row, where) for template in task.choices)
+        if len(choices) < 2 or not all(map(str.strip, choices)):
+            raise ValueError(f"{where}: {len(choices)} choices, or an empty one among them: mend the row, or drop it")
         answers = _answers(_cell(row, task.answer, where), choices, where)
     elif task.request == "generation" and task.answer:
         references = _texts_of(_cell(row, task.answer, where))
@@ -352,16 +357,6 @@ def _item(task: Task, name: str, row: Row, where: str) -> Item:
         cluster=str(_cell(row, task.cluster, where)) if task.cluster else "",
         fields={key: value for key, value in row.items() if key not in used},
     )
-
-
-def _choices(task: Task, row: Row, where: str) -> tuple[str, ...]:
-    if isinstance(task.choices, str):
-        choices = _texts_of(_cell(row, task.choices, where))
-    else:
-        choices = tuple(fill(template, row, where) for template in task.choices)
-    if len(choices) < 2 or not all(map(str.strip, choices)):
-        raise ValueError(f"{where}: {len(choices)} choices, or an empty one among them: mend the row, or drop it")
-    return choices
 
 
 def _answers(value: Any, choices: Sequence[str], where: str) -> tuple[int, ...]:

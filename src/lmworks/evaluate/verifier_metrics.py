@@ -130,11 +130,6 @@ def pass_at_k(k: int) -> Metric:
 # Numbers
 
 
-def plain_number(text: str) -> str:
-    """Without what is before "#### ", commas, dollar signs and a last stop."""
-    return re.sub(r"\.$", "", re.sub(r"[,$]", "", re.sub(r"(?s).*#### ", "", text)))
-
-
 def last_values(text: str) -> list[Decimal]:
     """The last number of a text as such, or none."""
     return [Decimal(re.sub(r"[$,]", "", found)) for found in _VALUE.findall(text)[-1:]]
@@ -150,7 +145,8 @@ def _number(name: str, given: Callable[[str], list[Any]], right: Callable[[str],
 
 
 def _plain(numbers: list[str]) -> list[str]:
-    return [*map(plain_number, numbers)]
+    """Without what is before "#### ", commas, dollar signs and a last stop."""
+    return [re.sub(r"\.$", "", re.sub(r"[,$]", "", re.sub(r"(?s).*#### ", "", text))) for text in numbers]
 
 
 gsm8k = partial(_number, right=lambda text: _plain([text]))

@@ -123,10 +123,6 @@ class _Tokens:
     def executor(self) -> LLExecutor:
         return LLExecutor(1)
 
-    @cached_property
-    def native_opening(self) -> LLTokenizer:
-        return self.vocabularies[-1].native if self.drops_first_space else self.native
-
     def continuation(self, text: str) -> list[int]:
         """The tokens of a text that another one goes before; [] where the tokenizer has none that spell it."""
         ids = self.tokenizer.encode(f"\n{text}" if self.drops_first_space else text)
@@ -152,7 +148,7 @@ class Compiled:
         self.unique = unique_reader(constraint, grammar)
         self._lock = threading.Lock()
         self._fresh = build(tokens.native, grammar)
-        opening = build(tokens.native_opening, grammar) if tokens.drops_first_space else self._fresh
+        opening = build(tokens.vocabularies[-1].native, grammar) if tokens.drops_first_space else self._fresh
         self.generation = 0  # how often the shared states had to be thrown away
         self.slow = False  # masks took long: matchers wait for each other, so all of them are slow
         self.first_mask = _mask(opening, tokens)

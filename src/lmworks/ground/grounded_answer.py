@@ -144,7 +144,8 @@ def decide(evidence: Evidence, calibration: Calibration, is_quote: Callable[[Can
 
     The answer's `id`, `lineage` and `timings` are left for the caller to fill.
     """
-    relevance = relevance_of(evidence, calibration.relevance)
+    model = calibration.relevance
+    relevance = model.probability(evidence.features[:, : len(model.names)])  # (candidates,): that each one answers
     selection = select(evidence.candidates, relevance, calibration.rules, is_quote)
     confidence = 0.0
     if selection.chosen:
@@ -152,11 +153,6 @@ def decide(evidence: Evidence, calibration: Calibration, is_quote: Callable[[Can
         confidence = float(calibration.confidence.probability(features)[0])
     abstained = not confidence or confidence < calibration.threshold
     return _answer(evidence, selection, confidence, is_quote, abstained=abstained)
-
-
-def relevance_of(evidence: Evidence, model: Logistic) -> np.ndarray:
-    """(candidates,) probabilities that each answers the question."""
-    return model.probability(evidence.features[:, : len(model.names)])
 
 
 def confidence_features(evidence: Evidence, relevance: np.ndarray, best: int) -> np.ndarray:

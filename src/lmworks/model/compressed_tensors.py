@@ -52,7 +52,10 @@ def packed_tensors(
     names = [name for name in values if name in mappings or _short(name, document) in mappings]
     tensors = {name: values[name] for name in values if name not in names}
     bits, group_scales = dict[str, int](), {name: scales[name] for name in names}
-    group = _common_group(group_scales)
+    # The columns that share a scale in all matrices: 32 of `Quantised`, or more where neighbours have the same.
+    group, rest = GROUP, list(group_scales.values())
+    while rest and all(kind.shape[1] % 2 == 0 and torch.equal(kind[:, ::2], kind[:, 1::2]) for kind in rest):
+        group, rest = 2 * group, [kind[:, ::2] for kind in rest]
     for full in names:
         layer, q = full.removesuffix(".weight"), values[full]
         bits[layer] = 8 if q.dtype == torch.int8 else 4
@@ -136,14 +139,6 @@ def _check(name: str, matrix: Quantised, is_layer: bool) -> None:
 
 def _short(name: str, document: Document) -> str:
     return name.removeprefix(family_of(document["model_type"]).prefix)
-
-
-def _common_group(scales: Mapping[str, Tensor]) -> int:
-    """The columns that share a scale in all matrices: 32 of `Quantised`, or more where neighbours have the same."""
-    group, rest = GROUP, list(scales.values())
-    while rest and all(kind.shape[1] % 2 == 0 and torch.equal(kind[:, ::2], kind[:, 1::2]) for kind in rest):
-        group, rest = 2 * group, [kind[:, ::2] for kind in rest]
-    return group
 
 
 def _quantization(bits: Mapping[str, int], group: int, ignore: list[str]) -> JsonObject:

@@ -224,14 +224,11 @@ class ModelConfig:
         if self.embedding.width % 2 and any(isinstance(method, Sinusoidal | TransformerXL) for method in methods):
             raise ValueError(f"sines and cosines come in pairs: the width {self.embedding.width} is odd")
         for embedding in filter(None, (self.embedding, self.decoder_embedding)):
-            self._check_embedding(embedding)
-
-    def _check_embedding(self, embedding: Embedding) -> None:
-        learned = embedding.positions
-        if isinstance(learned, Learned) and self.context_length > learned.length:
-            raise ValueError(f"context_length {self.context_length} exceeds the {learned.length} learned positions")
-        if (embedding.vocabulary, embedding.width) != (self.embedding.vocabulary, self.embedding.width):
-            raise ValueError("encoder and decoder share the token vectors: their embeddings need the same sizes")
+            learned = embedding.positions
+            if isinstance(learned, Learned) and self.context_length > learned.length:
+                raise ValueError(f"context_length {self.context_length} exceeds the {learned.length} learned positions")
+            if (embedding.vocabulary, embedding.width) != (self.embedding.vocabulary, self.embedding.width):
+                raise ValueError("encoder and decoder share the token vectors: their embeddings need the same sizes")
 
     @property
     def stacks(self) -> tuple[Stack, ...]:

@@ -114,7 +114,17 @@ def to_our_names(config: ModelConfig, document: Document, their_weights: Mapping
     family = family_of(document["model_type"])
     mappings = tensor_mappings(config, document)
     short = _without_prefix(family, their_weights, mappings)
-    _drop_copies(family, document, short, mappings, their_weights)
+    # Second copies of tied tensors (the head, or the family's `copies`), which some files store, or store alone.
+    embedding = f"{family.modules['embedding.tokens']}.weight"
+    architecture = family.architecture(document)
+    head = f"{architecture.modules.get('head.projection', 'lm_head')}.weight"
+    for copy, original in {head: embedding, **family.copies}.items():
+        if copy in short and copy not in mappings:
+            full = short.pop(copy)
+            if original not in short and (copy in family.copies or not architecture.bare):
+                short[original] = full
+            elif original in short and not torch.equal(their_weights[full], their_weights[short[original]]):
+                raise ValueError(f"the model ties them, but {full} differs from {short[original]}")
     missing, unknown = sorted(mappings.keys() - short), sorted(short.keys() - mappings.keys())
     if missing or unknown:
         raise ValueError(f"the weights do not fit config.json: missing {missing[:5]}, without a place {unknown[:5]}")
@@ -202,24 +212,3 @@ def _without_prefix(
             raise ValueError(f"{short[name]} and {full} are the same tensor of a {family.model_type} model: keep one")
         short[name] = full
     return short
-
-
-def _drop_copies(
-    family: Family,
-    document: Document,
-    short: dict[str, str],
-    mappings: Mapping[str, TensorMapping],
-    their_weights: Mapping[str, Tensor],
-) -> None:
-    """Remove second copies of tied tensors (the head, or the family's `copies`), which some files store,
-    or store alone; ValueError when they differ."""
-    embedding = f"{family.modules['embedding.tokens']}.weight"
-    architecture = family.architecture(document)
-    head = f"{architecture.modules.get('head.projection', 'lm_head')}.weight"
-    for copy, original in {head: embedding, **family.copies}.items():
-        if copy in short and copy not in mappings:
-            full = short.pop(copy)
-            if original not in short and (copy in family.copies or not architecture.bare):
-                short[original] = full
-            elif original in short and not torch.equal(their_weights[full], their_weights[short[original]]):
-                raise ValueError(f"the model ties them, but {full} differs from {short[original]}")

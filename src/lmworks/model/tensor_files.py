@@ -155,20 +155,16 @@ def write_tensor_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
     if len(metadata or {}) > 1:
-        _sort_metadata(path)
-
-
-def _sort_metadata(path: Path) -> None:
-    """Puts the header's metadata in order, which the library writes in another one each time: equal tensors are then
-    equal files."""
-    with path.open("r+b") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
-        assert len(ordered) == size
-        stream.seek(8)
-        stream.write(ordered)
+        # The library writes the header's metadata in another order each time: in one order, equal tensors are equal
+        # files.
+        with path.open("r+b") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(size))
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+            ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
+            assert len(ordered) == size
+            stream.seek(8)
+            stream.write(ordered)
 
 
 def _listed(folder: Path, single: str) -> dict[str, set[str] | None]:

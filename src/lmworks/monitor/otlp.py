@@ -48,7 +48,15 @@ def export_otlp(
         return _post_all(str(to), interactions, content, timeout)
     if not str(to).endswith(".json") or "://" in str(to):
         raise ValueError(f"{to} is neither a .json file nor an http:// or https:// endpoint")
-    return _write_all(Path(to), interactions, content)
+    count = 0
+    with new_file(Path(to)) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write('{"resourceSpans": [')
+        for batch in in_batches(interactions, _BATCH):
+            file.write(",\n" if count else "\n")
+            file.write(",\n".join(json.dumps(spans) for spans in to_spans(batch, content)["resourceSpans"]))
+            count += len(batch)
+        file.write("\n]}\n")
+    return count
 
 
 def to_spans(interactions: Iterable[Interaction], content: bool = False) -> dict[str, Any]:
@@ -182,18 +190,6 @@ def _hex(name: str, length: int) -> str:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # To a file, to a collector
-
-
-def _write_all(path: Path, interactions: Iterable[Interaction], content: bool) -> int:
-    count = 0
-    with new_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write('{"resourceSpans": [')
-        for batch in in_batches(interactions, _BATCH):
-            file.write(",\n" if count else "\n")
-            file.write(",\n".join(json.dumps(spans) for spans in to_spans(batch, content)["resourceSpans"]))
-            count += len(batch)
-        file.write("\n]}\n")
-    return count
 
 
 def _post_all(endpoint: str, interactions: Iterable[Interaction], content: bool, timeout: float) -> int:

@@ -124,7 +124,12 @@ class SqliteStore:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        self._refuse_lost()
+        # SQLite continues writing to a file that has no name any more: nobody would find those rows again.
+        if self._file is not None and self._file != _file(self.path):
+            raise UnusableLogError(
+                f"the interaction log {self.path} was removed or replaced while it was open; "
+                "restart lmworks, which then writes to the file that has this name"
+            )
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection
@@ -132,14 +137,6 @@ class SqliteStore:
         except BaseException:
             self._connection.rollback()
             raise
-
-    def _refuse_lost(self) -> None:
-        """SQLite continues writing to a file that has no name any more: nobody would find those rows again."""
-        if self._file is not None and self._file != _file(self.path):
-            raise UnusableLogError(
-                f"the interaction log {self.path} was removed or replaced while it was open; "
-                "restart lmworks, which then writes to the file that has this name"
-            )
 
 
 class SqliteRows:

@@ -123,7 +123,15 @@ class Writer:
                 self._retention_at = time.monotonic() + _HOUR
                 self._deletions.append(_Deletion(time.time() - self._retention, silent=True))
             self._delete_some()
-        self._finish_deletions()
+        # Before the end: what a reader still prevents after the writer's patience is an error in its future. What
+        # retention has not deleted yet, the next start will.
+        deadline = time.monotonic() + self._patience
+        self._deletions = [deletion for deletion in self._deletions if not deletion.silent]
+        while self._deletions:
+            if time.monotonic() > deadline:
+                self._end_deletion(TimeoutError("a reader kept deleted rows from leaving the files of the log"))
+            self._delete_some()
+            time.sleep(0.01)
 
     def _take(self) -> tuple[list[_Task | _Deletion], bool]:
         """The waiting events, at most a batch, and whether it is the last."""
@@ -210,16 +218,3 @@ class Writer:
             self._resolve(deletion.future, error, deletion.deleted)
         elif error is not None:
             _logger.error("rows past their retention could not be deleted from the log: %s", error)
-
-    def _finish_deletions(self) -> None:
-        """Before the end: what a reader still prevents after the writer's patience is an error in its future.
-
-        What retention has not deleted yet, the next start will.
-        """
-        deadline = time.monotonic() + self._patience
-        self._deletions = [deletion for deletion in self._deletions if not deletion.silent]
-        while self._deletions:
-            if time.monotonic() > deadline:
-                self._end_deletion(TimeoutError("a reader kept deleted rows from leaving the files of the log"))
-            self._delete_some()
-            time.sleep(0.01)

@@ -74,12 +74,6 @@ def chunk(document: Document, config: ChunkConfig, count_tokens: CountTokens) ->
     return _finish(document, drafts, headings, config, count_tokens, units_of)
 
 
-def chunk_id(span: Span, heading_path: Sequence[str]) -> str:
-    """Hash of what the chunk is: the text of its document, its place, and the headings above it."""
-    fields = (span.document, str(span.start), str(span.end), *heading_path)
-    return hashlib.sha256("\0".join(fields).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Headings
 
@@ -231,7 +225,9 @@ def _finish(
         else:
             span = Span(document.hash, start, end)
             units = tuple(units_of(section.blocks, start, end))
-            name = chunk_id(span, section.heading_path)
+            # Hash of what the chunk is: the text of its document, its place, and the headings above it.
+            fields = (span.document, str(span.start), str(span.end), *section.heading_path)
+            name = hashlib.sha256("\0".join(fields).encode("utf-8", "surrogatepass")).hexdigest()[:32]
             own_headings = min(headings.inside(section, start, end), len(section.heading_path))
             chunks.append(Chunk(name, span, section.heading_path, own_headings, prefix, embed_text, tokens, units))
     return chunks

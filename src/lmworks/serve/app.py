@@ -60,15 +60,7 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=str(resources.files("lmworks.serve") / "static")), "static")
     add_handlers(app, service)
-    _add_middlewares(app, service, metrics, ring, sessions)
-    _document(app, with_keys=ring is not None)
-    return app
-
-
-def _add_middlewares(
-    app: FastAPI, service: Service, metrics: Metrics, ring: KeyRing | None, sessions: Sessions | None
-) -> None:
-    """From the innermost to the outermost, as Starlette counts them."""
+    # From the innermost to the outermost, as Starlette counts them.
     config = service.config
     app.add_middleware(HeadAsGet)
     app.add_middleware(UncaughtErrors, service=service)
@@ -79,6 +71,8 @@ def _add_middlewares(
         app.add_middleware(Authentication, ring=ring, sessions=sessions)
     app.add_middleware(Security, config=config)
     app.add_middleware(CountRequests, metrics=metrics)
+    _document(app, with_keys=ring is not None)
+    return app
 
 
 def _document(app: FastAPI, *, with_keys: bool) -> None:

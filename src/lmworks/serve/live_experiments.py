@@ -93,7 +93,9 @@ class LiveExperiments:
                     check(arm)
             return assigned, shadow
         except (UnknownModelError, ValueError) as error:
-            self._cannot_serve(assigned, error)
+            # Stop an experiment one of whose arms cannot answer; everybody gets what is served without it.
+            self._states = [state for state in self._states if state.experiment.name != assigned.experiment]
+            self.threads.submit(self._stop, assigned.experiment, f"the arm {assigned.arm} cannot answer: {error}")
             return turn, None
 
     async def answer_in_shadow(self, turn: Turn, events: AsyncGenerator[Event, None]) -> None:
@@ -137,11 +139,6 @@ class LiveExperiments:
                     raise
                 await asyncio.sleep(0.02)
         return replace(_as(turn, experiment.name, assignment.arm, experiment.arms[assignment.arm]), unit=unit), None
-
-    def _cannot_serve(self, turn: Turn, error: Exception) -> None:
-        """Stop an experiment one of whose arms cannot answer; everybody gets what is served without it."""
-        self._states = [state for state in self._states if state.experiment.name != turn.experiment]
-        self.threads.submit(self._stop, turn.experiment, f"the arm {turn.arm} cannot answer: {error}")
 
     def _stop(self, experiment: str, reason: str) -> None:
         _LOGGER.warning("the experiment %s is stopped: %s", experiment, reason)

@@ -43,7 +43,16 @@ class Security(HttpMiddleware):
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _add_headers(scope, message)
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)  # a figure brings a policy of its own
+                static = scope["path"].startswith("/static/") and message["status"] in (200, 304)
+                if static:
+                    # The address of a static file holds a hash of its content, where a page wrote it.
+                    versioned = scope["query_string"].startswith(b"v=")
+                    headers["Cache-Control"] = "public, max-age=31536000, immutable" if versioned else "no-cache"
+                elif "cache-control" not in headers:
+                    headers["Cache-Control"] = "no-store"
             await send(message)
 
         if _is_framed_twice(scope):
@@ -112,16 +121,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _add_headers(scope: Scope, message: Message) -> None:
-    headers = MutableHeaders(scope=message)
-    for name, value in _HEADERS.items():
-        headers.setdefault(name, value)  # a figure brings a policy of its own
-    static = scope["path"].startswith("/static/") and message["status"] in (200, 304)
-    if static:
-        # The address of a static file holds a hash of its content, where a page wrote it.
-        versioned = scope["query_string"].startswith(b"v=")
-        headers["Cache-Control"] = "public, max-age=31536000, immutable" if versioned else "no-cache"
-    elif "cache-control" not in headers:
-        headers["Cache-Control"] = "no-store"

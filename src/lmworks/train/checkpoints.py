@@ -128,7 +128,16 @@ class Checkpoints:
 
     def _write(self, step: int, checkpoint: Checkpoint, saved: RunState[Shard]) -> None:
         unfinished = self.folder / f".step-{step:08d}.parts"
-        self._write_own(unfinished, saved)
+        # The files of this process, the optimizers' last: where it is, the others are.
+        unfinished.mkdir(parents=True, exist_ok=True)
+        shards = {AVERAGE: saved.average} if saved.average.tensors else {}
+        for name, shard in (shards | {OPTIMIZERS: saved.optimizers}).items():
+            file = shard_name(name, self.ranks.rank, self.ranks.size)
+            temporary = unfinished / f".{file}"
+            write_shard(temporary, shard)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.rename(unfinished / file)
         if not self.ranks.first:
             self._until(lambda: self.path(step).exists())
             return
@@ -147,18 +156,6 @@ class Checkpoints:
             publish(whole, self.path(step))
         for old in self.steps()[: -self.keep]:
             shutil.rmtree(self.path(old))
-
-    def _write_own(self, folder: Path, saved: RunState[Shard]) -> None:
-        """The files of this process, the optimizers' last: where it is, the others are."""
-        folder.mkdir(parents=True, exist_ok=True)
-        shards = {AVERAGE: saved.average} if saved.average.tensors else {}
-        for name, shard in (shards | {OPTIMIZERS: saved.optimizers}).items():
-            file = shard_name(name, self.ranks.rank, self.ranks.size)
-            temporary = folder / f".{file}"
-            write_shard(temporary, shard)
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            temporary.rename(folder / file)
 
     def _until(self, there: Callable[[], bool]) -> bool:
         """Whether something came to be there before the run ended."""

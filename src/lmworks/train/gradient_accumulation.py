@@ -8,7 +8,7 @@ import torch
 from lmworks.model.transformer import Transformer
 from lmworks.train.losses import metric_names, reported
 from lmworks.train.master_weights import Weights
-from lmworks.train.objectives.objective import Objective, count_rows, micro_batches, to_device, total_loss
+from lmworks.train.objectives.objective import Objective, count_rows, micro_batches, to_device
 from lmworks.train.parallel.fsdp import keep_gathered
 from lmworks.train.parallel.pipeline import PipelineRank, pipeline_gradients, sum_shared
 
@@ -89,4 +89,5 @@ def compute_gradients(
     nats = {name: means[name, "loss"] for name in counts}
     metrics = {name: means[key] for key, name in metric_names(means).items()}
     norm = float(weights.gradient_norm()) / scale
-    return StepGradients(nats, metrics, total_loss(objective, nats), sum(counts.values()), norm, scale)
+    loss = sum(objective.loss_weights().get(name, 1.0) * mean for name, mean in nats.items())
+    return StepGradients(nats, metrics, loss, sum(counts.values()), norm, scale)

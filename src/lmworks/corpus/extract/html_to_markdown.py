@@ -146,7 +146,11 @@ class _Page:
                 number = int(start) if start.isascii() and start.isdigit() and len(start) <= 9 else 1
                 self._lists.append(_List(number if tag == "ol" else None, nested=bool(self._lists)))
             case "li":
-                self._start_item()
+                owner = self._lists[-1] if self._lists else _List(None, nested=False)
+                marker = "- " if owner.number is None else f"{owner.number}. "
+                self.writer.open(marker, " " * len(marker), tight=owner.nested or owner.items > 0)
+                owner.items += 1
+                owner.number = None if owner.number is None else owner.number + 1
             case "table" if self._table is None and not self._pre and _holds_data(element):
                 self._table = _Table()
             case "tr" if self._table is not None:
@@ -210,13 +214,6 @@ class _Page:
             each for each in self._inline[:end] if not isinstance(each, _Permalink) or not (in_heading or "¶" in each)
         ]
         return kept if any(map(str.strip, kept)) else self._inline
-
-    def _start_item(self) -> None:
-        owner = self._lists[-1] if self._lists else _List(None, nested=False)
-        marker = "- " if owner.number is None else f"{owner.number}. "
-        self.writer.open(marker, " " * len(marker), tight=owner.nested or owner.items > 0)
-        owner.items += 1
-        owner.number = None if owner.number is None else owner.number + 1
 
     def _emit_code(self, element: Any) -> None:
         text = "".join(self._inline)

@@ -141,21 +141,18 @@ def _of_other(found: Found, config: ReadConfig) -> Iterator[Document | RejectedR
         case RejectedRecord():
             yield found
         case FoundFile():
-            yield from (_as_made(document, found, config) for document in Shard(found.path))
+            # What the config says of kind and licence, where it says something, stays behind what the documents state.
+            for document in Shard(found.path):
+                yield replace(
+                    document,
+                    uri=f"{found.source}/{document.uri}" if found.source else document.uri,
+                    source=found.source or document.source,
+                    licence=document.licence or config.licence or None,
+                    kind=document.kind if config.kind == "auto" else config.kind,
+                )
         case source:
             for item in _NAMED[source][0](config.max_bytes):
                 yield replace(item, source=source, kind="text") if isinstance(item, Document) else item
-
-
-def _as_made(document: Document, found: FoundFile, config: ReadConfig) -> Document:
-    """With what the config says of kind and licence where it says something, which stays behind what they state."""
-    return replace(
-        document,
-        uri=f"{found.source}/{document.uri}" if found.source else document.uri,
-        source=found.source or document.source,
-        licence=document.licence or config.licence or None,
-        kind=document.kind if config.kind == "auto" else config.kind,
-    )
 
 
 def _of_files(request: Request, sandbox: Sandbox) -> Iterator[tuple[int, DocumentLine | RejectedRecord]]:

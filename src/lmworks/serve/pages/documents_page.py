@@ -206,7 +206,8 @@ def router(service: Service) -> APIRouter:
         q = " ".join(q.split())[:LONGEST_QUERY]
         try:
             number = whole_number(page, 1, "page")
-            entries = await service.read_index(listed) if has_index(service) else ()
+            grounded = any(model.kind == "assistant" for model in service.models)  # not language models alone
+            entries = await service.read_index(listed) if grounded else ()
             context = {"active": "documents", "q": q, "totals": totals(entries), "reasons": await _reasons(service)}
             if q and by != "name" and entries:
                 return await _passages_page(service, context, entries, q, sort or "relevance", number)
@@ -268,11 +269,6 @@ async def _passages_page(
 def totals(entries: Sequence[Entry]) -> tuple[int, int, int]:
     """Documents, chunks, tokens."""
     return len(entries), sum(entry.chunks for entry in entries), sum(entry.tokens for entry in entries)
-
-
-def has_index(service: Service) -> bool:
-    """True where documents are served, and not language models alone."""
-    return any(model.kind == "assistant" for model in service.models)
 
 
 def not_ready(service: Service, active: str, title: str) -> HTMLResponse:

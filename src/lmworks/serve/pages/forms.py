@@ -55,23 +55,17 @@ def router(service: Service) -> APIRouter:
     """The forms on an answer: thumbs and notes; each goes back to the page it came from."""
     routes = APIRouter()
 
-    async def attach(identifier: str, request: Request, kind: Literal["thumbs", "note"]) -> Response:
+    @routes.post("/log/{identifier}/feedback")
+    @routes.post("/log/{identifier}/notes")
+    async def attach(identifier: str, request: Request) -> Response:
         try:
-            fields = await read_form(request)
-            await service.feedback(thumbs(identifier, fields) if kind == "thumbs" else note(identifier, fields))
+            fields, kind = await read_form(request), note if request.url.path.endswith("/notes") else thumbs
+            await service.feedback(kind(identifier, fields))
         except KeyError:
             return error_page(service, 404, "No such interaction", f"The log holds no interaction {identifier}.")
         except ValueError as error:
             return error_page(service, 400, "This form cannot be read", str(error))
         return RedirectResponse(local_path(fields.get("back", ""), f"/log/{identifier}"), 303)
-
-    @routes.post("/log/{identifier}/feedback")
-    async def give_feedback(identifier: str, request: Request) -> Response:
-        return await attach(identifier, request, "thumbs")
-
-    @routes.post("/log/{identifier}/notes")
-    async def add_note(identifier: str, request: Request) -> Response:
-        return await attach(identifier, request, "note")
 
     return routes
 

@@ -3,7 +3,6 @@
 import asyncio
 import platform
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from fastapi.responses import HTMLResponse
 
 import lmworks
 from lmworks.monitor.store import is_postgres
-from lmworks.records import Interaction, Verdict
+from lmworks.records import Verdict
 from lmworks.serve.pages import page_templates
 from lmworks.serve.pages.cited_documents import document_link
 from lmworks.serve.pages.lineage_graph import (
@@ -61,19 +60,6 @@ class AnswerView:
     citations: tuple[Verdict, ...]
     graph: Graph
     outdated: tuple[str, ...]  # names of what was replaced since
-
-
-def answer_view(interaction: Interaction, stages: Sequence[StageFacts], older: Sequence[StageFacts]) -> AnswerView:
-    """The origin of an answer; `older` are artefacts of earlier builds that the workspace still holds."""
-    items = answer_items(interaction, stages, older)
-    shown = ancestors(items, ANSWER)
-    return AnswerView(
-        id=interaction.id,
-        question=interaction.messages[-1].content if interaction.messages else "",
-        citations=interaction.citations,
-        graph=layout(shown),
-        outdated=tuple(item.title for item in shown if not item.current),
-    )
 
 
 def versions() -> tuple[tuple[str, str], ...]:
@@ -136,7 +122,16 @@ def router(service: Service) -> APIRouter:
             except KeyError:
                 text = f"The log holds no interaction {answer[:40]}."
                 return page_templates.error_page(service, 404, "No such answer", text, "/system")
-            about = answer_view(interaction, stages, older)
+            # `older` are artefacts of earlier builds that the workspace still holds.
+            items = answer_items(interaction, stages, older)
+            shown = ancestors(items, ANSWER)
+            about = AnswerView(
+                id=interaction.id,
+                question=interaction.messages[-1].content if interaction.messages else "",
+                citations=interaction.citations,
+                graph=layout(shown),
+                outdated=tuple(item.title for item in shown if not item.current),
+            )
         return page_templates.page(
             service,
             "system.html",

@@ -145,12 +145,6 @@ def pieces_of(batch: Batch, apart: bool = True) -> Iterator[tuple[int, slice, tu
             yield row, slice(start, stop), (source, sequence, number)
 
 
-def total_loss(objective: Objective[Any], means: Mapping[str, float]) -> float:
-    """The weighted sum of the losses' means, in nats where they have nats."""
-    weights = objective.loss_weights()
-    return sum(weights.get(name, 1.0) * mean for name, mean in means.items())
-
-
 def select_rows(examples: Examples, rows: slice | Tensor) -> Examples:
     """Some rows of the examples."""
     return _map(examples, lambda tensor: tensor[rows])

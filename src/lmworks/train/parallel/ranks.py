@@ -77,7 +77,7 @@ class Ranks:
 
     def replicas_of(self, name: str) -> dist.ProcessGroup | None:
         """The processes that hold the same part of this weight and see other tokens; None where there is one."""
-        if self.expert_mesh is None or not of_expert(name):
+        if self.expert_mesh is None or ".experts." not in name:  # of which other processes may have others
             return self.replicas
         copies = self.expert_mesh["copies"]
         return copies.get_group() if copies.size() > 1 else None
@@ -161,11 +161,6 @@ def store_of_start(name: str, patience: timedelta = timedelta(minutes=10)) -> An
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     whole = meeting.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=patience)
     return meeting.PrefixStore(f"lmworks/{start}/{name}", whole)
-
-
-def of_expert(name: str) -> bool:
-    """Whether a weight is one expert's, of which other processes may have others."""
-    return ".experts." in name
 
 
 def device_of_rank() -> torch.device:

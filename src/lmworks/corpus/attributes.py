@@ -257,26 +257,22 @@ def attribute_files(inputs: Mapping[str, Path]) -> list[tuple[Path, ...]]:
 def read_joined(paths: Sequence[Path], names: Collection[str] | None = None) -> AttributeTable:
     """The attributes of one shard, from all files about it, read as by `read_attributes`; its label `language` is what
     `languages.py` makes of the tagged and the declared one. ValueError where two of them contradict each other."""
+    from pyarrow.parquet import read_table
+
     if names is not None and LABEL + MEASURED in names:
         names = {*names, LABEL + DECLARED}
     joined = read_attributes(paths[0], names)
     for path in paths[1:]:
-        _check_same_texts(paths[0], path)
+        texts, others = (read_table(each, columns=["uri", "hash", "edits"]) for each in (paths[0], path))
+        if not texts.equals(others):
+            raise ValueError(
+                f"{paths[0]} and {path} are attributes of other documents, or of texts repaired in different ways: "
+                "make both from the same documents, with the same setting of repair"
+            )
         joined = _joined(joined, read_attributes(path, names), f"{paths[0]} and {path}")
     if DECLARED in joined.labels:
         joined = replace(joined, labels={**joined.labels, MEASURED: languages_of(joined.labels)})
     return joined
-
-
-def _check_same_texts(first: Path, second: Path) -> None:
-    from pyarrow.parquet import read_table
-
-    one, other = (read_table(path, columns=["uri", "hash", "edits"]) for path in (first, second))
-    if not one.equals(other):
-        raise ValueError(
-            f"{first} and {second} are attributes of other documents, or of texts repaired in different ways: "
-            "make both from the same documents, with the same setting of repair"
-        )
 
 
 def _joined(one: AttributeTable, other: AttributeTable, which: str) -> AttributeTable:

@@ -22,15 +22,6 @@ def distinct(texts: Sequence[str], n: int) -> tuple[float, float] | Unscored:
     return (float(len(set(found))), float(len(found))) if found else Unscored(f"no text has {n} words")
 
 
-def self_bleu(texts: Sequence[str]) -> float:
-    """Mean BLEU of each text with all others as its references, per cent: 100 where all are the same. Needs two."""
-    from sacrebleu import BLEU
-
-    scorer = BLEU(force=True)
-    rows = [segment_sums(scorer, text, [*texts[:i], *texts[i + 1 :]]) for i, text in enumerate(texts)]
-    return float(bleu_of_sums(np.array(rows)).mean())
-
-
 def distinct_metric(k: int) -> Metric:
     """Distinct-k of a response and its samples; over items, the counts of each item are added up."""
     measure = each(lambda _, response: distinct((response.text, *response.samples), k))
@@ -48,10 +39,16 @@ def repetition_metric(k: int) -> Metric:
 
 
 def self_bleu_metric() -> Metric:
-    """Self-BLEU of a response and its samples, per cent: the higher, the more alike."""
+    """Mean BLEU of a response and its samples, each with all others as its references, per cent: 100 where all are the
+    same."""
 
     def measure(_: Item, response: Response) -> Value:
-        texts = (response.text, *response.samples)
-        return self_bleu(texts) if len(texts) > 1 else Unscored("self-BLEU compares samples: draw one or more")
+        from sacrebleu import BLEU
+
+        texts, scorer = (response.text, *response.samples), BLEU(force=True)
+        if len(texts) == 1:
+            return Unscored("self-BLEU compares samples: draw one or more")
+        rows = [segment_sums(scorer, text, [*texts[:i], *texts[i + 1 :]]) for i, text in enumerate(texts)]
+        return float(bleu_of_sums(np.array(rows)).mean())
 
     return Metric("self-bleu", each(measure), higher_is_better=False, signature={"tok": "13a", "smooth": "exp"})

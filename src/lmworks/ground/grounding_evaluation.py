@@ -54,7 +54,11 @@ def evaluate(config: EvaluationConfig, context: StageContext) -> StageResult:
     seconds: list[float] = []
     for done, question in enumerate(questions, start=1):
         responses, time_taken = ask(question, answerer)
-        asked.setdefault(GROUPS[question.kind in AUTOMATIC], []).append((item_of(question), responses))
+        answers = (question.answer,) if question.answer else ()
+        # `withheld`: parts of the documents were hidden from the search.
+        fields = {"kind": question.kind, "withheld": bool(question.excluded or question.hidden)}
+        item = Item(question.id, question.text, answers, gold=question.gold, fields=fields)
+        asked.setdefault(GROUPS[question.kind in AUTOMATIC], []).append((item, responses))
         seconds.append(time_taken)
         context.progress(done, len(questions), "questions answered")
     made = read_manifest(calibration)
@@ -81,13 +85,6 @@ def evaluate(config: EvaluationConfig, context: StageContext) -> StageResult:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Asking
-
-
-def item_of(question: Question) -> Item:
-    """The item of a question; `withheld`: parts of the documents were hidden from the search."""
-    answers = (question.answer,) if question.answer else ()
-    fields = {"kind": question.kind, "withheld": bool(question.excluded or question.hidden)}
-    return Item(question.id, question.text, answers, gold=question.gold, fields=fields)
 
 
 def ask(question: Question, answerer: Answerer) -> tuple[dict[str, Response], float]:

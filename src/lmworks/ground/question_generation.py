@@ -114,17 +114,14 @@ def _headings(document: Document) -> Iterator[tuple[str, Span]]:
     for section in parse(document):
         blocks = [block for block in section.blocks if block.kind not in ("heading", "metadata")]
         prose = sum(block.end - block.start for block in blocks if block.kind in ("paragraph", "list"))
-        if not blocks or not section.heading_path or prose < MINIMUM_PROSE or _is_general(document, section):
+        if not blocks or not section.heading_path or prose < MINIMUM_PROSE:
+            continue
+        heading = section.heading_path[-1]
+        named = heading.startswith(("module ", "class ")) or "(" in heading
+        if document.extractor == "python-docstrings" and not named:  # "Examples" names no code: it asks nothing
             continue
         span = Span(document.hash, blocks[0].start, blocks[-1].end)
         yield _question(document, section), span
-
-
-def _is_general(document: Document, section: TextSection) -> bool:
-    """Whether a heading inside a docstring ("Examples") names no code, and so asks nothing by itself."""
-    heading = section.heading_path[-1]
-    named = heading.startswith(("module ", "class ")) or "(" in heading
-    return document.extractor == "python-docstrings" and not named
 
 
 def _question(document: Document, section: TextSection) -> str:

@@ -119,7 +119,11 @@ def open_gguf(path: Path) -> GgufFile:
         if len(tensors) < tensor_count or len(metadata) < entry_count:
             raise ValueError("a name occurs twice")
         for tensor in tensors.values():
-            _check_place(tensor, len(data))
+            rows, columns = tensor.matrix
+            if rows * columns == 0 or columns % GGML_QUANT_SIZES[tensor.kind][0]:
+                raise ValueError(f"tensor {tensor.name} of shape {tensor.shape} cannot be stored as {tensor.kind.name}")
+            if (end := tensor.offset + rows * tensor.row_bytes) > len(data):
+                raise ValueError(f"the file ends at byte {len(data)}, before tensor {tensor.name} does at byte {end}")
     except (ValueError, struct.error) as error:
         raise ValueError(f"{path} is damaged or not supported, near byte {cursor.position}: {error}") from error
     return GgufFile(metadata, tensors, data)
@@ -135,16 +139,6 @@ def _tensor_entry(cursor: "_Cursor") -> tuple[str, tuple[int, ...], GGMLQuantiza
     if kind not in list(GGMLQuantizationType):
         raise ValueError(f"tensor {name} has the unknown quantisation type {kind}")
     return name, shape, GGMLQuantizationType(kind), offset
-
-
-def _check_place(tensor: GgufTensor, length: int) -> None:
-    block = GGML_QUANT_SIZES[tensor.kind][0]
-    rows, columns = tensor.matrix
-    if rows * columns == 0 or columns % block:
-        raise ValueError(f"tensor {tensor.name} of shape {tensor.shape} cannot be stored as {tensor.kind.name}")
-    end = tensor.offset + rows * tensor.row_bytes
-    if end > length:
-        raise ValueError(f"the file ends at byte {length}, before tensor {tensor.name} does at byte {end}")
 
 
 class _Cursor:

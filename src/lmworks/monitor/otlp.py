@@ -201,20 +201,16 @@ def _post_all(endpoint: str, interactions: Iterable[Interaction], content: bool,
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="POST")
         try:
             with opener.open(request, timeout=timeout) as response:
-                rejected = _rejected(response.read())
+                body = response.read()
+            partial = (json.loads(body) if body.strip() else {}).get("partialSuccess") or {}
+            rejected = int(partial.get("rejectedSpans") or 0)
         except (OSError, ValueError) as error:  # the network's, the endpoint's status, an answer that is no JSON
             raise ExportError(f"{url} took {count} interactions, then failed: {error}") from error
         if rejected:
-            raise ExportError(f"{url} took {count} interactions, then rejected spans: {rejected}")
+            reason = partial.get("errorMessage", "no reason given")
+            raise ExportError(f"{url} took {count} interactions, then rejected spans: {rejected} ({reason})")
         count += len(batch)
     return count
-
-
-def _rejected(body: bytes) -> str:
-    """The part that a collector says it did not take; empty when it took everything."""
-    partial = (json.loads(body) if body.strip() else {}).get("partialSuccess") or {}
-    rejected = int(partial.get("rejectedSpans") or 0)
-    return f"{rejected} ({partial.get('errorMessage', 'no reason given')})" if rejected else ""
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -15,6 +15,7 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 _MODEL = ("model_name",)
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Metrics:
@@ -126,13 +127,9 @@ class CountRequests(HttpMiddleware):
         try:
             await self._app(scope, receive, watched)
         finally:
-            self._metrics.http.labels(_method(scope), _template(scope), status).inc()
-
-
-def _method(scope: Scope) -> str:
-    """A client may send any word as its method; only the usual ones become a label."""
-    known = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-    return scope["method"] if scope["method"] in known else "other"
+            # A client may send any word as its method; only the usual ones become a label.
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.http.labels(method, _template(scope), status).inc()
 
 
 def _template(scope: Scope) -> str:

@@ -52,18 +52,14 @@ class RateLimit(HttpMiddleware):
         self._buckets = TokenBuckets(per_minute)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _is_limited(scope):
+        path = scope["path"]
+        if path.startswith(("/v1/", "/api/")) or path in TOKENS or (scope["method"] == "POST" and path == "/chat"):
             client = f"key {scope[KEY]}" if KEY in scope else f"address {client_address(scope)}"
             wait = self._buckets.take(client)
             if wait > 0:
                 await refuse(too_many(f"{self._per_minute} requests a minute", wait), scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def _is_limited(scope: Scope) -> bool:
-    path = scope["path"]
-    return path.startswith(("/v1/", "/api/")) or path in TOKENS or (scope["method"] == "POST" and path == "/chat")
 
 
 class _TooLargeError(Exception):

@@ -55,7 +55,9 @@ class Security(HttpMiddleware):
                     headers["Cache-Control"] = "no-store"
             await send(message)
 
-        if _is_framed_twice(scope):
+        # A request whose end a proxy may see elsewhere than we do; what follows it may be smuggled (RFC 9112, 6.1).
+        ended_otherwise = header(scope, "content-length") is not None or scope["http_version"] == "1.0"
+        if header(scope, "transfer-encoding") is not None and ended_otherwise:
             message = "Transfer-Encoding stands next to a Content-Length or in HTTP/1.0: send one of them, in HTTP/1.1"
             await refuse(ApiError(400, message, headers={"Connection": "close"}), scope, receive, guarded)
         elif not self._knows_host(header(scope, "host")) and not _is_old_probe(scope):
@@ -73,13 +75,6 @@ class Security(HttpMiddleware):
         if name in self._hosts:
             return True
         return self._any_address and _is_address(name)
-
-
-def _is_framed_twice(scope: Scope) -> bool:
-    """A request whose end a proxy may see elsewhere than we do; what follows it may be smuggled (RFC 9112, 6.1)."""
-    return header(scope, "transfer-encoding") is not None and (
-        header(scope, "content-length") is not None or scope["http_version"] == "1.0"
-    )
 
 
 def _is_old_probe(scope: Scope) -> bool:

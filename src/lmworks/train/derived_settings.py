@@ -86,17 +86,12 @@ def _larger(
     assert plan.duration is not None
     affordable = tokens * seconds / (3600 * plan.duration.hours)  # none may take the minutes for exactly these tokens
     if affordable > tokens / _FULL:
-        plan = _plan(replace(config, parameters=_next_size(config, vocabulary, plan)), vocabulary, None, measure)
+        size = larger = count_parameters(plan.config)  # then of the next larger model
+        while explain_shape(larger, config.family, vocabulary, config.length).parameters <= size:
+            larger *= 1.05
+        plan = _plan(replace(config, parameters=round(larger)), vocabulary, None, measure)
         affordable = plan.allocation.tokens
     return plan, min(tokens, affordable)
-
-
-def _next_size(config: PretrainConfig, vocabulary: int, plan: Plan) -> int:
-    """Parameters of the next larger model than the plan's."""
-    size = larger = count_parameters(plan.config)
-    while explain_shape(larger, config.family, vocabulary, config.length).parameters <= size:
-        larger *= 1.05
-    return round(larger)
 
 
 def _batch(config: PretrainConfig, tokens: float, advised_tokens: float) -> tuple[int, str]:

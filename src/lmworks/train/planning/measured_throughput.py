@@ -250,7 +250,9 @@ def _product_rate(config: ModelConfig, tokens: int, dtype: torch.dtype, device: 
     """Operations per second of the first block's projections: with the weights forward, with both factors backward."""
     rows = min(tokens, 2048)
     seconds = flops = 0.0
-    for inputs, outputs in _shapes(config):
+    block, width = blocks(Transformer(_first_layers(config, 1)).to("meta"))[0], config.embedding.width
+    shapes = [(m.in_features, m.out_features) for m in block.modules() if isinstance(m, torch.nn.Linear)]
+    for inputs, outputs in shapes or [(width, width)]:
         hidden = torch.randn(rows, inputs, device=device).to(dtype)
         weight = torch.randn(outputs, inputs, device=device).to(dtype)
         gradient = torch.randn(rows, outputs, device=device).to(dtype)
@@ -263,13 +265,6 @@ def _product_rate(config: ModelConfig, tokens: int, dtype: torch.dtype, device: 
         seconds += passes.fastest(work, 0.2)
         flops += 6.0 * rows * inputs * outputs
     return flops / seconds
-
-
-def _shapes(config: ModelConfig) -> list[tuple[int, int]]:
-    """Inputs and outputs of each projection of the first block."""
-    block, width = blocks(Transformer(_first_layers(config, 1)).to("meta"))[0], config.embedding.width
-    shapes = [(m.in_features, m.out_features) for m in block.modules() if isinstance(m, torch.nn.Linear)]
-    return shapes or [(width, width)]
 
 
 def _affordable(config: ModelConfig, sequences: int, length: int, rate: float) -> tuple[int, int]:

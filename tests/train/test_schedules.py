@@ -59,5 +59,5 @@ def test_a_multiplier_lies_between_zero_and_one(schedule, steps, data):
 
 @for_each("build", [lambda: Cosine(-1), lambda: Cosine(final=2), lambda: WarmupStableDecay(decay=1.5)])
 def test_what_no_schedule_can_be_is_refused(build):
-    with pytest.raises(ValueError, match="must (lie between|be 0 or more)"):
+    with pytest.raises(ValueError, match=r"must (lie between|be 0 or more)"):
         build()

@@ -54,5 +54,5 @@ def test_one_may_be_greedy_and_several_not(long_llama) -> None:
     assert [completion.ids for completion in best_of(engine, request, 1)] == [engine.generate([request])[0].ids]
     with pytest.raises(ValueError, match="all the same"):
         best_of(engine, request, 2)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="1 or more"):
         best_of(engine, request, 0)

@@ -206,12 +206,14 @@ def _is_log(path: Path, connection: sqlite3.Connection) -> bool:
     """Whether a database is a log; False for an empty one, which may become one, and else UnusableLogError."""
     foreign = f"{path} is not an interaction log; give the path of another file"
     try:
+        # The tables first: another process may make them and the id meanwhile, both at once.
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         application = _pragma(connection, "application_id")
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             raise UnusableLogError(foreign) from error
         raise
-    if application == 0 and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if application == 0 and not tables:
         return False
     if application != APPLICATION_ID:
         raise UnusableLogError(foreign)

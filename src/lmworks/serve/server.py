@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from lmworks.compiled import choose_device
+from lmworks.serve.api_keys import read
 from lmworks.serve.app import create_app
 from lmworks.serve.config import ServeConfig
 from lmworks.serve.http_protocol import timed_protocol
@@ -39,9 +40,11 @@ def run(
     `drain_seconds`, while everything new is refused with 503; a second one ends it at once.
 
     Raises, before anything is loaded or announced, ValueError for a host that needs keys, OSError for a port that is
-    taken, what `check_sources`, `check_adapters` and `Service` raise; later what `Service.load` raises.
+    taken, what `api_keys.read`, `check_sources`, `check_adapters` and `Service` raise; later what `Service.load` does.
     """
     check_exposure(config)
+    if config.keys:
+        read(Path(config.keys))
     choose_device(config.device, config.weights)
     check_sources(models or {})
     check_adapters(_paths(workspace, models), config.adapters)

@@ -341,7 +341,7 @@ def test_an_encoder_decoder_is_not_measured():
 
 
 def test_the_help_teaches():
-    text = " ".join(lmworks("--help").stdout.split())
+    text = " ".join(lmworks("--help-all").stdout.split())
     assert "Give one of --flops, --hours" in text and "lmworks plan --hours 8" in text and "recompute" in text
     assert "0.5 for 30 minutes" in text.replace("│ ", "")
 

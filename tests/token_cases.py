@@ -16,6 +16,11 @@ def name_of(document: int) -> str:
     return hashlib.sha256(str(document).encode()).hexdigest()
 
 
+def hash_of(dataset: TokenDataset, document: int) -> str:
+    """SHA-256 of the text that document number `document` was made from."""
+    return np.concatenate([shard.hashes for shard in dataset.shards])[document].tobytes().hex()
+
+
 def write_dataset(
     folder: Path,
     documents: Sequence[NDArray[np.int64]],

@@ -155,7 +155,7 @@ def _override_path(override: str, mapping: Mapping[str, Any]) -> tuple[str, ...]
         meant = []  # the stages that have a setting of this name
         for name, table in stages.items():
             stage = STAGES.get(stage_name(str(table.get("use")))) if isinstance(table, dict) else None
-            if stage and head in [setting.name for setting in fields(resolve(stage.config))]:  # type: ignore[arg-type]
+            if stage and head in [setting.name for setting in fields(resolve(stage.config))]:
                 meant.append(".".join((name, head, *rest)))
         raise ConfigError((), f"--set {override}: {unknown('stage', head, [*stages, *_TABLES], meant)}")
     return ("stages", head, *rest)
@@ -244,7 +244,7 @@ def check_stage(
     """Check the settings of one stage; `path` is where they stand in a recipe. Raises ConfigError."""
     if use not in STAGES:
         raise ConfigError((*path, "use"), unknown("stage", use, list(STAGES), meant_stages(use)))
-    config = from_mapping(resolve(STAGES[use].config), settings, path)  # type: ignore[arg-type]
+    config = from_mapping(resolve(STAGES[use].config), settings, path)
     for role in (*STAGES[use].models, *getattr(config, "roles", ())):
         if role not in roles:
             raise ConfigError(("models", role), f'missing; stage "{name}" ({use}) needs a model in this role')

@@ -11,7 +11,7 @@ looked for before any stage runs and hashed into the cache key (`lmworks.outside
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 
@@ -57,7 +57,4 @@ MODEL_LIBRARIES = ("gguf", "numpy", "tokenizers", "torch")
 READERS = ("reader", "reranker", "verifier")  # roles of models that read pairs of texts
 
 
-def resolve(reference: str) -> Callable[..., Any]:
-    """Import "module:name"."""
-    module, _, name = reference.partition(":")
-    return getattr(import_module(module), name)
+resolve: Callable[[str], Any] = resolve_name  # imports "module:name"

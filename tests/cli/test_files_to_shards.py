@@ -10,6 +10,7 @@ from lmworks.cli.main import app
 from lmworks.corpus.documents import DocumentStore
 from lmworks.data.token_dataset import TokenDataset
 from lmworks.tokenizer.tokenizer import Tokenizer
+from token_cases import hash_of
 
 FILES = {
     "docs/guide.md": "# Guide\n\nHow to lay an egg, größer 🙂.\n" * 20,
@@ -61,7 +62,7 @@ def test_every_character_of_the_tree_comes_back_from_the_shards(tree):
         assert TokenDataset(Path(folder)).index.vocabulary == tokenizer.hash
         assert read(folder, tokenizer) == whole
     hashes = list(DocumentStore(Path("texts")).hashes())
-    assert [TokenDataset(Path("shards")).document_hash(number) for number in range(4)] == hashes
+    assert [hash_of(TokenDataset(Path("shards")), number) for number in range(4)] == hashes
 
 
 def test_conversations_become_shards_of_a_vocabulary_that_was_trained_for_them(tree):

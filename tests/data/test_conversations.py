@@ -22,6 +22,7 @@ from lmworks.tokenizer.chat import ChatRenderer
 from lmworks.tokenizer.chat_templates import FAMILIES, chat_template, missing_tokens
 from lmworks.tokenizer.tokenizer import Tokenizer
 from tiny_system import CHAT_TEMPLATE
+from token_cases import hash_of
 
 USER, ASSISTANT = {"role": "user", "content": "the thing?"}, {"role": "assistant", "content": "in the end"}
 MORE = [{"role": "user", "content": "and then?"}, {"role": "assistant", "content": "ö, nothing"}]
@@ -72,7 +73,7 @@ def test_each_row_type_is_read_from_each_kind_of_file(made, tiny_tokenizer, suff
     first, last = "in the end<|im_end|>", "ö, nothing<|im_end|>"
     assert learned(dataset, tiny_tokenizer) == [first, first, first, last]
     assert result.metrics["learned_tokens"] == dataset.mask(0, dataset.tokens).sum() == dataset.learned_tokens
-    assert len({dataset.document_hash(n) for n in range(3)}) == 1
+    assert len({hash_of(dataset, n) for n in range(3)}) == 1
     assert dataset.lengths[:3].tolist() == [dataset.lengths[0]] * 3
     assert learned(made({"a.jsonl": [LONG]})[0], tiny_tokenizer) == [first + last]
     assert learned(made({"a.jsonl": [LONG]}, learn="last")[0], tiny_tokenizer) == [last]
@@ -187,7 +188,7 @@ def test_quotas_choose_the_same_rows_in_any_order_and_company(made):
 
     def chosen(files, **settings):
         dataset, result = made(files, **settings)
-        return sorted(dataset.document_hash(n) for n in range(dataset.documents)), result.metrics["over_quota"]
+        return sorted(hash_of(dataset, n) for n in range(dataset.documents)), result.metrics["over_quota"]
 
     some, over = chosen(files, quotas={"big.jsonl": 10})
     assert (len(some), over) == (11, 30)

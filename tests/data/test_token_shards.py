@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kit.tables import for_each
 from lmworks.data.token_dataset import TokenDataset, TokenWriter
 from lmworks.data.token_shard import TokenShard
-from token_cases import VOCABULARY, counted, name_of, write_dataset
+from token_cases import VOCABULARY, counted, hash_of, name_of, write_dataset
 
 SHARD = "tokens-00000.safetensors"
 
@@ -46,7 +46,7 @@ def test_documents_masks_and_hashes_come_back(tmp_path_factory, case, shard_toke
     out = np.zeros(len(text), np.int64)
     dataset.copy(out, dataset.offsets[:-1], dataset.offsets[:-1], dataset.lengths)
     assert out.tolist() == text.tolist()
-    assert [dataset.document_hash(i) for i in range(len(documents))] == [name_of(i) for i in range(len(documents))]
+    assert [hash_of(dataset, i) for i in range(len(documents))] == [name_of(i) for i in range(len(documents))]
     assert all(len(s.tokens) <= shard_tokens or np.count_nonzero(np.diff(s.offsets)) == 1 for s in dataset.shards)
     dataset.verify()
 

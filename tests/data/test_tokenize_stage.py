@@ -18,6 +18,7 @@ from lmworks.data.token_dataset import TokenDataset
 from lmworks.model.stage_tokenize import tokenize
 from lmworks.records import Document
 from lmworks.tokenizer.tokenizer import Tokenizer
+from token_cases import hash_of
 
 TEXTS = ["one text", "", "größer 🙂", *(f"text number {n} " * (n % 7) for n in range(40))]
 DOCUMENTS = [Document(text, f"uri {n}", "text/plain", "plain", "1", "0" * 64) for n, text in enumerate(TEXTS)]
@@ -74,7 +75,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def hashes(context: StageContext) -> list[str]:
     dataset = TokenDataset(context.output)
-    return [dataset.document_hash(number) for number in range(dataset.documents)]
+    return [hash_of(dataset, number) for number in range(dataset.documents)]
 
 
 def test_shards_hold_each_text_and_its_end(context, tiny_tokenizer):

@@ -24,6 +24,7 @@ from lmworks.train.planning.compute import train_flops_per_token
 from lmworks.train.planning.plan import Speed
 from lmworks.train.run_log import LOG, read_log
 from lmworks.train.train_stages import find_vocabulary
+from token_cases import hash_of
 
 WORDS = ["the", "cat", "dog", "sees", "hears", "a", "small", "red", "house", "and", "then", "sleeps"]
 SMALL = ["parameters=60000", "tokens=60000", "length=64", "train.precision=float32", "train.log=5", "train.validate=20"]
@@ -91,7 +92,7 @@ def test_the_held_out_part_is_what_bits_per_byte_are_of(workspace):
     store = DocumentStore(workspace / "documents")
     nats, size = 0.0, 0
     for number in range(held.documents):
-        text = store.get(held.document_hash(number)).text
+        text = store.get(hash_of(held, number)).text
         ids = torch.from_numpy(held.read(held.offsets[number], held.offsets[number + 1]).astype("int64"))[None]
         for start in range(0, ids.shape[1], 64):  # as packed: pieces of 64, of which each sees itself alone
             piece = ids[:, start : start + 65]

@@ -83,8 +83,11 @@ def make_batch(
     for source in np.unique(sources).tolist():
         follows = pieces.follows & (pieces.sources == source)
         datasets[source].copy(targets, last, pieces.starts + pieces.lengths, follows.astype(np.int64))
-        if datasets[source].masked:
-            _leave_out_unlearned(mask, pieces, source, datasets[source])
+        # A target is learned where the mask of its own document says so.
+        for piece in np.flatnonzero(pieces.sources == source).tolist() if datasets[source].masked else ():
+            place, first = int(pieces.places[piece]), int(pieces.starts[piece]) + 1
+            if count := int(pieces.lengths[piece]) - (not pieces.follows[piece]):
+                mask[place : place + count] = datasets[source].mask(first, first + count)
     rows = (array.reshape(-1, length) for array in (ids, positions, documents, targets, mask))
     return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in (*rows, sources, sequences)))
 
@@ -127,12 +130,3 @@ def _pieces(
     order = np.argsort(row, kind="stable")  # padding comes last in its row
     lengths = lengths[order]
     return _Pieces(np.cumsum(lengths) - lengths, lengths, *(field[order] for field in others))
-
-
-def _leave_out_unlearned(mask: NDArray[np.bool_], pieces: _Pieces, source: int, dataset: TokenDataset) -> None:
-    """A target is learned where the mask of its own document says so."""
-    for piece in np.flatnonzero(pieces.sources == source).tolist():
-        place, first = int(pieces.places[piece]), int(pieces.starts[piece]) + 1
-        targets = int(pieces.lengths[piece]) - (not pieces.follows[piece])
-        if targets:
-            mask[place : place + targets] = dataset.mask(first, first + targets)

@@ -187,14 +187,6 @@ class TokenDataset:
     def learned_tokens(self) -> int:
         return sum(int(shard.mask(0, len(shard.tokens)).sum()) for shard in self.shards)
 
-    def document_hash(self, document: int) -> str:
-        """SHA-256 of the text that document number `document` was made from."""
-        for shard in self.shards:
-            if document < len(shard.hashes):
-                return shard.hashes[document].tobytes().hex()
-            document -= len(shard.hashes)
-        raise IndexError(f"{self.folder} holds {self.documents:,} documents")
-
     def verify(self) -> None:
         """Read all shards and compare them with their digests; ValueError names the first that differs."""
         for shard, entry in zip(self.shards, self.index.shards, strict=True):

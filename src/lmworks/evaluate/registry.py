@@ -8,8 +8,8 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from lmworks.evaluate.metric import Item, Metric, Response, Role, check_items, score
@@ -156,8 +156,7 @@ def metric(name: str, **roles: Any) -> Metric:
         raise ValueError(f"{name} needs a model in the role {missing[0]}: metric({name!r}, {missing[0]}=...)")
     models = {role: given[role] for role in entry.roles}
     options = {role: open_role(role, str(one)) if isinstance(one, (str, Path)) else one for role, one in models.items()}
-    module, _, function = entry.make.partition(":")
-    return getattr(import_module(f"{__package__}.{module}"), function)(**options, **({"k": int(k)} if k else {}))
+    return resolve_name(f"{__package__}.{entry.make}")(**options, **({"k": int(k)} if k else {}))
 
 
 @lru_cache(maxsize=4)  # the tasks of a suite share them
@@ -166,8 +165,7 @@ def open_role(role: Role, source: str) -> Any:
     MODEL:RUBRIC:CALIBRATION (`judge.measured_judge`). Encoders and language models are held in float32."""
     from lmworks.adapt.adapter import load
 
-    module, _, name = _MADE_BY[role].partition(":")
-    make = getattr(import_module(module), name)
+    make = resolve_name(_MADE_BY[role])
     if role in ("judge", "learned"):
         return make(source)
     return make(load(source), **({"weights": "float32"} if role in ("encoder", "model") else {}))

@@ -181,7 +181,11 @@ def red_team(
     for attempt in range(rewrites + 1):
         left = [place for place in range(len(jobs)) if place not in found or not found[place].hit]
         if attempt:
-            for place, text in zip(left, _reworded(target.engine, [found[place] for place in left], seed), strict=True):
+            asked = [_ATTACKER.format(text=found[at].probe.last, response=found[at].response[:400]) for at in left]
+            sampling = SamplingParameters(200, temperature=0.9, seed=seed)
+            requests = [Request(messages=(Message("user", text),), sampling=sampling) for text in asked]
+            for place, made in zip(left, target.engine.generate(requests), strict=True):
+                text = made.text.strip() or found[place].probe.last
                 jobs[place] = jobs[place][0], jobs[place][1].changed(lambda _, text=text: text)
         pairs = [place for place in left if jobs[place][1].pair]
         same = target.answers([replace(jobs[place][1], text=(jobs[place][1].pair,)) for place in pairs], seed)
@@ -191,13 +195,6 @@ def red_team(
             hit = DETECTORS[probe.detector](others.get(place, probe.payload), *said)
             found[place] = Finding(probe, name, said[2], hit, refusing.get(probe.id))
     return [found[place] for place in sorted(found)]
-
-
-def _reworded(engine: EngineProtocol, failed: Sequence[Finding], seed: int) -> list[str]:
-    asked = [_ATTACKER.format(text=one.probe.last, response=one.response[:400]) for one in failed]
-    sampling = SamplingParameters(200, temperature=0.9, seed=seed)
-    made = engine.generate([Request(messages=(Message("user", text),), sampling=sampling) for text in asked])
-    return [one.text.strip() or before.probe.last for one, before in zip(made, failed, strict=True)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import import_module
 from itertools import count
 from pathlib import Path, PurePosixPath
+from pkgutil import resolve_name
 from typing import Any, NamedTuple, get_args
 
 from lmworks.artefact import UnreachableError
@@ -322,9 +322,8 @@ def extractor_of(
     """The extractor for bytes of this media type, at this path of a source; None where there is none. `charset` is
     what a crawl says of a page."""
     if name := EXTRACTORS.get(media_type):
-        module, _, function = name.partition(".")
-        extractor = getattr(import_module(f"lmworks.corpus.extract.{module}"), function)
-        return partial(extractor, charset=charset, web=config.web) if function == "extract_html" else extractor
+        extractor = resolve_name(f"lmworks.corpus.extract.{name}")
+        return partial(extractor, charset=charset, web=config.web) if name.endswith(".extract_html") else extractor
     if media_type == "text/x-python" and config.source_code == "docstrings":
         return partial(extract_docstrings, name=module_name(inside))
     if media_type.startswith("text/x-") and config.source_code == "whole":

@@ -28,9 +28,10 @@ from typing import Any
 from lmworks.artefact import StageContext, StageResult, write_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.progress import Report
+from lmworks.stage import resolve
 from lmworks.train.interruption import Interruption, interruptions
 from lmworks.train.parallel.config import ParallelConfig
-from lmworks.train.parallel.rank_worker import ANSWER, DEATH, ERRORS, Answer, Death, Task, resolve, trace_of
+from lmworks.train.parallel.rank_worker import ANSWER, DEATH, ERRORS, Answer, Death, Task, trace_of
 
 RESTARTS = 3  # of all workers, when one died
 _POLL = 0.2  # seconds between two looks at whether the user interrupts

@@ -15,13 +15,13 @@ import threading
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmworks.artefact import LockedError, StageContext, StageResult, write_json
 from lmworks.config import from_mapping, to_mapping
 from lmworks.progress import Report, no_report
+from lmworks.stage import resolve
 from lmworks.train.loss_guard import TrainingStoppedError
 
 if TYPE_CHECKING:
@@ -109,12 +109,6 @@ class Death:
 def trace_of(folder: Path, rank: int) -> Path:
     """Where a process of this rank leaves the trace of an error that ended it and that another try may not meet."""
     return folder / f"trace-{rank}.txt"
-
-
-def resolve(name: str) -> Any:
-    """The thing that `module:name` names."""
-    module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

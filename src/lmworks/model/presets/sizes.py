@@ -54,15 +54,15 @@ def _add(
     preset: str,
     source: str,
     names: tuple[str, ...],
-    rows: dict[str, tuple[str, tuple[Any, ...]]],
-    notes: dict[str, str] | None = None,
+    rows: dict[str, tuple[Any, ...]],
     counts: Counts = "all",
     **common: Any,
 ) -> None:
-    """`rows`: size → the published number and the values of the arguments `names`; `common` arguments are shared."""
-    for size, (parameters, values) in rows.items():
+    """`rows`: size → the published number, the values of the arguments `names`, and a note if any; `common` arguments are
+    shared."""
+    for size, (parameters, values, *note) in rows.items():
         arguments = common | dict(zip(names, values, strict=True))
-        SIZES[size] = Published(preset, arguments, parameters, source, counts, (notes or {}).get(size, ""))
+        SIZES[size] = Published(preset, arguments, parameters, source, counts, *note)
 
 
 _RELEASED = "the released weights"
@@ -71,19 +71,16 @@ _ROBERTA_HEAD = MaskedLanguageModelHead("gelu", Norm("layer", 1e-5))
 _T5 = ("width", "layers", "heads", "hidden", "head_dim")
 
 _add("transformer", "Vaswani et al. 2017, table 3", _SHAPE, {
-    "transformer-base": ("65M", (512, 6, 8, 2048)),
-    "transformer-big": ("213M", (1024, 6, 16, 4096)),
-}, {
-    "transformer-base": "-3.0%: the vocabulary is only known as about 37,000",
-    "transformer-big": "+0.6%: the vocabulary is only known as about 37,000",
+    "transformer-base": ("65M", (512, 6, 8, 2048), "-3.0%: the vocabulary is only known as about 37,000"),
+    "transformer-big": ("213M", (1024, 6, 16, 4096), "+0.6%: the vocabulary is only known as about 37,000"),
 }, vocabulary=37_000)  # fmt: skip
 _add("gpt1", "Radford et al. 2018, as GPT-2's table 2 counts it", _SHAPE, {
     "gpt1-117m": ("117M", (768, 12, 12, 3072)),
 }, vocabulary=40_478, context_length=512)  # fmt: skip
 _add("bert", "Devlin et al. 2019, section 3", _SHAPE, {
     "bert-base": ("110M", (768, 12, 12, 3072)),
-    "bert-large": ("340M", (1024, 24, 16, 4096)),
-}, {"bert-large": "-1.4%: the paper rounds to tens"}, vocabulary=30_522, head=_BERT_HEAD)  # fmt: skip
+    "bert-large": ("340M", (1024, 24, 16, 4096), "-1.4%: the paper rounds to tens"),
+}, vocabulary=30_522, head=_BERT_HEAD)  # fmt: skip
 _add("gpt2", "Radford et al. 2019, as the authors' repository corrects table 2", _SHAPE, {
     "gpt2-124m": ("124M", (768, 12, 12, 3072)),
     "gpt2-355m": ("355M", (1024, 24, 16, 4096)),
@@ -96,62 +93,46 @@ _add("roberta", "the authors' repository", _SHAPE, {
 }, vocabulary=50_265, head=_ROBERTA_HEAD)  # fmt: skip
 _add("spanbert", "the authors' repository", _SHAPE, {
     "spanbert-base": ("110M", (768, 12, 12, 3072)),
-    "spanbert-large": ("340M", (1024, 24, 16, 4096)),
-}, {
-    "spanbert-large": "-0.9%: the number is BERT's; the vocabulary is smaller, the second head comes on top",
+    "spanbert-large": ("340M", (1024, 24, 16, 4096),
+        "-0.9%: the number is BERT's; the vocabulary is smaller, the second head comes on top"),
 }, vocabulary=28_996)  # fmt: skip
 _add("t5", "Raffel et al. 2020, section 3.7", _T5, {
-    "t5-small": ("60M", (512, 6, 8, 2048, 64)),
-    "t5-base": ("220M", (768, 12, 12, 3072, 64)),
-    "t5-large": ("770M", (1024, 24, 16, 4096, 64)),
-    "t5-3b": ("2.8B", (1024, 24, 32, 16_384, 128)),
+    "t5-small": ("60M", (512, 6, 8, 2048, 64), "+0.8%: the paper says about"),
+    "t5-base": ("220M", (768, 12, 12, 3072, 64), "+1.3%: the paper says about"),
+    "t5-large": ("770M", (1024, 24, 16, 4096, 64), "-4.2%: the paper says about; the released weights are ours"),
+    "t5-3b": ("2.8B", (1024, 24, 32, 16_384, 128), "+1.8%: the paper says about"),
     "t5-11b": ("11B", (1024, 24, 128, 65_536, 128)),
-}, {
-    "t5-small": "+0.8%: the paper says about",
-    "t5-base": "+1.3%: the paper says about",
-    "t5-large": "-4.2%: the paper says about; the released weights are ours",
-    "t5-3b": "+1.8%: the paper says about",
 }, vocabulary=32_128)  # fmt: skip
 _add("t5_v1_1", "Chung et al. 2022, table 2, for Flan-T5 of the same shape", _T5, {
-    "t5-1.1-small": ("80M", (512, 8, 6, 1024, 64)),
-    "t5-1.1-base": ("250M", (768, 12, 12, 2048, 64)),
-    "t5-1.1-large": ("780M", (1024, 24, 16, 2816, 64)),
+    "t5-1.1-small": ("80M", (512, 8, 6, 1024, 64), "-3.8%: the paper rounds to tens"),
+    "t5-1.1-base": ("250M", (768, 12, 12, 2048, 64), "-1.0%: the paper rounds to tens"),
+    "t5-1.1-large": ("780M", (1024, 24, 16, 2816, 64), "+0.4%: the paper rounds to tens"),
     "t5-1.1-3b": ("3B", (2048, 24, 32, 5120, 64)),
     "t5-1.1-11b": ("11B", (4096, 24, 64, 10_240, 64)),
-}, {
-    "t5-1.1-small": "-3.8%: the paper rounds to tens",
-    "t5-1.1-base": "-1.0%: the paper rounds to tens",
-    "t5-1.1-large": "+0.4%: the paper rounds to tens",
 }, vocabulary=32_128)  # fmt: skip
 _add("bart", "the authors' repository", _SHAPE, {
-    "bart-base": ("140M", (768, 6, 12, 3072)),
-    "bart-large": ("400M", (1024, 12, 16, 4096)),
-}, {
-    "bart-base": "-0.4%: rounded to tens",
-    "bart-large": "+1.6%: rounded to hundreds; the paper says 10 % more than BERT of that size",
+    "bart-base": ("140M", (768, 6, 12, 3072), "-0.4%: rounded to tens"),
+    "bart-large": ("400M", (1024, 12, 16, 4096),
+        "+1.6%: rounded to hundreds; the paper says 10 % more than BERT of that size"),
 }, vocabulary=50_265)  # fmt: skip
 _add("gpt3", "Brown et al. 2020, table 2.1", (*_SHAPE, "head_dim"), {
     "gpt3-125m": ("125M", (768, 12, 12, 3072, 64)),
-    "gpt3-350m": ("350M", (1024, 24, 16, 4096, 64)),
+    "gpt3-350m": ("350M", (1024, 24, 16, 4096, 64), "+1.7%: GPT-2 of this shape has 355M too"),
     "gpt3-760m": ("760M", (1536, 24, 16, 6144, 96)),
-    "gpt3-1.3b": ("1.3B", (2048, 24, 16, 8192, 128)),
+    "gpt3-1.3b": ("1.3B", (2048, 24, 16, 8192, 128),
+        "the table's 24 heads of 128 would make it 1.5B; 16 heads fill the width and give its number"),
     "gpt3-2.7b": ("2.7B", (2560, 32, 32, 10_240, 80)),
     "gpt3-6.7b": ("6.7B", (4096, 32, 32, 16_384, 128)),
     "gpt3-13b": ("13B", (5140, 40, 40, 20_560, 128)),
     "gpt3-175b": ("175B", (12_288, 96, 96, 49_152, 128)),
-}, {
-    "gpt3-350m": "+1.7%: GPT-2 of this shape has 355M too",
-    "gpt3-1.3b": "the table's 24 heads of 128 would make it 1.5B; 16 heads fill the width and give its number",
 }, vocabulary=50_257, context_length=2048)  # fmt: skip
 _add("switch", "Fedus et al. 2022, table 9", (*_SHAPE, "experts", "sparse_every"), {
-    "switch-base": ("7B", (768, 12, 12, 3072, 128, 2)),
-    "switch-large": ("26B", (1024, 24, 16, 4224, 128, 2)),
-    "switch-xxl": ("395B", (4096, 24, 64, 15_360, 128, 2)),
+    "switch-base": ("7B", (768, 12, 12, 3072, 128, 2),
+        "6,144 values of a gated expert in the table are counted as 3,072 of a plain one"),
+    "switch-large": ("26B", (1024, 24, 16, 4224, 128, 2), "+4.3%: the reason is not known"),
+    "switch-xxl": ("395B", (4096, 24, 64, 15_360, 128, 2),
+        "128 experts, as released; the table's 64 would make it 201B"),
     "switch-c": ("1571B", (2080, 15, 32, 6144, 2048, 1)),
-}, {
-    "switch-base": "6,144 values of a gated expert in the table are counted as 3,072 of a plain one",
-    "switch-large": "+4.3%: the reason is not known",
-    "switch-xxl": "128 experts, as released; the table's 64 would make it 201B",
 }, vocabulary=32_128)  # fmt: skip
 _add("gopher", "Rae et al. 2021, table 1", (*_SHAPE, "head_dim"), {
     "gopher-44m": ("44M", (512, 8, 16, 2048, 32)),
@@ -174,14 +155,14 @@ _add("chinchilla", "Hoffmann et al. 2022, tables 4 and A9", (*_SHAPE, "head_dim"
 }, vocabulary=32_000)  # fmt: skip
 _add("lamda", "Thoppilan et al. 2022, section 3 and table 27", _SHAPE, {
     "lamda-2b": ("2B", (2560, 10, 40, 20_480)),
-    "lamda-8b": ("8B", (4096, 16, 64, 32_768)),
+    "lamda-8b": ("8B", (4096, 16, 64, 32_768), "+7.4%: the reason is not known"),
     "lamda-137b": ("137B", (8192, 64, 128, 65_536)),
-}, {"lamda-8b": "+7.4%: the reason is not known"}, counts="without embeddings", vocabulary=32_000)  # fmt: skip
+}, counts="without embeddings", vocabulary=32_000)  # fmt: skip
 _add("glam", "Du et al. 2022, table 4", (*_SHAPE, "experts", "head_dim"), {
     "glam-1.7b-64e": ("27B", (2048, 24, 16, 8192, 64, 128)),
-    "glam-8b-64e": ("143B", (4096, 32, 32, 16_384, 64, 128)),
+    "glam-8b-64e": ("143B", (4096, 32, 32, 16_384, 64, 128), "+0.6%: 143.9B, cut instead of rounded"),
     "glam-64b-64e": ("1.2T", (8192, 64, 128, 32_768, 64, 128)),
-}, {"glam-8b-64e": "+0.6%: 143.9B, cut instead of rounded"}, vocabulary=256_000)  # fmt: skip
+}, vocabulary=256_000)  # fmt: skip
 _add("gpt_neox", "Biderman et al. 2023, table 1", _SHAPE, {
     "pythia-70m": ("18,915,328", (512, 6, 8, 2048)),
     "pythia-160m": ("85,056,000", (768, 12, 12, 3072)),
@@ -199,8 +180,8 @@ _add("llama", "Touvron et al. 2023, table 2", _GROUPED, {
     "llama-7b": ("6.7B", (4096, 32, 32, 32, 11_008)),
     "llama-13b": ("13.0B", (5120, 40, 40, 40, 13_824)),
     "llama-33b": ("32.5B", (6656, 60, 52, 52, 17_920)),
-    "llama-65b": ("65.2B", (8192, 80, 64, 64, 22_016)),
-}, {"llama-65b": "+0.1%: 65.29B, as the released weights have"}, vocabulary=32_000, context_length=2048)  # fmt: skip
+    "llama-65b": ("65.2B", (8192, 80, 64, 64, 22_016), "+0.1%: 65.29B, as the released weights have"),
+}, vocabulary=32_000, context_length=2048)  # fmt: skip
 _add("llama", _RELEASED, _GROUPED, {
     "llama2-7b": ("6,738,415,616", (4096, 32, 32, 32, 11_008)),
     "llama2-13b": ("13,015,864,320", (5120, 40, 40, 40, 13_824)),
@@ -212,17 +193,13 @@ _add("llama", _RELEASED, _GROUPED, {
 }, vocabulary=128_256, context_length=8192, rope=Rope(500_000.0))  # fmt: skip
 _add("llama", "Grattafiori et al. 2024, table 3", _GROUPED, {
     "llama3.1-8b": ("8B", (4096, 32, 32, 8, 14_336)),
-    "llama3.1-70b": ("70B", (8192, 80, 64, 8, 28_672)),
-    "llama3.1-405b": ("405B", (16_384, 126, 128, 8, 53_248)),
-}, {
-    "llama3.1-70b": "+0.8%: the released weights have 70.6B too",
-    "llama3.1-405b": "+0.2%: the released weights have 405.9B too",
+    "llama3.1-70b": ("70B", (8192, 80, 64, 8, 28_672), "+0.8%: the released weights have 70.6B too"),
+    "llama3.1-405b": ("405B", (16_384, 126, 128, 8, 53_248), "+0.2%: the released weights have 405.9B too"),
 }, vocabulary=128_256, context_length=131_072, rope=Rope(500_000.0, scaling=Llama3Scaling(8.0, 8192)))  # fmt: skip
 _add("llama", "the model card", _GROUPED, {
-    "llama3.2-1b": ("1.23B", (2048, 16, 32, 8, 8192)),
+    "llama3.2-1b": ("1.23B", (2048, 16, 32, 8, 8192), "+0.5%: 1.236B, cut instead of rounded"),
     "llama3.2-3b": ("3.21B", (3072, 28, 24, 8, 8192)),
-}, {"llama3.2-1b": "+0.5%: 1.236B, cut instead of rounded"},
-    vocabulary=128_256, context_length=131_072, tied=True,
+}, vocabulary=128_256, context_length=131_072, tied=True,
     rope=Rope(500_000.0, scaling=Llama3Scaling(32.0, 8192)))  # fmt: skip
 _add("mistral", _RELEASED, _GROUPED, {
     "mistral-7b": ("7,241,732,096", (4096, 32, 32, 8, 14_336)),
@@ -254,11 +231,10 @@ _add("gemma", _RELEASED, _GROUPED, {
     "gemma-7b": ("8,537,680,896", (3072, 28, 16, 16, 24_576)),
 }, vocabulary=256_000, context_length=8192, head_dim=256)  # fmt: skip
 _add("gemma2", "Gemma Team 2024, table 2", (*_GROUPED, "head_dim", "scale"), {
-    "gemma2-2b": ("2,024M", (2304, 26, 8, 4, 9216, 256, None)),
+    "gemma2-2b": ("2,024M", (2304, 26, 8, 4, 9216, 256, None), "+0.0%: 2,024.5M, cut instead of rounded"),
     "gemma2-9b": ("8,324M", (3584, 42, 16, 8, 14_336, 256, None)),
     "gemma2-27b": ("26,047M", (4608, 46, 32, 16, 36_864, 128, 144**-0.5)),
-}, {"gemma2-2b": "+0.0%: 2,024.5M, cut instead of rounded"},
-    counts="without embeddings", vocabulary=256_128, context_length=8192)  # fmt: skip
+}, counts="without embeddings", vocabulary=256_128, context_length=8192)  # fmt: skip
 _add("gemma3", "Gemma Team 2025, table 1", (*_GROUPED, "head_dim"), {
     "gemma3-1b": ("698M", (1152, 26, 4, 1, 6912, 256)),
 }, counts="without embeddings", vocabulary=262_144, context_length=32_768)  # fmt: skip

@@ -207,7 +207,13 @@ def _start(process: BaseProcess) -> None:
 def _serve(connection: Connection, config: SandboxConfig | None, clock: float | None, place: Any) -> None:
     Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
     if config is not None and memory_is_bounded():
-        _limit_memory(config.megabytes)
+        # Address space, since no system bounds what is resident; so it counts from what the process has mapped now.
+        import resource
+
+        mapped = int(_MAPPED.read_text("ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        limit = mapped + config.megabytes * 2**20
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))
     connection.send(None)  # it has started
     while True:
         try:
@@ -297,13 +303,3 @@ def _once(given: tuple[Callable[[A], R], A, str], _: Mark) -> Iterator[R]:
         raise SandboxError("its parts are nested too deeply") from None
     except Exception as error:  # a function's own surprise at what it is given
         raise SandboxError(f"{what} failed: {type(error).__name__}: {error}"[:300]) from None
-
-
-def _limit_memory(megabytes: int) -> None:
-    """Address space, since no system bounds what is resident; so it counts from what the process has mapped now."""
-    import resource
-
-    mapped = int(_MAPPED.read_text("ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    limit = mapped + megabytes * 2**20
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))

@@ -3,30 +3,21 @@
 from lmworks.stage import DOCUMENTS, Stage
 
 STAGES: dict[str, Stage] = {
-    "tokenizer.bpe": Stage(
-        run="lmworks.data.tokenizer_stage:train",
-        config="lmworks.tokenizer.config:BpeConfig",
-        version=8,
-        purpose="learn a vocabulary from documents by byte-pair encoding",
-        inputs=(DOCUMENTS,),
-        libraries=("numpy", "tokenizers"),
-    ),
-    "tokenizer.wordpiece": Stage(
-        run="lmworks.data.tokenizer_stage:train",
-        config="lmworks.tokenizer.config:WordPieceConfig",
-        version=8,
-        purpose="learn a vocabulary from documents as BERT has it",
-        inputs=(DOCUMENTS,),
-        libraries=("numpy", "tokenizers"),
-    ),
-    "tokenizer.unigram": Stage(
-        run="lmworks.data.tokenizer_stage:train",
-        config="lmworks.tokenizer.config:UnigramConfig",
-        version=8,
-        purpose="learn a vocabulary from documents as T5 has it",
-        inputs=(DOCUMENTS,),
-        libraries=("numpy", "tokenizers"),
-    ),
+    **{
+        f"tokenizer.{kind}": Stage(
+            run="lmworks.data.tokenizer_stage:train",
+            config=f"lmworks.tokenizer.config:{config}",
+            version=8,
+            purpose=f"learn a vocabulary from documents {how}",
+            inputs=(DOCUMENTS,),
+            libraries=("numpy", "tokenizers"),
+        )
+        for kind, config, how in (
+            ("bpe", "BpeConfig", "by byte-pair encoding"),
+            ("wordpiece", "WordPieceConfig", "as BERT has it"),
+            ("unigram", "UnigramConfig", "as T5 has it"),
+        )
+    },
     "data.tokenize": Stage(
         run="lmworks.model.stage_tokenize:tokenize",
         config="lmworks.data.config:TokenizeConfig",

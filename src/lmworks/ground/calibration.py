@@ -241,15 +241,12 @@ def _section(
         f"relevant as the first. {certainty_sentence(decided.certainty)} Below confidence {decided.threshold:.2f} the "
         "system abstains."
     )
-    return Section("Calibration", text, (models, answers), (_curve(confidences, right, decided),))
-
-
-def _curve(confidences: Sequence[float], right: Sequence[bool], decided: Calibration) -> Figure:
     curve = risk_coverage(confidences, right)
     lines = {"wrong among the answered": (list(curve.coverage), list(curve.risk))}
     if alpha := decided.certainty.alpha:
         lines["alpha"] = ([0.0, 1.0], [alpha, alpha])
-    return Figure(
+    figure = Figure(
         line_plot(lines, x="share of questions answered", y="share of answers that are wrong"),
         f"Risk and coverage of the half that chose the threshold; {decided.threshold:.2f} was chosen.",
     )
+    return Section("Calibration", text, (models, answers), (figure,))

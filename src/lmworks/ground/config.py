@@ -107,9 +107,8 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         at_least(1, maximum_sentences=self.maximum_sentences)
-        for name in ("alpha", "delta", "sentence_cost"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        positive(alpha=self.alpha, delta=self.delta, sentence_cost=self.sentence_cost)
+        below_one(alpha=self.alpha, delta=self.delta, sentence_cost=self.sentence_cost)
 
     @property
     def roles(self) -> tuple[str, ...]:

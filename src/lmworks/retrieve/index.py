@@ -10,6 +10,7 @@ import re
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -111,7 +112,7 @@ _OVERLAPS = (
 )
 
 
-class Index:
+class Index(AbstractContextManager["Index"]):
     """Made by `create` or `open`; closed by `close` or a `with` block.
 
     A chunk has a key, and a position in the order of uri and place, so that no result depends on the index's history.
@@ -160,9 +161,6 @@ class Index:
         if self.store is not None:
             self.store.close()
         self._connection.close()
-
-    def __enter__(self) -> "Index":
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -285,7 +283,7 @@ class Index:
         """Forget what was read of the chunks."""
         self._passing = None
         for name in ("_order", "matrix"):
-            self.__dict__.pop(name, None)
+            vars(self).pop(name, None)
 
     # -----------------------------------------------------------------------------------------------------------------
     # All chunks, by position

@@ -1,7 +1,6 @@
 """Errors that no endpoint caught, as answers: JSON for programs, a page for people."""
 
 import logging
-from collections.abc import Collection
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -29,7 +28,15 @@ def add_handlers(app: FastAPI, service: Service) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return error_response(request.scope, service, _http_error(request, error, app.openapi()["paths"]))
+        path = request.url.path
+        hint = ": the API is under /v1, which a client's base_url ends with" * (f"/v1{path}" in app.openapi()["paths"])
+        messages = {
+            404: f"there is nothing at {path}{hint}",
+            405: f"{request.method} is not allowed at {path}{hint}",
+            400: "the body is no JSON that can be read here",
+        }
+        message = messages.get(error.status_code, str(error.detail))
+        return error_response(request.scope, service, ApiError(error.status_code, message, headers=error.headers))
 
     async def api(request: Request, error: Exception) -> Response:
         return error_response(request.scope, service, from_exception(error))
@@ -37,16 +44,6 @@ def add_handlers(app: FastAPI, service: Service) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(ApiError, api)
-
-
-def _http_error(request: Request, error: HTTPException, paths: Collection[str]) -> ApiError:
-    hint = ": the API is under /v1, which a client's base_url ends with" if f"/v1{request.url.path}" in paths else ""
-    messages = {
-        404: f"there is nothing at {request.url.path}{hint}",
-        405: f"{request.method} is not allowed at {request.url.path}{hint}",
-        400: "the body is no JSON that can be read here",
-    }
-    return ApiError(error.status_code, messages.get(error.status_code, str(error.detail)), headers=error.headers)
 
 
 def error_response(scope: Scope, service: Service, error: ApiError) -> Response:

@@ -132,7 +132,13 @@ def fit(
         metrics |= numbers
     sections = (*(section for section, _ in pairs), curve)
     if run.stop:
-        _keep_stopped(run, context, sections)
+        reason, stopped = f"stopped after step {run.position.step:,}: {run.stop}", context.work / "stopped"
+        shutil.rmtree(stopped, ignore_errors=True)  # of an earlier run of this command
+        shutil.copytree(context.output, stopped)
+        shown = (replace(sections[0], alarms=(*sections[0].alarms, reason)), *sections[1:])
+        page = to_html("A stopped run: report", "Its last weights stand next to this page.", shown)
+        write_text(stopped / REPORT, page)
+        raise TrainingStoppedError(f"{reason}. Report: {stopped / REPORT}, next to log.jsonl and the last weights")
     return StageResult(metrics=metrics, sections=sections, digests={LOG: None})
 
 
@@ -149,13 +155,3 @@ def _write(run: Run, trained: Mapping[str, Tensor], folder: Path, method: Method
         save_adapter(folder, run.model, method, run.checkpoint, trained)
         tokenizer = run.checkpoint.required_tokenizer
         tokenizer.save(folder, run.checkpoint.chat_template, run.checkpoint.max_length)
-
-
-def _keep_stopped(run: Run, context: StageContext, sections: tuple[Section, ...]) -> None:
-    """Keep what a run that early stopping ended has made, and raise TrainingStoppedError."""
-    reason, folder = f"stopped after step {run.position.step:,}: {run.stop}", context.work / "stopped"
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run of this command
-    shutil.copytree(context.output, folder)
-    shown = (replace(sections[0], alarms=(*sections[0].alarms, reason)), *sections[1:])
-    write_text(folder / REPORT, to_html("A stopped run: report", "Its last weights stand next to this page.", shown))
-    raise TrainingStoppedError(f"{reason}. Report: {folder / REPORT}, next to log.jsonl and the last weights")

@@ -177,7 +177,19 @@ def features(page: TextBlocks) -> NDArray[np.float64]:
     prose = [max(0, total - block.linked) for total, block in zip(widths, blocks, strict=True)]
     # What of it is in long paragraphs.
     long = [n if n >= _LONG and block.linked <= n else 0 for block, n in zip(blocks, prose, strict=True)]
-    _inherit(page, long)
+    # Each holder is told what those around it are. What an element is called says nothing where it holds most of the
+    # page's prose: pages call it `has-sidebar`, and some have all of their text in a form.
+    sums = _sums(page, long)
+    for holder in page.holders:
+        above = holder.parent or Holder(None, None, "", "", 0, 0)
+        boilerplate, discussion = _named(holder.names) if holder.names else (False, False)
+        share = _VAST_MAJORITY if discussion else _MAJORITY
+        whole = holder.tag in ("body", "article", "main") or sums[holder.number] > share * sums[0]
+        holder.boilerplate = above.boilerplate or (boilerplate and not whole)
+        holder.around = above.around or (holder.tag in _AROUND and not whole)
+        holder.caption = above.caption or holder.tag == "figcaption"
+        holder.named = _FAR if whole else 0 if boilerplate else above.named + 1
+        holder.within, holder.prose = False, 0.0
     most = _mark_container(page, long)
     inner = [at for at, block in enumerate(blocks) if long[at] and block.holder.within and not block.holder.boilerplate]
     first, last = (inner[0], inner[-1]) if inner else (0, len(blocks))
@@ -243,25 +255,6 @@ def _sums(page: TextBlocks, amounts: Sequence[int]) -> list[int]:
         if holder.parent is not None:
             sums[holder.parent.number] += sums[holder.number]
     return sums
-
-
-def _inherit(page: TextBlocks, long: Sequence[int]) -> None:
-    """Tells each holder what those around it are.
-
-    What an element is called says nothing where it holds most of the page's prose: pages call it `has-sidebar`, and
-    some have all of their text in a form.
-    """
-    sums = _sums(page, long)
-    for holder in page.holders:
-        above = holder.parent or Holder(None, None, "", "", 0, 0)
-        boilerplate, discussion = _named(holder.names) if holder.names else (False, False)
-        share = _VAST_MAJORITY if discussion else _MAJORITY
-        whole = holder.tag in ("body", "article", "main") or sums[holder.number] > share * sums[0]
-        holder.boilerplate = above.boilerplate or (boilerplate and not whole)
-        holder.around = above.around or (holder.tag in _AROUND and not whole)
-        holder.caption = above.caption or holder.tag == "figcaption"
-        holder.named = _FAR if whole else 0 if boilerplate else above.named + 1
-        holder.within, holder.prose = False, 0.0
 
 
 def _is_section(holder: Holder) -> bool:

@@ -161,7 +161,18 @@ class _Crawl:
             if response.status != 200:
                 self.passed[f"responses with the status {response.status}"] += 1
                 return
-            body = _payload(response, self._budget)
+            # The body without its transfer and content codings.
+            begin = response.fp.tell()  # type: ignore[attr-defined]
+            body = response.fp.read()  # type: ignore[attr-defined]
+            if response.chunked and _CHUNK.match(body):
+                response.fp.seek(begin)  # type: ignore[attr-defined]
+                body = response.read()
+            codings = ",".join(response.headers.get_all("content-encoding", [])).lower().split(",")
+            codings = [coding for each in codings if (coding := each.strip()) not in ("", "identity")]
+            if len(codings) > _CODINGS:
+                raise UnusableError(f"more than {_CODINGS} content encodings over each other")
+            for coding in reversed(codings):
+                body = _decoded(body, coding, self._budget)
             declared = response.headers.get("content-type", "")
         media_type, charset = content_type(declared)
         facts = {
@@ -206,22 +217,6 @@ class _Message:
 
     def makefile(self, *_: object) -> io.BytesIO:
         return io.BytesIO(self._raw)
-
-
-def _payload(response: HTTPResponse, budget: ByteBudget) -> bytes:
-    """The body without its transfer and content codings."""
-    begin = response.fp.tell()  # type: ignore[attr-defined]
-    body = response.fp.read()  # type: ignore[attr-defined]
-    if response.chunked and _CHUNK.match(body):
-        response.fp.seek(begin)  # type: ignore[attr-defined]
-        body = response.read()
-    codings = ",".join(response.headers.get_all("content-encoding", [])).lower().split(",")
-    codings = [coding for each in codings if (coding := each.strip()) not in ("", "identity")]
-    if len(codings) > _CODINGS:
-        raise UnusableError(f"more than {_CODINGS} content encodings over each other")
-    for coding in reversed(codings):
-        body = _decoded(body, coding, budget)
-    return body
 
 
 def _decoded(body: bytes, coding: str, budget: ByteBudget) -> bytes:

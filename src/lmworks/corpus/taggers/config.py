@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lmworks.config import SHAPES_NOTHING, at_least, positive, within
+from lmworks.config import SHAPES_NOTHING, at_least, below_one, positive, within
 from lmworks.corpus.work_parts import ExecutionConfig
 from lmworks.stage import FILE, MODEL
 
@@ -89,10 +89,9 @@ class NgramConfig:
     held_out: float = 0.1
 
     def __post_init__(self) -> None:
-        positive(vocabulary=self.vocabulary)
+        positive(vocabulary=self.vocabulary, held_out=self.held_out)
         at_least(2, order=self.order)
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be above 0 and below 1, got {self.held_out:g}")
+        below_one(held_out=self.held_out)
 
 
 @dataclass(frozen=True, slots=True)

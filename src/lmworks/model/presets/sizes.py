@@ -58,8 +58,7 @@ def _add(
     counts: Counts = "all",
     **common: Any,
 ) -> None:
-    """`rows`: size → the published number, the values of the arguments `names`, and a note if any; `common` arguments are
-    shared."""
+    """`rows`: size → the published number, the values of the arguments `names`, a note if any; `common` is shared."""
     for size, (parameters, values, *note) in rows.items():
         arguments = common | dict(zip(names, values, strict=True))
         SIZES[size] = Published(preset, arguments, parameters, source, counts, *note)

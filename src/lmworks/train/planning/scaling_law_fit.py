@@ -251,7 +251,15 @@ def fit_law(
     from threadpoolctl import threadpool_limits  # scikit-learn needs it, so it is there
 
     n, d, loss = check_runs(parameters, tokens, losses)
-    _check_design(n, d)
+    if len(n) < 6:
+        raise ValueError(f"five numbers are fitted: it takes six runs at least, better dozens; got {len(n)}")
+    for name, values in (("parameters", n), ("tokens", d), ("tokens per parameter", d / n)):
+        factor = float(np.exp(np.ptp(np.log(values))))
+        if factor < 1.5:
+            raise ValueError(
+                f"the runs vary the {name} by a factor of {factor:.2f} only: from these the terms of parameters and "
+                "tokens cannot be distinguished; train several sizes on several numbers of tokens each"
+            )
     # Centred, so that coefficients and exponents are less correlated; undone in `_law`.
     centre = np.array([np.log(n).mean(), np.log(d).mean()])
     data = np.log(n) - centre[0], np.log(d) - centre[1], np.log(loss)
@@ -319,18 +327,6 @@ def _law(theta: Array, centre: Array) -> ParametricLaw:
     if not (np.isfinite(size) and np.isfinite(data)):
         raise ValueError("the fit ran away: the runs do not determine the law; vary parameters and tokens more")
     return ParametricLaw(float(np.exp(e)), float(size), float(data), alpha, beta)
-
-
-def _check_design(n: Array, d: Array) -> None:
-    if len(n) < 6:
-        raise ValueError(f"five numbers are fitted: it takes six runs at least, better dozens; got {len(n)}")
-    for name, values in (("parameters", n), ("tokens", d), ("tokens per parameter", d / n)):
-        factor = float(np.exp(np.ptp(np.log(values))))
-        if factor < 1.5:
-            raise ValueError(
-                f"the runs vary the {name} by a factor of {factor:.2f} only: from these the terms of parameters and "
-                "tokens cannot be distinguished; train several sizes on several numbers of tokens each"
-            )
 
 
 def write_law(path: Path, fitted: FittedLaw, source: str, doubts: Sequence[str], vocabulary: int) -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmworks.evaluate import Item, Metric, Response, assert_not_worse, compare_runs, compare_values
+from kit.tables import for_each
+from lmworks.evaluate import Item, Metric, Response, assert_not_worse, compare_runs, compare_values, registry
+from lmworks.evaluate.comparison import combine_of
 from lmworks.evaluate.metric import each, ratio
+from lmworks.evaluate.registry import METRICS
 from lmworks.evaluate.results import Result, task_score, write_results
 from lmworks.records import Scored, Unscored
 
@@ -35,6 +38,12 @@ def noisy(shift: float, n: int = 60) -> list[float]:
     return list(
         np.random.default_rng(1).normal(0, 5, n) + np.random.default_rng(int(abs(shift) * 10)).normal(shift, 0.3, n)
     )
+
+
+@for_each("name", [name for name, entry in METRICS.items() if not entry.roles])
+def test_a_comparison_finds_the_function_of_sums_that_a_run_names(name):
+    made = registry.metric(name.replace("@k", "@2"))
+    assert combine_of(task_score(made, [], [], "s").combine) is made.combine
 
 
 def test_a_difference_that_an_unpaired_test_would_miss_is_found_and_kept_under_holm(tmp_path):

@@ -28,6 +28,11 @@ ASPECTS = {
 }
 
 
+def exponential_ratio(sums: np.ndarray) -> np.ndarray:
+    """e to the power of the first sum over the second, (..., 2) -> (...): perplexity of (nats, tokens)."""
+    return np.exp(ratio(sums))
+
+
 def bits_and_bytes(log_probabilities: Sequence[float], text: str) -> tuple[float, float]:
     """-Σ log2 p, and the bytes of the text in UTF-8, which no vocabulary changes."""
     return -math.fsum(log_probabilities) / math.log(2), float(len(text.encode()))
@@ -41,7 +46,7 @@ def perplexity(model: EngineProtocol | None = None, window: int | None = None, c
     engine takes) with this `context`.
     """
     sums: Sums = lambda row, text: (-math.fsum(row), float(len(row)))  # noqa: E731
-    return _of_texts("perplexity", sums, lambda totals: np.exp(ratio(totals)), model, window, context)
+    return _of_texts("perplexity", sums, exponential_ratio, model, window, context)
 
 
 def bits_per_byte(model: EngineProtocol | None = None, window: int | None = None, context: int = 1) -> Metric:

@@ -46,6 +46,11 @@ def chrf_of_sums(sums: np.ndarray) -> np.ndarray:
     return np.apply_along_axis(lambda row: chrf._compute_f_score([*row[:-1]]), -1, sums)
 
 
+def ter_of_sums(sums: np.ndarray) -> np.ndarray:
+    """TER of edits, reference words and segments, (..., 3) -> (...); NaN where the references have no word."""
+    return 100 * ratio(sums)
+
+
 def sacrebleu_metric(name: str, scorer: str, combine: Combine, higher_is_better: bool = True, **options: Any) -> Metric:
     """A metric of sacrebleu with its options; "nrefs:var" of the signature: items may have any number of references."""
     import sacrebleu
@@ -63,4 +68,4 @@ bleu_zh_metric = partial(sacrebleu_metric, "bleu-zh", "BLEU", bleu_of_sums, forc
 bleu_char_metric = partial(sacrebleu_metric, "bleu-char", "BLEU", bleu_of_sums, force=True, tokenize="char")
 chrf_metric = partial(sacrebleu_metric, "chrf", "CHRF", chrf_of_sums)
 chrf_plus_plus_metric = partial(sacrebleu_metric, "chrf++", "CHRF", chrf_of_sums, word_order=2)
-ter_metric = partial(sacrebleu_metric, "ter", "TER", lambda sums: 100 * ratio(sums), higher_is_better=False)
+ter_metric = partial(sacrebleu_metric, "ter", "TER", ter_of_sums, higher_is_better=False)

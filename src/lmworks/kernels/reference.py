@@ -50,12 +50,17 @@ def rounded(x: Tensor, form: Format) -> Tensor:
             return ((groups * inverse).round() * (largest / 127)).flatten(-2)[..., : x.shape[-1]]
 
 
+def _squared_relu(x: Tensor) -> Tensor:
+    """So et al. 2021, Primer."""
+    return F.relu(x).square()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,  # with the exact normal distribution function
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
-    "relu2": lambda x: F.relu(x).square(),  # So et al. 2021, Primer
+    "relu2": _squared_relu,
 }
 
 

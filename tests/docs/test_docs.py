@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -102,9 +103,12 @@ def test_commands_parse() -> None:
     assert checked > 50
 
 
+COMMAND: Any = typer.main.get_command(app)
+
+
 def parse(arguments: list[str]) -> None:
     """Raise ValueError where a command or an option does not exist, or an argument is missing or too many."""
-    command, context = typer.main.get_command(app), None
+    command, context = COMMAND, None
     while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
         context = typer.Context(command, info_name="lmworks", parent=context)
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import command_line
 import lmworks
 from kit.tables import for_each
 from lmworks.build import build
@@ -126,8 +127,10 @@ def test_one_changed_file_embeds_only_itself(handbook):
     assert after["index"].manifest.content_hash == before["index"].manifest.content_hash
 
 
-def test_the_lineage_of_an_answer_leads_to_source_weights_and_settings(handbook, system):
+def test_an_answer_is_made_again_and_leads_to_source_weights_and_settings(handbook, system):
     answer = system.ask("By when must I report a lost laptop?")
+    replayed = command_line.lmworks("log", "replay", answer.id, "--workspace", handbook / "workspace")
+    assert replayed.stdout.startswith("same: "), replayed
     stream = StringIO()
     Console(file=stream, width=200).print(trace(handbook / "workspace", answer.id))
     shown = stream.getvalue()

@@ -73,12 +73,13 @@ def dataset(tmp_path_factory):
 
 
 ROUTES = {
+    "from two to one": (ParallelConfig(data=2, zero=3), ParallelConfig(data=2, zero=1), ParallelConfig()),
     "from four to one": (ParallelConfig(data=4, zero=3), ParallelConfig(data=2, zero=1), ParallelConfig()),
     "from one to four": (ParallelConfig(), ParallelConfig(data=2, zero=2), ParallelConfig(data=4, zero=1)),
 }
 
 
-@pytest.mark.parametrize("route", ["from four to one", *slow("from one to four")])
+@pytest.mark.parametrize("route", ["from two to one", *slow("from four to one", "from one to four")])
 def test_a_run_goes_on_in_another_layout(route, dataset, tmp_path):
     whole = on(ParallelConfig(), dataset, tmp_path / "undisturbed", STEPS, "float32")
     weights: dict[str, Any] = {}
